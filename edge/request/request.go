@@ -1,0 +1,151 @@
+// Package request is the one value that walks the pipeline, and the verdict a
+// row gives. It carries what rows find out about a request in typed fields, so
+// that a row reads what rows above it wrote and nothing travels by name.
+package request
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/internal/arena"
+	"github.com/selvage-edge/selvage/wire/msg"
+)
+
+// Verdict is what a row decides.
+type Verdict uint8
+
+const (
+	Next    Verdict = iota // go on with the row below
+	Respond                // the answer is in r.Out
+	Hijack                 // the answer is r.Out with a Tunnel: Upgrade, CONNECT
+	Drop                   // end the connection without an answer
+)
+
+// Request is owned by one goroutine at a time. Everything it points to that
+// is not its own (In, Out, the zone's plans) is valid until Done; Detach makes
+// a copy that lives on its own.
+type Request struct {
+	In   *msg.Request
+	Out  *msg.Response
+	Conn *msg.Conn
+	// Ctx ends when the connection is cut or the server gives up draining.
+	// It is the one stored context of the house: the request is its scope.
+	Ctx   context.Context
+	Arena *arena.Arena
+
+	Ray    Ray
+	Start  time.Time // with monotonic clock, when the head had been read
+	Client netip.Addr
+	Geo    Geo
+	Host   []byte // lower-case, without port and final dot; set before the first row
+	ZoneID string
+	Colo   string
+	Seq    uint64 // of the zone snapshot this request is served by
+	Depth  uint8  // re-entries so far, at most MaxDepth
+
+	Body  Body // the request's body: Peek, then Read
+	Route Route
+	Cache CacheNote
+	Tried OriginNote
+	// Fault is why no proper answer could be had; the answer is made from it
+	// in edge/respond.go.
+	Fault *fault.Error
+}
+
+// MaxDepth bounds re-entry of one request.
+const MaxDepth = 16
+
+// Geo is what an address tells. The zero value means unknown.
+type Geo struct {
+	Country [2]byte // ISO 3166-1 alpha-2, zero when unknown
+	ASN     uint32  // 0 when unknown
+}
+
+// Route says which origin answers; empty fields mean what the DNS record and
+// the scheme say. Written by the route row, read by origin.
+type Route struct {
+	Host string // name or address literal to connect to; "" = the record's content
+	Port uint16 // 0 = by scheme
+}
+
+// CacheStatus is the value of CF-Cache-Status.
+type CacheStatus uint8
+
+const (
+	CacheNone        CacheStatus = iota // no cache had a say: edge's own answer
+	CacheHit                            // served from cache, fresh
+	CacheMiss                           // fetched, storable
+	CacheExpired                        // was stored, stale, fetched anew
+	CacheRevalidated                    // was stale, origin said 304
+	CacheStale                          // stale, served because the origin fails
+	CacheBypass                         // request or answer said not to store
+	CacheDynamic                        // not eligible: method, or nothing allows storing
+	CacheUpdating                       // stale, served while another request refreshes it
+)
+
+var cacheStatusText = [...]string{"NONE", "HIT", "MISS", "EXPIRED", "REVALIDATED", "STALE", "BYPASS", "DYNAMIC", "UPDATING"}
+
+func (c CacheStatus) String() string { return cacheStatusText[c] }
+
+// Tier is who answered.
+type Tier uint8
+
+const (
+	TierEdge Tier = iota // the edge itself: redirect, error page
+	TierRAM
+	TierSSD
+	TierRegion
+	TierUpper
+	TierReserve
+	TierOrigin
+)
+
+var tierText = [...]string{"edge", "ram", "ssd", "region", "upper", "reserve", "origin"}
+
+func (t Tier) String() string { return tierText[t] }
+
+// CacheNote is what the cache row found.
+type CacheNote struct {
+	Status CacheStatus
+	Tier   Tier
+	Age    uint32 // seconds, of a stored answer
+}
+
+// OriginNote is what the origin row did.
+type OriginNote struct {
+	Addr    netip.AddrPort
+	Status  int           // 0 = no answer
+	Reused  bool          // on a kept connection
+	Connect time.Duration // DNS, TCP and TLS
+	Wait    time.Duration // from request sent to head received
+}
+
+// Reset makes the value ready for the next request on its connection. In,
+// Out, Conn, Ctx, Colo and Arena stay; the arena is emptied.
+func (r *Request) Reset() {
+	r.Arena.Reset()
+	*r = Request{In: r.In, Out: r.Out, Conn: r.Conn, Ctx: r.Ctx, Arena: r.Arena, Colo: r.Colo}
+}
+
+// Detach copies what a fill, a log or a background task needs to outlive r:
+// a Request of its own, with its own arena, In and an empty Out, under ctx.
+// The body does not come along: only requests without one are detached.
+func (r *Request) Detach(ctx context.Context) *Request {
+	a := new(arena.Arena)
+	in := &msg.Request{
+		MethodText: a.Copy(r.In.MethodText), Method: r.In.Method, Scheme: r.In.Scheme,
+		Authority: a.Copy(r.In.Authority), Target: a.Copy(r.In.Target), Path: a.Copy(r.In.Path),
+		Proto: r.In.Proto,
+	}
+	if r.In.Query != nil {
+		in.Query = append([]byte{}, r.In.Query...)
+	}
+	r.In.Fields.CopyTo(&in.Fields, a.Copy)
+	d := *r
+	d.In, d.Out, d.Ctx, d.Arena = in, new(msg.Response), ctx, a
+	d.Host = a.Copy(r.Host)
+	d.Body = Body{}
+	return &d
+}

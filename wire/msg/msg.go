@@ -1,0 +1,215 @@
+// Package msg is the form that HTTP/1.1, HTTP/2 and HTTP/3 all produce and
+// consume: one request, one response, their fields and bodies, and the small
+// contract between a protocol server and whoever answers.
+//
+// Nothing in it knows the product. Protocol packages (wire/h1, later h2 and
+// h3) fill a Request, call Session.Serve, and pull the answer from the
+// Response. Nobody re-serialises one protocol into another.
+package msg
+
+import (
+	"crypto/tls"
+	"io"
+	"net/netip"
+)
+
+// Proto is the protocol version of a message: 10, 11, 20 or 30.
+type Proto uint8
+
+const (
+	HTTP10 Proto = 10
+	HTTP11 Proto = 11
+	HTTP2  Proto = 20
+	HTTP3  Proto = 30
+)
+
+func (p Proto) String() string {
+	switch p {
+	case HTTP10:
+		return "HTTP/1.0"
+	case HTTP11:
+		return "HTTP/1.1"
+	case HTTP2:
+		return "HTTP/2"
+	case HTTP3:
+		return "HTTP/3"
+	}
+	return "HTTP/?"
+}
+
+// Method is a request method; its token is case-sensitive (RFC 9110 §9.1).
+type Method uint8
+
+const (
+	OTHER Method = iota // any token not below; see Request.MethodText
+	GET
+	HEAD
+	POST
+	PUT
+	DELETE
+	OPTIONS
+	PATCH
+	TRACE
+	CONNECT
+)
+
+var methods = [...]string{"", "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"}
+
+// MethodOf recognises a method token.
+func MethodOf(token []byte) Method {
+	for m := GET; m <= CONNECT; m++ {
+		if string(token) == methods[m] {
+			return m
+		}
+	}
+	return OTHER
+}
+
+func (m Method) String() string { return methods[m] }
+
+// Safe reports whether the method is defined as safe (RFC 9110 §9.2.1).
+func (m Method) Safe() bool { return m == GET || m == HEAD || m == OPTIONS || m == TRACE }
+
+// Idempotent reports RFC 9110 §9.2.2.
+func (m Method) Idempotent() bool { return m.Safe() || m == PUT || m == DELETE }
+
+// Unknown lengths of bodies: chunked, or until the connection closes.
+const LengthUnknown int64 = -1
+
+// Request is a parsed request. All byte slices are borrowed from the
+// protocol's buffer and stay valid until Session.Done returns; what must live
+// longer is copied (request.Detach). The answering side may change Fields and
+// replace slices by its own memory; it never writes into the bytes.
+type Request struct {
+	MethodText []byte // as sent
+	Method     Method
+	Scheme     Scheme // how the visitor reached us
+	Authority  []byte // Host or :authority as sent, port included; never empty for HTTP/1.1 and later
+	Target     []byte // request-target as sent, origin-form or "*"
+	Path       []byte // Target up to '?', at least "/"; "*" for OPTIONS *
+	Query      []byte // Target after '?', nil when there is no '?'
+	Proto      Proto
+	Fields     Fields // Host included, framing fields as received
+	Length     int64  // of the body in bytes; 0 none, LengthUnknown when chunked
+	// Body is nil when Length is 0. Read returns io.EOF at the end; the first
+	// Read sends 100-continue where it was asked for. A body left unread is
+	// drained up to a bound by the protocol, or the connection is closed.
+	Body    io.ReadCloser
+	Trailer Fields // filled when Body has returned io.EOF
+	Upgrade []byte // protocol asked for by a valid Upgrade + Connection: upgrade, else nil
+	// Interim sends a 1xx other than 101 ahead of the answer; nil where the
+	// visitor's protocol cannot take one (HTTP/1.0).
+	Interim func(status int, fields *Fields) error
+}
+
+// Scheme is http or https.
+type Scheme uint8
+
+const (
+	HTTP Scheme = iota
+	HTTPS
+)
+
+func (s Scheme) String() string {
+	if s == HTTPS {
+		return "https"
+	}
+	return "http"
+}
+
+// Reset prepares for the next request on a connection and keeps memory.
+func (r *Request) Reset() {
+	f, t := r.Fields, r.Trailer
+	f.Reset()
+	t.Reset()
+	*r = Request{Fields: f, Trailer: t}
+}
+
+// Prepared is a response head serialised once, when an object is stored, and
+// written for each hit. It never changes after it is built.
+type Prepared struct {
+	// H1 holds the field lines for HTTP/1.1, each ended by CRLF, without
+	// status line, framing (Content-Length, Transfer-Encoding, Connection),
+	// Date, Age and what Response.Fields adds.
+	H1 []byte
+	// Fields holds the same lines parsed, for protocols that need them.
+	Fields Fields
+}
+
+// Response is an answer as a pull source: a head, then one of three bodies,
+// then trailers. The protocol server reads it after Session.Serve returns and
+// calls Close exactly once when it is done with it, whatever happened.
+type Response struct {
+	Status   int       // 200..599, or 101 with Tunnel
+	Prepared *Prepared // nil, or lines that come before Fields
+	// Fields are added after Prepared's. Never Connection, Keep-Alive or
+	// Transfer-Encoding: framing is the protocol's. A Content-Length here is
+	// kept for HEAD and 304 only; elsewhere Length decides. Date is added by
+	// the protocol when neither Prepared nor Fields has one.
+	Fields Fields
+	Length int64         // of the body in bytes, LengthUnknown when it is not known
+	Bytes  []byte        // body in memory, not written to; else
+	Body   io.ReadCloser // body as a stream, closed by Close; nil with Bytes nil = no body
+	// Trailer is read when Body has returned io.EOF; nil = none.
+	Trailer *Fields
+	// Tunnel, with Status 101 (or a 200 to CONNECT), takes over the
+	// connection: the server copies both ways until either side ends.
+	Tunnel io.ReadWriteCloser
+	// EndConn asks the protocol to end the connection after this answer.
+	EndConn bool
+	// Release is called by Close: it gives back what Bytes or Prepared borrow.
+	Release func()
+}
+
+// Reset prepares for the next answer and keeps memory. It does not Close.
+func (r *Response) Reset() {
+	f := r.Fields
+	f.Reset()
+	*r = Response{Fields: f}
+}
+
+// Close releases body and borrowed memory. Calling it twice is harmless.
+func (r *Response) Close() {
+	if r.Body != nil {
+		_ = r.Body.Close() // the reader is gone: nobody is left to tell
+		r.Body = nil
+	}
+	if r.Tunnel != nil {
+		_ = r.Tunnel.Close() // likewise
+		r.Tunnel = nil
+	}
+	if r.Release != nil {
+		r.Release()
+		r.Release = nil
+	}
+	r.Bytes, r.Prepared = nil, nil
+}
+
+// Conn says where a request came from. One value per connection, read-only.
+type Conn struct {
+	Remote netip.AddrPort
+	Local  netip.AddrPort
+	TLS    *tls.ConnectionState // nil over plain TCP
+}
+
+// Handler is asked once per connection for the value that answers on it.
+type Handler interface {
+	Open(*Conn) Session
+}
+
+// Session answers the requests of one connection (HTTP/1.1: one at a time).
+type Session interface {
+	// Serve fills res for req. It may wait. It must not keep req's bytes
+	// after Done.
+	Serve(req *Request, res *Response)
+	// Done is called once after each Serve, when the answer has left or could
+	// not: sent counts body bytes, err is nil when the answer left whole.
+	// A request that was refused as malformed before Serve is reported by
+	// Refused instead.
+	Done(req *Request, res *Response, sent int64, err error)
+	// Refused is told of a request that never reached Serve: status is the
+	// answer that was sent (400, 408, 413, 414, 431, 501, 505), reason why.
+	Refused(status int, reason error)
+	// Close is called when the connection ends.
+	Close()
+}
