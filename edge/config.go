@@ -1,0 +1,124 @@
+package edge
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+)
+
+// Config is everything an edge is told at start. Zero fields have the default
+// that their comment names; Check refuses the rest.
+type Config struct {
+	State   string   // folder of this edge's state: identity, copy, edge.json
+	Colo    string   // data center code: three capital letters
+	Parents []string // host:port of feeds, tried in order
+	Join    string   // join token; needed at the first start only
+
+	HTTP    string // listen addresses, host:port, port 0 = the kernel's choice
+	HTTPS   string
+	DNS     string // UDP and TCP on the same port
+	Metrics string // /metrics, /healthz, /readyz
+	Peer    string // edge to edge, mutual TLS; "" = no peer listener
+
+	Advertise    []netip.Addr   // what proxied names answer with; default 127.0.0.1
+	AllowOrigins []netip.Prefix // inside networks that origins may be in; default none
+	Own          []netip.AddrPort
+	GeoIP        []string // MMDB files; none = country and network unknown
+
+	AccessLog         string // file, "stderr" or "off"; default "stderr"
+	AccessLogMaxBytes int64  // rotate beyond; default 256 MiB
+	CacheBytes        int64  // RAM tier; default 256 MiB, at least 1 MiB
+	MaxConnections    int    // visitors' connections at a time; default 65,536
+	DrainTimeout      time.Duration
+
+	// Listeners holds sockets handed over by name (http, https, dns-tcp,
+	// dns-udp, metrics, peer) by a supervisor; they replace the addresses.
+	Listeners map[string]*os.File
+}
+
+// Defaults of Config.
+const (
+	DefaultAccessLogMaxBytes = 256 << 20
+	DefaultCacheBytes        = 256 << 20
+	DefaultMaxConnections    = 65536
+	DefaultDrainTimeout      = 30 * time.Second
+	minCacheBytes            = 1 << 20
+)
+
+// Check fills in defaults and refuses what cannot be meant, naming the field.
+func (c *Config) Check() error {
+	if c.State == "" {
+		return errors.New("state: a folder is needed")
+	}
+	if !validColo(c.Colo) {
+		return fmt.Errorf("colo: three capital letters are needed, got %q", c.Colo)
+	}
+	if len(c.Parents) == 0 {
+		return errors.New("parent: at least one feed address (host:port) is needed")
+	}
+	for _, p := range c.Parents {
+		if _, _, err := net.SplitHostPort(p); err != nil {
+			return fmt.Errorf("parent: %w", err)
+		}
+	}
+	for name, addr := range map[string]string{"http": c.HTTP, "https": c.HTTPS, "dns": c.DNS, "metrics": c.Metrics} {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if c.Peer != "" {
+		if _, _, err := net.SplitHostPort(c.Peer); err != nil {
+			return fmt.Errorf("peer: %w", err)
+		}
+	}
+	return c.checkSizes()
+}
+
+func (c *Config) checkSizes() error {
+	if len(c.Advertise) == 0 {
+		c.Advertise = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	}
+	if c.AccessLog == "" {
+		c.AccessLog = "stderr"
+	}
+	c.AccessLogMaxBytes = orDefault(c.AccessLogMaxBytes, DefaultAccessLogMaxBytes)
+	c.CacheBytes = orDefault(c.CacheBytes, DefaultCacheBytes)
+	c.MaxConnections = orDefault(c.MaxConnections, DefaultMaxConnections)
+	c.DrainTimeout = orDefault(c.DrainTimeout, DefaultDrainTimeout)
+	if c.CacheBytes < minCacheBytes {
+		return fmt.Errorf("cache_bytes: at least %d bytes are needed, got %d", minCacheBytes, c.CacheBytes)
+	}
+	if c.AccessLogMaxBytes < 1<<20 {
+		return fmt.Errorf("access_log_max_bytes: at least %d bytes are needed, got %d", 1<<20, c.AccessLogMaxBytes)
+	}
+	if c.MaxConnections < 1 {
+		return fmt.Errorf("max_connections: at least 1 is needed, got %d", c.MaxConnections)
+	}
+	if c.DrainTimeout < 0 || c.DrainTimeout > DefaultDrainTimeout {
+		return fmt.Errorf("drain_timeout: from 1ns to %s, got %s", DefaultDrainTimeout, c.DrainTimeout)
+	}
+	return nil
+}
+
+func orDefault[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+func validColo(s string) bool {
+	if len(s) != 3 {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] < 'A' || s[i] > 'Z' {
+			return false
+		}
+	}
+	return true
+}

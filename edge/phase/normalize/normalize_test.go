@@ -1,0 +1,49 @@
+package normalize
+
+import (
+	"testing"
+
+	"github.com/selvage-edge/selvage/edge/request"
+	"github.com/selvage-edge/selvage/wire/msg"
+)
+
+func TestVisitorsCannotSpeakForTheEdge(t *testing.T) {
+	kept := []string{"Host", "Accept", "CDN-Loop", "Via", "X-Requested-With", "Cf", "X-Forward"}
+	gone := []string{
+		"CF-Connecting-IP", "cf-ray", "Cf-Anything", "CF-IPCountry", "CF-Visitor", "X-Forwarded-For", "x-forwarded-proto",
+		"X-FORWARDED-HOST", "X-Forwarded-Server", "Forwarded", "X-Real-IP", "True-Client-IP", "Selvage-Envelope",
+	}
+	in := &msg.Request{}
+	for i := range gone {
+		if i < len(kept) {
+			in.Fields.Add([]byte(kept[i]), []byte("v"))
+		}
+		in.Fields.Add([]byte(gone[i]), []byte("spoofed"))
+	}
+	verdict, err := New().Run(&Plan{}, &request.Request{In: in})
+	if verdict != request.Next || err != nil {
+		t.Fatalf("verdict %v, error %v", verdict, err)
+	}
+	if in.Fields.Len() != len(kept) {
+		t.Errorf("%d fields left, want %d", in.Fields.Len(), len(kept))
+	}
+	for i, name := range kept {
+		if i < in.Fields.Len() && string(in.Fields.At(i).Name) != name {
+			t.Errorf("field %d is %q, want %q: order must be kept", i, in.Fields.At(i).Name, name)
+		}
+	}
+}
+
+func BenchmarkRun(b *testing.B) {
+	in := &msg.Request{}
+	for _, name := range []string{"Host", "User-Agent", "Accept", "Accept-Encoding", "Cookie", "X-Custom"} {
+		in.Fields.Add([]byte(name), []byte("v"))
+	}
+	r, e := &request.Request{In: in}, New()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := e.Run(nil, r); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
