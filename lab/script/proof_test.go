@@ -1,0 +1,230 @@
+package script
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// docTree is the HTML tree of Debian's python3.11-doc package: a real site of
+// several hundred pages, styles, scripts and images.
+const docTree = "/usr/share/doc/python3.11/html"
+
+// nginx is a real origin: stock nginx serving a copy of the tree.
+type nginx struct {
+	root, log string
+	addr      string
+	files     []string // URL paths
+}
+
+func need(t *testing.T, what, how string) {
+	t.Helper()
+	if _, err := exec.LookPath(what); err != nil {
+		t.Fatalf("%s is needed: %s", what, how)
+	}
+}
+
+func startNginx(t *testing.T) *nginx {
+	t.Helper()
+	need(t, "nginx", "make test installs it")
+	dir := t.TempDir()
+	n := &nginx{root: filepath.Join(dir, "root"), log: filepath.Join(dir, "access.log")}
+	if err := os.CopyFS(n.root, realTree{os.DirFS(docTree)}); err != nil {
+		t.Fatalf("copy %s (package python3.11-doc): %v", docTree, err)
+	}
+	n.list(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.addr = l.Addr().String()
+	l.Close()
+	conf := fmt.Sprintf(`
+daemon off; worker_processes 1; pid %[1]s/nginx.pid; error_log %[1]s/error.log; user root;
+events { worker_connections 512; }
+http {
+  include /etc/nginx/mime.types; default_type application/octet-stream;
+  access_log %[2]s; sendfile on;
+  client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
+  server { listen %[3]s; root %[4]s; }
+}`, dir, n.log, n.addr, n.root)
+	file := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("nginx", "-c", file, "-e", filepath.Join(dir, "error.log"))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // killed by us: its status says no more
+	})
+	eventually(t, 5*time.Second, "nginx", func() error {
+		c, err := net.Dial("tcp", n.addr)
+		if err == nil {
+			c.Close()
+		}
+		return err
+	})
+	return n
+}
+
+// realTree gives regular files only: Debian's tree links some scripts to other
+// packages.
+type realTree struct{ fs.FS }
+
+func (r realTree) ReadDir(name string) ([]fs.DirEntry, error) {
+	entries, err := fs.ReadDir(r.FS, name)
+	kept := entries[:0]
+	for _, e := range entries {
+		if e.IsDir() || e.Type().IsRegular() {
+			kept = append(kept, e)
+		}
+	}
+	return kept, err
+}
+
+func (n *nginx) list(t *testing.T) {
+	t.Helper()
+	err := filepath.WalkDir(n.root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		n.files = append(n.files, (&url.URL{Path: strings.TrimPrefix(path, n.root)}).EscapedPath())
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(n.files) < 300 {
+		t.Fatalf("%s has %d files, want several hundred", docTree, len(n.files))
+	}
+}
+
+func (n *nginx) requests(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile(n.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Count(text, []byte{'\n'})
+}
+
+// crawl fetches every file and returns how many were answered from cache.
+func (n *nginx) crawl(t *testing.T, c *http.Client, base string) (hits int) {
+	t.Helper()
+	for _, path := range n.files {
+		a := get(t, c, base+path)
+		name, err := url.PathUnescape(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := os.ReadFile(filepath.Join(n.root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Status != 200 || a.Body != string(want) {
+			t.Fatalf("%s%s: %d, %d bytes, want 200 and %d", base, path, a.Status, len(a.Body), len(want))
+		}
+		if a.Header.Get("CF-Cache-Status") == "HIT" {
+			hits++
+		}
+	}
+	return hits
+}
+
+func TestRealSiteBehindBothEdges(t *testing.T) {
+	need(t, "dig", "make test installs it")
+	origin := startNginx(t)
+	n := dev(t, t.TempDir(), "--no-demo")
+	n.cli(t, "zone", "add", "docs.test", "--origin", "http://"+origin.addr)
+	for _, e := range n.Edges {
+		c := visitor(t, e.HTTP, "")
+		origin.crawl(t, c, "http://docs.test")
+		before := origin.requests(t)
+		hits := origin.crawl(t, c, "http://docs.test")
+		if hits != len(origin.files) {
+			t.Errorf("%s: second crawl has %d hits of %d", e.Colo, hits, len(origin.files))
+		}
+		if now := origin.requests(t); now != before {
+			t.Errorf("%s: second crawl made %d origin requests", e.Colo, now-before)
+		}
+		if a := get(t, visitor(t, e.HTTPS, n.CA), "https://docs.test"+origin.files[0]); a.Status != 200 {
+			t.Errorf("%s: https answers %d", e.Colo, a.Status)
+		}
+		host, port, err := net.SplitHostPort(e.DNS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command("dig", "+short", "@"+host, "-p", port, "www.docs.test", "A").CombinedOutput()
+		if err != nil || strings.TrimSpace(string(out)) != "127.0.0.1" {
+			t.Errorf("%s: dig says %q, %v", e.Colo, out, err)
+		}
+	}
+	changed := filepath.Join(origin.root, "index.html")
+	if err := os.WriteFile(changed, []byte("<p>woven anew</p>"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if a := get(t, visitor(t, n.Edges[0].HTTP, ""), "http://docs.test/index.html"); strings.Contains(a.Body, "woven anew") {
+		t.Error("the change is visible before the purge: the page was not cached")
+	}
+	n.cli(t, "purge", "docs.test", "--url", "http://docs.test/index.html")
+	for _, e := range n.Edges {
+		if a := get(t, visitor(t, e.HTTP, ""), "http://docs.test/index.html"); a.Body != "<p>woven anew</p>" {
+			t.Errorf("%s: still the old page after the purge returned", e.Colo)
+		}
+	}
+}
+
+// Chromium is the judge of what a person would see.
+func TestChromiumLoadsPagesWithoutConsoleErrors(t *testing.T) {
+	need(t, "chromium", "make test installs it")
+	need(t, "certutil", "make test installs it (libnss3-tools)")
+	n := dev(t, t.TempDir())
+	home := t.TempDir()
+	db := filepath.Join(home, ".pki", "nssdb")
+	if err := os.MkdirAll(db, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"-d", "sql:" + db, "-N", "--empty-password"},
+		{"-d", "sql:" + db, "-A", "-t", "C,,", "-n", "selvage-test", "-i", n.CA},
+	} {
+		if out, err := exec.Command("certutil", args...).CombinedOutput(); err != nil {
+			t.Fatalf("certutil %v: %v\n%s", args, err, out)
+		}
+	}
+	for i, path := range []string{"/", "/weaving.html", "/visit.html"} {
+		shot := filepath.Join(t.TempDir(), fmt.Sprintf("shot%d.png", i))
+		if keep := os.Getenv("SELVAGE_SCREENSHOTS"); keep != "" {
+			shot = filepath.Join(keep, fmt.Sprintf("page%d.png", i))
+		}
+		cmd := exec.Command("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
+			"--disable-component-update", "--disable-sync", "--no-first-run", "--user-data-dir="+t.TempDir(),
+			"--host-resolver-rules=MAP demo.test:443 "+n.Edges[0].HTTPS+",EXCLUDE 127.0.0.1", "--enable-logging=stderr", "--log-level=0",
+			"--window-size=1200,900", "--virtual-time-budget=5000", "--screenshot="+shot, "https://demo.test"+path)
+		cmd.Env = append(os.Environ(), "HOME="+home)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("chromium %s: %v\n%s", path, err, tail(string(out), 3000))
+		}
+		for line := range strings.Lines(string(out)) {
+			if strings.Contains(line, ":CONSOLE") || strings.Contains(line, "net_error") {
+				t.Errorf("%s: %s", path, line)
+			}
+		}
+		if info, err := os.Stat(shot); err != nil || info.Size() < 10_000 {
+			t.Errorf("%s: no picture of a page: %v, %v", path, info, err)
+		}
+	}
+}
