@@ -1,0 +1,76 @@
+# Everything a person or CI does with this repository. `make help` lists it.
+# It needs Go 1.26, git and make; a target installs the rest of what it needs
+# from Debian (as root, or with sudo) and only what is missing.
+
+SHELL      := /bin/bash -o pipefail
+export PATH := /usr/local/go/bin:$(PATH)
+VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+ARGS       ?=
+STATE      ?= .state/dev
+PKG        ?= ./...
+FUZZTIME   ?= 20s
+GEOIP_NPM  := @ip-location-db/geo-whois-asn-country-mmdb@2.3.2026061719
+# What a machine needs beside Go for each target, as command:package or /file:package.
+NEED_TEST  := nginx:nginx-light dig:bind9-dnsutils chromium:chromium curl:curl openssl:openssl jq:jq \
+              /usr/share/doc/python3.11/html/index.html:python3.11-doc
+UNIT       := go list ./... | grep -v -e '/lab/'
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test race fuzz lint geoip bench bench-hit cover docs clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build geoip ## start it all on this machine: control, two edges, a demo site (ARGS="--edges 3" passes flags)
+	./bin/selvage dev --state $(STATE) $(ARGS)
+
+build: ## make bin/selvage, one static program
+	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/selvage ./cmd/selvage
+
+test: build geoip ## install what tests need, then house, unit and whole-system tests
+	@tools/need $(NEED_TEST)
+	go test -count=1 .
+	go vet ./...
+	$(UNIT) | grep -v -x 'github.com/selvage-edge/selvage' | xargs go test -timeout 10m
+	go test -count=1 -timeout 30m -p 1 ./lab/...
+	cd lab/tools && go test -count=1 -timeout 20m ./...
+
+race: ## unit tests under the race detector (PKG=./edge/... narrows it)
+	@tools/need gcc:gcc
+	CGO_ENABLED=1 go list $(PKG) | grep -v '/lab/' | CGO_ENABLED=1 xargs go test -race -timeout 20m
+
+fuzz: ## run each fuzz target for FUZZTIME (20s)
+	@tools/fuzz $(FUZZTIME)
+
+lint: build/tools/golangci-lint ## gofmt, go vet, golangci-lint (its first build takes some minutes)
+	@tools/format
+	go vet ./...
+	build/tools/golangci-lint run ./...
+
+build/tools/golangci-lint: tools/golangci/go.mod
+	cd tools/golangci && go build -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+geoip: share/geoip/country.mmdb ## fetch the table of countries (CC0); without network the edge does without
+
+share/geoip/country.mmdb:
+	@tools/geoip '$(GEOIP_NPM)' $@
+
+bench: ## all Go benchmarks, with allocations
+	$(UNIT) | xargs go test -run '^$$' -bench . -benchmem -benchtime 200ms
+
+bench-hit: build ## CPU per cached request against nginx proxy_cache in the same run (PAIRS=7)
+	@tools/need nginx:nginx-light wrk:wrk taskset:util-linux
+	go run ./lab/bench
+
+cover: ## unit tests with coverage, to build/cover.html
+	@mkdir -p build
+	$(UNIT) | xargs go test -coverprofile=build/cover.out
+	go tool cover -html=build/cover.out -o build/cover.html
+	go tool cover -func=build/cover.out | tail -1
+
+docs: ## rewrite the generated parts of docs/ and check links and examples
+	go test -count=1 -run 'TestDocs' . -update
+
+clean: ## remove what was built; state and downloads of share/ stay
+	rm -rf bin build bench/out
