@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"time"
+
+	"github.com/selvage-edge/selvage/internal/inherit"
 )
 
 // Config is everything an edge is told at start. Zero fields have the default
@@ -25,8 +26,7 @@ type Config struct {
 
 	Advertise    []netip.Addr   // what proxied names answer with; default 127.0.0.1
 	AllowOrigins []netip.Prefix // inside networks that origins may be in; default none
-	Own          []netip.AddrPort
-	GeoIP        []string // MMDB files; none = country and network unknown
+	GeoIP        []string       // MMDB files; none = country and network unknown
 
 	AccessLog         string // file, "stderr" or "off"; default "stderr"
 	AccessLogMaxBytes int64  // rotate beyond; default 256 MiB
@@ -34,9 +34,9 @@ type Config struct {
 	MaxConnections    int    // visitors' connections at a time; default 65,536
 	DrainTimeout      time.Duration
 
-	// Listeners holds sockets handed over by name (http, https, dns-tcp,
-	// dns-udp, metrics, peer) by a supervisor; they replace the addresses.
-	Listeners map[string]*os.File
+	// Sockets handed over by a supervisor (http, https, dns-tcp, dns-udp,
+	// metrics, peer); they replace the addresses.
+	Sockets inherit.Set
 }
 
 // Defaults of Config.

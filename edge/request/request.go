@@ -41,9 +41,14 @@ type Request struct {
 	Geo    Geo
 	Host   []byte // lower-case, without port and final dot; set before the first row
 	ZoneID string
-	Colo   string
-	Seq    uint64 // of the zone snapshot this request is served by
-	Depth  uint8  // re-entries so far, at most MaxDepth
+	// Zone is the compiled zone that serves this request to its end (a
+	// *snapshot.Zone, which this package cannot name); nil = no zone.
+	Zone any
+	// Marks holds the nanoseconds spent in each row, by row number.
+	Marks [MaxRows]uint32
+	Colo  string
+	Seq   uint64 // of the zone snapshot this request is served by
+	Depth uint8  // re-entries so far, at most MaxDepth
 
 	Body  Body // the request's body: Peek, then Read
 	Route Route
@@ -57,6 +62,9 @@ type Request struct {
 // MaxDepth bounds re-entry of one request.
 const MaxDepth = 16
 
+// MaxRows is how many rows the pipeline may have.
+const MaxRows = 32
+
 // Geo is what an address tells. The zero value means unknown.
 type Geo struct {
 	Country [2]byte // ISO 3166-1 alpha-2, zero when unknown
@@ -68,6 +76,10 @@ type Geo struct {
 type Route struct {
 	Host string // name or address literal to connect to; "" = the record's content
 	Port uint16 // 0 = by scheme
+	// HostHeader replaces the visitor's host in the Host field sent to the
+	// origin; SNI is the TLS server name, "" = the name in the Host field.
+	HostHeader string
+	SNI        string
 }
 
 // CacheStatus is the value of CF-Cache-Status.

@@ -1,0 +1,187 @@
+package edge
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/selvage-edge/selvage/edge/snapshot"
+	"github.com/selvage-edge/selvage/feed"
+	"github.com/selvage-edge/selvage/zone"
+)
+
+// copyReader is what applying needs of the edge's copy.
+type copyReader interface {
+	Get(key string) (value []byte, seq uint64, ok bool, err error)
+	Scan(prefix string, row func(key string, value []byte, seq uint64) error) error
+}
+
+// opener opens data keys that were sealed to this node.
+type opener interface {
+	OpenKey(certID string, sealed []byte) ([]byte, error)
+}
+
+// applier turns stored entries into served zones. Its methods are called by
+// one goroutine at a time: the subscriber's.
+type applier struct {
+	edge   *Edge
+	copy   copyReader
+	keys   opener
+	node   string
+	shared *zone.Shared
+	certs  map[string]string // certificate id → zone id, of all compiled zones
+}
+
+// loadAll compiles every zone of the copy: at start and after a snapshot. A
+// zone that cannot be compiled stays as it was served before; the error names
+// each one.
+func (a *applier) loadAll() error {
+	var names []string
+	gone := map[string]bool{}
+	for _, id := range a.edge.zones.IDs() {
+		gone[id] = true
+	}
+	err := a.copy.Scan(zone.PrefixName, func(_ string, value []byte, _ uint64) error {
+		names = append(names, string(value))
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("list zones of the copy: %w", err)
+	}
+	var failed []error
+	for _, id := range names {
+		delete(gone, id)
+		if err := a.load(id); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	for id := range gone {
+		a.withdraw(id)
+	}
+	return errors.Join(failed...)
+}
+
+// apply makes one stored entry true: zones that it touches are compiled and
+// swapped in, then purges take effect, so that "change the rule, then purge"
+// holds inside an entry as well. An error means: rejected, the last good state
+// is served on.
+func (a *applier) apply(e *feed.Entry) error {
+	var failed []error
+	for id := range a.touched(e) {
+		if err := a.load(id); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	for i := range e.Changes {
+		id, ok := strings.CutPrefix(e.Changes[i].Key, zone.PrefixPurge)
+		if !ok {
+			continue
+		}
+		if err := a.purge(id, e.Seq, e.Changes[i].Value); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	a.edge.cache.Advance(e.Seq)
+	return errors.Join(failed...)
+}
+
+func (a *applier) touched(e *feed.Entry) map[string]bool {
+	ids := map[string]bool{}
+	for i := range e.Changes {
+		key := e.Changes[i].Key
+		if rest, ok := strings.CutPrefix(key, zone.PrefixZone); ok {
+			id, _, _ := strings.Cut(rest, "/")
+			ids[id] = true
+			continue
+		}
+		if rest, ok := strings.CutPrefix(key, zone.PrefixKey); ok {
+			cert, node, _ := strings.Cut(rest, "/")
+			if id := a.certs[cert]; node == a.node && id != "" {
+				ids[id] = true
+			}
+		}
+	}
+	return ids
+}
+
+// load compiles one zone from the copy and publishes it, or withdraws it when
+// the copy has none of its rows.
+func (a *applier) load(id string) error {
+	var rows []zone.Row
+	err := a.copy.Scan(zone.Prefix(id), func(key string, value []byte, seq uint64) error {
+		rows = append(rows, zone.Row{Key: key, Value: append([]byte{}, value...), Seq: seq})
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read zone %s of the copy: %w", id, err)
+	}
+	if len(rows) == 0 {
+		a.withdraw(id)
+		return nil
+	}
+	spec, err := zone.Assemble(id, rows)
+	if err != nil {
+		return err
+	}
+	if err := a.openKeys(spec); err != nil {
+		return err
+	}
+	z, err := snapshot.Recompile(a.edge.zones.ByID(id), spec, a.shared)
+	if err != nil {
+		return fmt.Errorf("compile zone %s: %w", spec.Name, err)
+	}
+	if old := a.edge.zones.ByID(id); old != nil && old.Name != z.Name {
+		a.edge.dns.Remove(old.Name)
+	}
+	a.edge.zones.Publish(z)
+	a.edge.dns.Set(z.Name, z.DNS)
+	for _, c := range spec.Certificates {
+		a.certs[c.ID] = id
+	}
+	return nil
+}
+
+func (a *applier) withdraw(id string) {
+	if z := a.edge.zones.Withdraw(id); z != nil {
+		a.edge.dns.Remove(z.Name)
+		a.edge.cache.Forget(id)
+	}
+	for cert, owner := range a.certs {
+		if owner == id {
+			delete(a.certs, cert)
+		}
+	}
+}
+
+// openKeys fills in the private keys that were sealed to this node. A
+// certificate whose key is not here yet is served when the key arrives.
+func (a *applier) openKeys(spec *zone.Spec) error {
+	for i := range spec.Certificates {
+		c := &spec.Certificates[i]
+		sealed, _, ok, err := a.copy.Get(zone.SealedKey(c.ID, a.node))
+		if err != nil {
+			return fmt.Errorf("zone %s: read data key of certificate %s: %w", spec.Name, c.ID, err)
+		}
+		if !ok {
+			a.edge.log.Warn("certificate waits for its key", "zone", spec.Name, "certificate", c.ID)
+			continue
+		}
+		dataKey, err := a.keys.OpenKey(c.ID, sealed)
+		if err != nil {
+			return fmt.Errorf("zone %s: certificate %s: %w", spec.Name, c.ID, err)
+		}
+		if c.PrivateKey, err = feed.DecryptKey(dataKey, c.ID, c.Sealed); err != nil {
+			return fmt.Errorf("zone %s: certificate %s: %w", spec.Name, c.ID, err)
+		}
+	}
+	return nil
+}
+
+func (a *applier) purge(id string, seq uint64, value []byte) error {
+	var p zone.Purge
+	if err := json.Unmarshal(value, &p); err != nil {
+		return fmt.Errorf("purge of zone %s: %w", id, err)
+	}
+	return a.edge.cache.Purge(id, seq, p)
+}

@@ -1,0 +1,219 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/selvage-edge/selvage/edge/dns"
+	"github.com/selvage-edge/selvage/edge/geo"
+	"github.com/selvage-edge/selvage/edge/peer"
+	"github.com/selvage-edge/selvage/edge/phase/cache"
+	pages "github.com/selvage-edge/selvage/edge/phase/errors"
+	"github.com/selvage-edge/selvage/edge/phase/normalize"
+	"github.com/selvage-edge/selvage/edge/phase/origin"
+	"github.com/selvage-edge/selvage/edge/phase/settings"
+	"github.com/selvage-edge/selvage/edge/snapshot"
+	"github.com/selvage-edge/selvage/edge/tlsterm"
+	"github.com/selvage-edge/selvage/feed"
+	"github.com/selvage-edge/selvage/telemetry"
+	"github.com/selvage-edge/selvage/wire/guard"
+	"github.com/selvage-edge/selvage/wire/h1"
+	"github.com/selvage-edge/selvage/zone"
+)
+
+// Edge is one server of the data plane.
+type Edge struct {
+	cfg Config
+	log *slog.Logger
+
+	identity *feed.Identity
+	copy     *feed.Copy
+	feed     *feed.Subscriber
+	applier  *applier
+
+	zones *snapshot.Table
+	geo   *geo.DB
+	dns   *dns.Server
+	tls   *tlsterm.Engine
+	h1    *h1.Server
+	peer  *peer.Server
+
+	normalize *normalize.Engine
+	settings  *settings.Engine
+	origin    *origin.Engine
+	cache     *cache.Engine
+	errors    *pages.Engine
+
+	access   *telemetry.AccessLog // nil = off
+	counters *counters
+	registry *prometheus.Registry
+
+	sockets   *sockets
+	state     stateBox
+	nextShard atomic.Uint32
+	// requests ends when what is in flight has to stop: it outlives the signal
+	// to drain by DrainTimeout.
+	requests    context.Context
+	cutRequests context.CancelFunc
+	visitors    sync.WaitGroup
+	connections atomic.Int64
+	overflow    atomic.Uint64
+}
+
+// New checks the configuration. Nothing is opened before Run.
+func New(cfg Config, log *slog.Logger) (*Edge, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	return &Edge{cfg: cfg, log: log, zones: snapshot.NewTable(), counters: newCounters(), registry: prometheus.NewRegistry()}, nil
+}
+
+// Run opens everything, serves until ctx ends, drains for at most
+// Config.DrainTimeout and returns. It returns early when something that it
+// cannot serve without fails.
+func (e *Edge) Run(ctx context.Context) (err error) {
+	e.requests, e.cutRequests = context.WithCancel(context.WithoutCancel(ctx))
+	defer e.cutRequests()
+	if err := os.MkdirAll(e.cfg.State, 0o700); err != nil {
+		return fmt.Errorf("state folder: %w", err)
+	}
+	if e.sockets, err = openSockets(ctx, &e.cfg); err != nil {
+		return err
+	}
+	defer e.sockets.close()
+	admin := e.serveAdmin(ctx)
+	defer func() { err = errors.Join(err, admin()) }()
+	if e.identity, err = e.enrol(ctx); err != nil {
+		return err
+	}
+	if err := e.build(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.release()) }()
+	return e.serve(ctx)
+}
+
+// joinPause is how long an edge rests between two attempts to enrol.
+const joinPause = time.Second
+
+// enrol loads this node's identity, or gets one with the join token. Only an
+// unreachable parent is asked again; a refusal is final.
+func (e *Edge) enrol(ctx context.Context) (*feed.Identity, error) {
+	dir := filepath.Join(e.cfg.State, "identity")
+	id, err := feed.LoadIdentity(dir)
+	if err == nil {
+		if id.Colo != e.cfg.Colo {
+			return nil, fmt.Errorf("colo: this state folder belongs to %s, not to %s; use another --state or --colo %s", id.Colo, e.cfg.Colo, id.Colo)
+		}
+		return id, nil
+	}
+	if !errors.Is(err, feed.ErrNoIdentity) {
+		return nil, err
+	}
+	if e.cfg.Join == "" {
+		return nil, errors.New("join: this edge has no identity yet; get a token with `selvage control token --join` and start it with --join TOKEN")
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		name = e.cfg.Colo
+	}
+	for n := 0; ; n++ {
+		parent := e.cfg.Parents[n%len(e.cfg.Parents)]
+		id, err := feed.Join(ctx, parent, e.cfg.Join, dir, e.cfg.Colo, name)
+		if err == nil {
+			e.log.Info("joined", "node", id.NodeID, "colo", id.Colo, "parent", parent)
+			return id, nil
+		}
+		var network net.Error
+		if !errors.As(err, &network) {
+			return nil, fmt.Errorf("join: %w", err)
+		}
+		e.log.Warn("parent cannot be reached to join; trying again", "parent", parent, "err", err)
+		select {
+		case <-time.After(joinPause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// build constructs the engines, top of the pipeline to bottom.
+func (e *Edge) build() (err error) {
+	if e.copy, err = feed.OpenCopy(filepath.Join(e.cfg.State, "copy"), feed.CopyOptions{Log: e.log}); err != nil {
+		return fmt.Errorf("open the copy: %w", err)
+	}
+	if e.geo, err = geo.Open(e.cfg.GeoIP...); err != nil {
+		e.log.Warn("country and network of visitors stay unknown", "err", err)
+	}
+	if err := e.openAccessLog(); err != nil {
+		return err
+	}
+	e.dns = dns.New(dns.Config{Log: e.log})
+	e.tls = tlsterm.New(e.certificatesOf, e.log)
+	e.normalize = normalize.New()
+	e.settings = settings.New(portOf(e.sockets.https))
+	dialer := guard.New(guard.Config{Allow: e.cfg.AllowOrigins, Own: e.ownAddresses})
+	e.origin = origin.New(origin.Config{Guard: dialer})
+	originRow := rowNamed("origin")
+	e.cache = cache.New(cache.Config{Bytes: e.cfg.CacheBytes, Ctx: e.requests, Fetch: func(r *Request) error { return e.Reenter(originRow, r) }})
+	e.errors = pages.New()
+	e.h1 = h1.NewServer(e, h1.Limits{})
+	e.applier = &applier{
+		edge: e, copy: e.copy, keys: e.identity, node: e.identity.NodeID, certs: map[string]string{},
+		shared: &zone.Shared{Advertise: e.cfg.Advertise, Colo: e.cfg.Colo},
+	}
+	e.feed = feed.NewSubscriber(feed.SubscriberConfig{
+		Parents: e.cfg.Parents, Identity: e.identity, Copy: e.copy, Log: e.log,
+		OnEntry: e.applier.apply, OnSnapshot: e.onSnapshot,
+	})
+	return nil
+}
+
+// onSnapshot is told that the copy was replaced: purges of the time in between
+// are not in it, so everything cached goes.
+func (e *Edge) onSnapshot(seq uint64) error {
+	e.cache.PurgeAll(seq)
+	return e.applier.loadAll()
+}
+
+func (e *Edge) certificatesOf(serverName string) *tlsterm.Plan {
+	z := e.zones.Find([]byte(serverName))
+	if z == nil {
+		return nil
+	}
+	return z.TLS
+}
+
+func (e *Edge) openAccessLog() error {
+	if e.cfg.AccessLog == "off" {
+		return nil
+	}
+	out, err := telemetry.OpenLogFile(e.cfg.AccessLog, e.cfg.AccessLogMaxBytes)
+	if err != nil {
+		return fmt.Errorf("access_log: %w", err)
+	}
+	e.access = telemetry.NewAccessLog(out, e.cfg.Colo, rowNames(), runtime.GOMAXPROCS(0), e.log)
+	return nil
+}
+
+// release closes what build opened, after nothing uses it any more.
+func (e *Edge) release() error {
+	e.cache.Close()
+	e.origin.Close()
+	var failed []error
+	if e.access != nil {
+		failed = append(failed, e.access.Close())
+	}
+	return errors.Join(append(failed, e.geo.Close(), e.copy.Close())...)
+}

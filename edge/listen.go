@@ -1,0 +1,170 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/selvage-edge/selvage/wire/msg"
+)
+
+// sockets are the edge's open listeners.
+type sockets struct {
+	http, https, dnsTCP, metrics, peer net.Listener
+	dnsUDP                             *net.UDPConn
+}
+
+// openSockets takes over what a supervisor handed down and listens on the rest.
+// DNS has UDP and TCP on one port.
+func openSockets(ctx context.Context, cfg *Config) (s *sockets, err error) {
+	s = &sockets{}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	for _, l := range []struct {
+		name, addr string
+		to         *net.Listener
+	}{
+		{"http", cfg.HTTP, &s.http}, {"https", cfg.HTTPS, &s.https},
+		{"metrics", cfg.Metrics, &s.metrics}, {"peer", cfg.Peer, &s.peer},
+	} {
+		if l.addr == "" {
+			continue
+		}
+		if *l.to, err = cfg.Sockets.Listen(ctx, l.name, "tcp", l.addr); err != nil {
+			return s, fmt.Errorf("%s: %w", l.name, err)
+		}
+	}
+	return s, s.openDNS(ctx, cfg)
+}
+
+// dnsPortTries bounds the search for a port that is free for UDP and TCP.
+const dnsPortTries = 32
+
+func (s *sockets) openDNS(ctx context.Context, cfg *Config) error {
+	host, port, err := net.SplitHostPort(cfg.DNS)
+	if err != nil {
+		return fmt.Errorf("dns: %w", err)
+	}
+	for try := 1; ; try++ {
+		packet, err := cfg.Sockets.ListenPacket(ctx, "dns-udp", "udp", cfg.DNS)
+		if err != nil {
+			return fmt.Errorf("dns: %w", err)
+		}
+		udp, ok := packet.(*net.UDPConn)
+		if !ok {
+			return errors.Join(fmt.Errorf("dns: inherited socket dns-udp is no UDP socket"), packet.Close())
+		}
+		bound := strconv.Itoa(udp.LocalAddr().(*net.UDPAddr).Port)
+		tcp, err := cfg.Sockets.Listen(ctx, "dns-tcp", "tcp", net.JoinHostPort(host, bound))
+		if err == nil {
+			s.dnsUDP, s.dnsTCP = udp, tcp
+			return nil
+		}
+		if closeErr := udp.Close(); port != "0" || try == dnsPortTries {
+			return fmt.Errorf("dns: %w", errors.Join(err, closeErr))
+		}
+	}
+}
+
+func (s *sockets) close() {
+	for _, l := range []net.Listener{s.http, s.https, s.dnsTCP, s.metrics, s.peer} {
+		if l != nil {
+			_ = l.Close() // closing twice is harmless, nothing is buffered
+		}
+	}
+	if s.dnsUDP != nil {
+		_ = s.dnsUDP.Close() // likewise
+	}
+}
+
+func addrOf(l net.Listener) string {
+	if l == nil {
+		return ""
+	}
+	return l.Addr().String()
+}
+
+// acceptPause is how long accepting rests after an error such as "too many
+// open files", so that the error cannot spin.
+const acceptPause = 50 * time.Millisecond
+
+// accept takes visitors' connections until the listener is closed. Each has a
+// goroutine; their number is bounded, and over the bound a connection is closed
+// at once rather than left waiting.
+func (e *Edge) accept(ctx context.Context, l net.Listener, serve func(net.Conn)) error {
+	for {
+		nc, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			e.log.Warn("accept failed", "listener", l.Addr().String(), "err", err)
+			select {
+			case <-time.After(acceptPause):
+				continue
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		if e.connections.Add(1) > int64(e.cfg.MaxConnections) {
+			e.connections.Add(-1)
+			e.overflow.Add(1)
+			_ = nc.Close() // refused; nothing was sent
+			continue
+		}
+		e.visitors.Go(func() {
+			defer e.connections.Add(-1)
+			serve(nc)
+		})
+	}
+}
+
+func (e *Edge) serveHTTP(nc net.Conn) {
+	e.h1.ServeConn(nc, &msg.Conn{Remote: addrPort(nc.RemoteAddr()), Local: addrPort(nc.LocalAddr())})
+}
+
+func (e *Edge) serveHTTPS(nc net.Conn) {
+	c := &msg.Conn{Remote: addrPort(nc.RemoteAddr()), Local: addrPort(nc.LocalAddr())}
+	tc, err := e.tls.Handshake(e.requests, nc)
+	if err != nil {
+		_ = nc.Close() // the handshake's failure is counted by tlsterm
+		return
+	}
+	state := tc.ConnectionState()
+	c.TLS = &state
+	e.h1.ServeConn(tc, c)
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	if t, ok := a.(*net.TCPAddr); ok {
+		ap := t.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
+}
+
+func portOf(l net.Listener) uint16 { return addrPort(l.Addr()).Port() }
+
+// State of the server: loading → ready → draining.
+type state int32
+
+const (
+	loading  state = iota // no configuration yet
+	ready                 // serving
+	draining              // finishing what is in flight, accepting nothing
+)
+
+func (s state) String() string { return [...]string{"loading", "ready", "draining"}[s] }
+
+type stateBox struct{ v atomic.Int32 }
+
+func (b *stateBox) set(s state) { b.v.Store(int32(s)) }
+func (b *stateBox) get() state  { return state(b.v.Load()) }

@@ -1,0 +1,88 @@
+package edge
+
+import (
+	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/wire/msg"
+)
+
+// statusOf is the one place of the data plane where a fault becomes a status
+// code. 52x say which side of the edge failed (docs/reference/defaults.md).
+func statusOf(f *fault.Error) int {
+	switch f.Side {
+	case fault.Visitor:
+		return visitorStatus(f.Kind)
+	case fault.Origin:
+		return originStatus(f.Kind)
+	}
+	switch f.Kind {
+	case fault.Limit, fault.Draining:
+		return 503
+	case fault.Loop:
+		return 508
+	}
+	return 500
+}
+
+func visitorStatus(k fault.Kind) int {
+	switch k {
+	case fault.Forbidden:
+		return 403
+	case fault.Timeout:
+		return 408
+	case fault.TooLarge:
+		return 413
+	case fault.NotFound:
+		return 421
+	case fault.Closed:
+		return 499
+	case fault.Loop:
+		return 508
+	}
+	return 400
+}
+
+func originStatus(k fault.Kind) int {
+	switch k {
+	case fault.Refused:
+		return 521
+	case fault.ConnectTime:
+		return 522
+	case fault.Unreachable:
+		return 523
+	case fault.Timeout:
+		return 524
+	case fault.Handshake:
+		return 525
+	case fault.Certificate:
+		return 526
+	case fault.Resolve, fault.Forbidden, fault.NotFound:
+		return 530
+	case fault.Limit:
+		return 503
+	case fault.Loop:
+		return 508
+	}
+	return 520
+}
+
+// errorPage is the errors row: an answer for a request that has only a fault.
+func (e *Edge) errorPage(r *Request) {
+	if r.Fault == nil {
+		return
+	}
+	r.Out.Close()
+	r.Out.Reset()
+	e.errors.Render(r, statusOf(r.Fault), r.Fault)
+	if r.Fault.Side == fault.Visitor && r.Body.Present() {
+		r.Out.EndConn = true
+	}
+}
+
+var serverName = []byte("selvage")
+
+// identify is the headers row: who answered, and under which ray.
+func (e *Edge) identify(r *Request) {
+	r.Out.Fields.AddID(msg.Server, serverName)
+	ray := r.Arena.Alloc(16 + 1 + len(r.Colo))[:0]
+	r.Out.Fields.AddID(msg.CFRay, r.Ray.AppendWithColo(ray, r.Colo))
+}

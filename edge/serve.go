@@ -1,0 +1,155 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// serve loads the copy, opens the doors as soon as there is something to
+// serve, and drains when ctx ends.
+func (e *Edge) serve(ctx context.Context) error {
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	var work sync.WaitGroup
+	failed := make(chan error, 8)
+	spawn := func(name string, run func() error) {
+		work.Go(func() {
+			if err := run(); err != nil && running.Err() == nil {
+				failed <- fmt.Errorf("%s: %w", name, err)
+			}
+		})
+	}
+	if err := e.applier.loadAll(); err != nil {
+		e.log.Error("zones of the copy cannot be served", "err", err)
+	}
+	// The feed goes on while visitors are drained, so that a long drain still
+	// learns of purges.
+	feeding, stopFeeding := context.WithCancel(e.requests)
+	defer stopFeeding()
+	spawn("feed", func() error { return e.feed.Run(feeding) })
+	err := e.waitLoaded(ctx, failed)
+	if err == nil {
+		e.open(running, spawn)
+		e.state.set(ready)
+		if err = e.writeState(); err == nil {
+			e.log.Info("ready", "colo", e.cfg.Colo, "http", addrOf(e.sockets.http), "https", addrOf(e.sockets.https), "zones", e.zones.Len())
+			select {
+			case <-ctx.Done():
+			case err = <-failed:
+			}
+		}
+	}
+	stop()
+	drainErr := e.drain()
+	stopFeeding()
+	work.Wait()
+	return errors.Join(err, drainErr)
+}
+
+// pollLoaded is how often a new edge looks whether its first state arrived.
+const pollLoaded = 20 * time.Millisecond
+
+// waitLoaded returns when the copy has a state to serve: at once on a restart,
+// after the first snapshot on a new edge.
+func (e *Edge) waitLoaded(ctx context.Context, failed <-chan error) error {
+	tick := time.NewTicker(pollLoaded)
+	defer tick.Stop()
+	for !e.loaded() {
+		select {
+		case <-tick.C:
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
+}
+
+// loaded reports that the copy stands at some number, or that the parent has
+// nothing yet.
+func (e *Edge) loaded() bool {
+	if e.copy.Cursor().Seq > 0 {
+		return true
+	}
+	s := e.feed.Status()
+	return s.Connected && s.Head == 0 && !s.LastHeartbeat.IsZero()
+}
+
+// open starts serving on all listeners.
+func (e *Edge) open(ctx context.Context, spawn func(string, func() error)) {
+	spawn("http", func() error { return e.accept(ctx, e.sockets.http, e.serveHTTP) })
+	spawn("https", func() error { return e.accept(ctx, e.sockets.https, e.serveHTTPS) })
+	spawn("dns udp", func() error { return e.dns.ServeUDP(e.sockets.dnsUDP) })
+	spawn("dns tcp", func() error { return e.dns.ServeTCP(e.sockets.dnsTCP) })
+	if e.sockets.peer != nil {
+		spawn("peer", func() error { return e.peer.Serve(ctx, e.sockets.peer) })
+	}
+}
+
+// drain refuses new work, finishes what is in flight for at most
+// DrainTimeout, then cuts the rest.
+func (e *Edge) drain() error {
+	e.state.set(draining)
+	e.log.Info("draining", "connections", e.connections.Load(), "at_most", e.cfg.DrainTimeout)
+	patience, done := context.WithTimeout(e.requests, e.cfg.DrainTimeout)
+	defer done()
+	e.sockets.http.Close()
+	e.sockets.https.Close()
+	var work sync.WaitGroup
+	var h1Err, dnsErr error
+	work.Go(func() { h1Err = e.h1.Drain(patience) })
+	work.Go(func() { dnsErr = e.dns.Drain(patience) })
+	work.Wait()
+	e.cutRequests()
+	e.visitors.Wait()
+	e.log.Info("drained")
+	return errors.Join(ignoreTimeout(h1Err), ignoreTimeout(dnsErr), e.removeState())
+}
+
+// ignoreTimeout: that the patience ended is how a drain may end.
+func ignoreTimeout(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
+// ownAddresses are the edge's own doors, which no origin may be.
+func (e *Edge) ownAddresses() []netip.AddrPort {
+	var own []netip.AddrPort
+	for _, l := range []net.Listener{e.sockets.http, e.sockets.https, e.sockets.dnsTCP, e.sockets.metrics, e.sockets.peer} {
+		if l == nil {
+			continue
+		}
+		at := addrPort(l.Addr())
+		if !at.Addr().IsUnspecified() {
+			own = append(own, at)
+			continue
+		}
+		for _, a := range append(localAddrs(), e.cfg.Advertise...) {
+			own = append(own, netip.AddrPortFrom(a, at.Port()))
+		}
+	}
+	return own
+}
+
+// localAddrs lists the addresses of this machine's interfaces.
+func localAddrs() []netip.Addr {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var addrs []netip.Addr
+	for _, a := range list {
+		if prefix, err := netip.ParsePrefix(a.String()); err == nil {
+			addrs = append(addrs, prefix.Addr().Unmap())
+		}
+	}
+	return addrs
+}

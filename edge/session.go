@@ -1,0 +1,236 @@
+package edge
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/selvage-edge/selvage/edge/request"
+	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/internal/arena"
+	"github.com/selvage-edge/selvage/telemetry"
+	"github.com/selvage-edge/selvage/wire/msg"
+)
+
+// session answers the requests of one visitor's connection. All it needs is
+// allocated when the connection opens and used again for each request.
+type session struct {
+	edge   *Edge
+	r      Request
+	arena  arena.Arena
+	geo    request.Geo
+	shard  uint32 // of counters and log rings
+	rays   uint64 // state of the ray sequence
+	sni    *Zone  // zone of the TLS server name, nil over plain TCP
+	record telemetry.Record
+	cancel context.CancelFunc
+	// What onDone rows read.
+	sent    int64
+	sendErr error
+	took    time.Duration
+}
+
+// Open implements msg.Handler.
+func (e *Edge) Open(c *msg.Conn) msg.Session {
+	s := &session{edge: e, shard: e.nextShard.Add(1), rays: raySeed()}
+	ctx, cancel := context.WithCancel(e.requests)
+	s.cancel = cancel
+	s.r.Conn, s.r.Ctx, s.r.Arena, s.r.Colo = c, ctx, &s.arena, e.cfg.Colo
+	s.geo = e.geo.Find(c.Remote.Addr())
+	if c.TLS != nil {
+		s.sni = e.zones.Find([]byte(c.TLS.ServerName))
+	}
+	e.counters.opened(s.shard)
+	return s
+}
+
+// Close implements msg.Session.
+func (s *session) Close() {
+	s.cancel()
+	s.edge.counters.closed(s.shard)
+}
+
+// Serve implements msg.Session: it walks the pipeline.
+func (s *session) Serve(in *msg.Request, out *msg.Response) {
+	r := &s.r
+	r.In, r.Out = in, out
+	r.Reset()
+	r.Start = time.Now()
+	r.Ray = s.nextRay()
+	r.Client = r.Conn.Remote.Addr().Unmap()
+	r.Geo = s.geo
+	r.Body = request.NewBody(in.Body, in.Length)
+	if err := s.edge.admit(s, r); err != nil {
+		r.Fault = fault.As(err)
+	} else {
+		s.edge.walk(r)
+	}
+	for i := range onResponse {
+		onResponse[i].run(s.edge, r)
+	}
+}
+
+// Done implements msg.Session.
+func (s *session) Done(_ *msg.Request, _ *msg.Response, sent int64, err error) {
+	s.sent, s.sendErr = sent, err
+	s.took = time.Since(s.r.Start)
+	for i := range onDone {
+		onDone[i].run(s.edge, s)
+	}
+	s.r.In, s.r.Out, s.r.Zone = nil, nil, nil
+}
+
+// Refused implements msg.Session: the protocol answered by itself.
+func (s *session) Refused(status int, reason error) {
+	s.edge.logRefused(s, status, reason)
+	s.edge.counters.refused(s.shard, status)
+}
+
+// nextRay steps a splitmix64 sequence: unique within the process as far as
+// 64 random bits go, and not to be guessed from another connection's.
+func (s *session) nextRay() request.Ray {
+	s.rays += 0x9e3779b97f4a7c15
+	z := s.rays
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9
+	z = (z ^ (z >> 27)) * 0x94d049bb133111eb
+	return request.Ray(z ^ (z >> 31))
+}
+
+func raySeed() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return binary.LittleEndian.Uint64(b[:])
+}
+
+// Why a request finds no zone.
+var (
+	errNoHost      = errors.New("the request names no host")
+	errAddressHost = errors.New("the request names an address instead of a host")
+	errUnknownHost = errors.New("no zone here serves this host")
+	errUnproxied   = errors.New("this name is not proxied: its DNS record points to the origin itself")
+	errMisdirected = errors.New("the host belongs to another zone than the TLS server name")
+)
+
+// admit finds the zone that serves the request and holds it to the end.
+func (e *Edge) admit(s *session, r *Request) error {
+	host, err := canonicalHost(r.In.Authority, r.Arena)
+	if err != nil {
+		return &fault.Error{Op: "admit", Side: fault.Visitor, Kind: fault.Malformed, Err: err}
+	}
+	r.Host = host
+	z := e.zones.Find(host)
+	if z == nil {
+		if isAddress(host) {
+			return &fault.Error{Op: "admit", Side: fault.Visitor, Kind: fault.Forbidden, Err: errAddressHost}
+		}
+		return &fault.Error{Op: "admit", Side: fault.Visitor, Kind: fault.NotFound, Err: errUnknownHost}
+	}
+	r.Zone, r.ZoneID, r.Seq = z, z.ID, z.Seq
+	if r.Conn.TLS != nil && s.sni != nil && s.sni.ID != z.ID {
+		return &fault.Error{Op: "admit", Side: fault.Visitor, Kind: fault.NotFound, Err: errMisdirected}
+	}
+	if z.Origin == nil || !z.Origin.Proxied(host) {
+		return &fault.Error{Op: "admit", Side: fault.Visitor, Kind: fault.NotFound, Err: errUnproxied}
+	}
+	return nil
+}
+
+// canonicalHost returns the host of an authority in lower case, without port
+// and final dot. It copies only when something has to change.
+func canonicalHost(authority []byte, a *arena.Arena) ([]byte, error) {
+	host := authority
+	if len(host) > 0 && host[0] == '[' {
+		for i, c := range host {
+			if c == ']' {
+				return host[:i+1], nil
+			}
+		}
+		return nil, errNoHost
+	}
+	upper := false
+	for i, c := range host {
+		if c == ':' {
+			host = host[:i]
+			break
+		}
+		upper = upper || 'A' <= c && c <= 'Z'
+	}
+	if n := len(host); n > 0 && host[n-1] == '.' {
+		host = host[:n-1]
+	}
+	if len(host) == 0 {
+		return nil, errNoHost
+	}
+	if !upper {
+		return host, nil
+	}
+	low := a.Alloc(len(host))
+	for i, c := range host {
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		low[i] = c
+	}
+	return low, nil
+}
+
+func isAddress(host []byte) bool {
+	if host[0] == '[' {
+		return true
+	}
+	_, err := netip.ParseAddr(string(host))
+	return err == nil
+}
+
+// walk runs the rows from the top until one answers.
+func (e *Edge) walk(r *Request) {
+	z := r.Zone.(*Zone)
+	verdict, err := e.run(z, r, 0)
+	switch {
+	case err != nil:
+		r.Fault = fault.As(err)
+	case verdict == request.Drop:
+		r.Fault = &fault.Error{Op: "walk", Side: fault.Visitor, Kind: fault.Closed, Err: errors.New("dropped by a row")}
+	}
+}
+
+// run walks the rows from number `from` on. An error is the request's end.
+func (e *Edge) run(z *Zone, r *Request, from int) (Verdict, error) {
+	before := time.Since(r.Start)
+	for i := from; i < len(onRequest); i++ {
+		row := &onRequest[i]
+		if !row.on(z) {
+			continue
+		}
+		verdict, err := row.run(e, z, r)
+		now := time.Since(r.Start)
+		r.Marks[i] += uint32(min(now-before, time.Duration(1<<32-1)))
+		before = now
+		if err != nil && (row.broken == closed || fault.As(err).Kind != fault.Other) {
+			return request.Respond, err
+		}
+		if err != nil {
+			e.counters.broke(i)
+			e.log.Error("a row is broken; requests go on without it", "row", row.name, "ray", r.Ray.String(), "err", err)
+			continue
+		}
+		if verdict != request.Next {
+			return verdict, nil
+		}
+	}
+	return request.Respond, &fault.Error{Op: "walk", Side: fault.Edge, Err: errors.New("no row answered")}
+}
+
+// Reenter runs the rows from the named one on, for a request that is already
+// past those above: a cache fill, later a Worker's fetch. Depth is bounded.
+func (e *Edge) Reenter(row int, r *Request) error {
+	if r.Depth >= request.MaxDepth {
+		return &fault.Error{Op: "reenter", Side: fault.Edge, Kind: fault.Loop, Err: errors.New("request re-entered the pipeline too often")}
+	}
+	r.Depth++
+	_, err := e.run(r.Zone.(*Zone), r, row)
+	return err
+}
