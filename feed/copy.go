@@ -1,0 +1,287 @@
+package feed
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Options of a Copy. Zero values mean the default in brackets.
+type Options struct {
+	Logger     *slog.Logger
+	CacheBytes int64 // of blocks in memory [16 MiB]
+	Versions   int   // kept of each key [4]
+	// NoSync leaves a batch to the operating system's leisure: a crash may lose
+	// the newest entries, which come again; for tests.
+	NoSync bool
+	// NoVerify skips the reading of every value when the copy is opened.
+	NoVerify bool
+	// FS is where the files are [the disk]; tests inject faults.
+	FS vfs.FS
+}
+
+// Copy is an edge's own copy of the feed's state, on disk: the newest versions
+// of each key, and the cursor that they are the state at. One process has it
+// open at a time; all methods may be called from many goroutines.
+type Copy struct {
+	dir  string
+	opts Options
+	log  *slog.Logger
+
+	write sync.Mutex // one writer at a time
+
+	mu     sync.RWMutex // readers hold it while they pin a view; a leaf
+	db     *pebble.DB   // guarded by mu; replaced by Recover
+	lock   *pebble.Lock // guarded by mu
+	gen    uint32       // the generation that is read; guarded by mu
+	cursor Cursor       // guarded by mu
+	broken atomic.Bool  // Pebble gave up: nothing is written any more
+}
+
+// OpenCopy opens or makes the copy at dir and reads all of it once, so that
+// damage is found before anything is served from it. A damaged copy is named in
+// the log, moved aside to dir.bad-<time> (only the newest is kept) and replaced
+// by an empty one, whose cursor is zero: the feed brings a snapshot. Another
+// process's lock, missing permission or a full disk are errors.
+func OpenCopy(dir string, opts Options) (*Copy, error) {
+	opts.Logger = cmp.Or(opts.Logger, slog.New(slog.DiscardHandler))
+	opts.CacheBytes = cmp.Or(opts.CacheBytes, 16<<20)
+	opts.Versions = cmp.Or(opts.Versions, 4)
+	if opts.FS == nil {
+		opts.FS = vfs.Default
+	}
+	c := &Copy{dir: dir, opts: opts, log: opts.Logger}
+	err := c.open()
+	if err == nil {
+		return c, nil
+	}
+	if !damaged(err) {
+		return nil, fmt.Errorf("open copy %s: %w", dir, err)
+	}
+	if err := c.replace(err); err != nil {
+		return nil, fmt.Errorf("open copy %s: %w", dir, err)
+	}
+	return c, nil
+}
+
+// damaged tells bytes that cannot be trusted from circumstances that a new copy
+// would not mend. Pebble names many kinds of damage in many ways (a missing
+// table is a missing file, a torn manifest a bad record), so it is whatever is
+// not the operating system's refusal.
+func damaged(err error) bool {
+	if errors.Is(err, ErrCorrupt) || pebble.IsCorruptionError(err) {
+		return true
+	}
+	if errors.Is(err, ErrBroken) || errors.Is(err, fs.ErrPermission) || errors.Is(err, errLocked) {
+		return false
+	}
+	errno, ok := errors.AsType[syscall.Errno](err)
+	return !ok || errno == syscall.ENOENT
+}
+
+var errLocked = errors.New("another process has it open")
+
+func (c *Copy) open() error {
+	if err := c.opts.FS.MkdirAll(c.dir, 0o700); err != nil {
+		return err
+	}
+	lock, err := pebble.LockDirectory(c.dir, c.opts.FS)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errLocked, err)
+	}
+	cache := pebble.NewCache(c.opts.CacheBytes)
+	defer cache.Unref()
+	var db *pebble.DB
+	err = guarded(func() (err error) {
+		db, err = pebble.Open(c.dir, &pebble.Options{
+			Cache:              cache,
+			FS:                 c.opts.FS,
+			Lock:               lock,
+			Logger:             pebbleLog{c.log, &c.broken},
+			MemTableSize:       4 << 20,
+			MaxOpenFiles:       256,
+			FormatMajorVersion: pebble.FormatNewest,
+		})
+		return err
+	})
+	if err != nil {
+		return errors.Join(err, lock.Close())
+	}
+	gen, cursor, err := readMeta(db)
+	if err == nil && !c.opts.NoVerify {
+		err = verify(db, gen)
+	}
+	if err != nil {
+		return errors.Join(err, db.Close(), lock.Close())
+	}
+	c.mu.Lock()
+	c.db, c.gen, c.cursor = db, gen, cursor
+	c.lock = lock
+	c.mu.Unlock()
+	return nil
+}
+
+// Cursor is the position that the copy is the state at; zero when it is empty.
+func (c *Copy) Cursor() Cursor {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.cursor
+}
+
+// Get returns a key's newest value and the number of the entry that wrote it.
+// The value is the caller's. Damage is ErrCorrupt.
+func (c *Copy) Get(key string) (value []byte, seq uint64, ok bool, err error) {
+	return c.GetAt(key, math.MaxUint64)
+}
+
+// GetAt is Get at an earlier number, as far back as versions are kept: where
+// the version that held then is gone, ok is false.
+func (c *Copy) GetAt(key string, at uint64) (value []byte, seq uint64, ok bool, err error) {
+	it, gen, err := c.iterator(func(gen uint32) ([]byte, []byte) {
+		return appendDataKey(nil, gen, key, at), append(appendDataKey(nil, gen, key, 0), 0)
+	})
+	if err != nil {
+		return nil, 0, false, fmt.Errorf("get %s: %w", key, err)
+	}
+	defer func() { err = closeIterator(it, err) }()
+	if !it.First() {
+		return nil, 0, false, it.Error()
+	}
+	v, err := decodeVersion(it, gen)
+	if err != nil || v.deleted {
+		return nil, 0, false, err
+	}
+	return append([]byte(nil), v.value...), v.seq, true, nil
+}
+
+// Scan passes the newest value of each key with the prefix, in key order, of
+// one moment. The value is valid until f returns. An error of f ends it and
+// comes back; damage is ErrCorrupt.
+func (c *Copy) Scan(prefix string, f func(key string, value []byte, seq uint64) error) (err error) {
+	it, gen, err := c.iterator(func(gen uint32) ([]byte, []byte) { return prefixBounds(gen, prefix) })
+	if err != nil {
+		return fmt.Errorf("scan %s: %w", prefix, err)
+	}
+	defer func() { err = closeIterator(it, err) }()
+	last := ""
+	for it.First(); it.Valid(); it.Next() {
+		v, err := decodeVersion(it, gen)
+		if err != nil {
+			return fmt.Errorf("scan %s: %w", prefix, err)
+		}
+		if v.key == last {
+			continue
+		}
+		last = v.key
+		if v.deleted {
+			continue
+		}
+		if err := f(v.key, v.value, v.seq); err != nil {
+			return err
+		}
+	}
+	return it.Error()
+}
+
+// iterator pins a consistent view; the lock is not held while it is used.
+func (c *Copy) iterator(bounds func(gen uint32) (lower, upper []byte)) (*pebble.Iterator, uint32, error) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.db == nil {
+		return nil, 0, ErrBroken
+	}
+	lower, upper := bounds(c.gen)
+	it, err := c.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	return it, c.gen, err
+}
+
+func closeIterator(it *pebble.Iterator, err error) error {
+	if closeErr := it.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil && pebble.IsCorruptionError(err) && !errors.Is(err, ErrCorrupt) {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return err
+}
+
+// Close flushes and releases the copy. Iterators in use must have ended.
+func (c *Copy) Close() error {
+	c.write.Lock()
+	defer c.write.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.close()
+}
+
+// close is called with both locks held.
+func (c *Copy) close() error {
+	db, lock := c.db, c.lock
+	c.db, c.lock = nil, nil
+	if db == nil {
+		return nil
+	}
+	if c.broken.Load() {
+		return ErrBroken // Pebble may hang in Close after it gave up
+	}
+	return errors.Join(guarded(db.Close), lock.Close())
+}
+
+// Recover replaces a copy that was found damaged while in use by an empty one;
+// cause is why. The cursor is zero afterwards.
+func (c *Copy) Recover(cause error) error {
+	c.write.Lock()
+	defer c.write.Unlock()
+	c.mu.Lock()
+	err := c.close()
+	c.mu.Unlock()
+	if errors.Is(err, ErrBroken) {
+		return err
+	}
+	if err != nil {
+		c.log.Warn("damaged copy did not close cleanly", "dir", c.dir, "error", err)
+	}
+	return c.replace(cause)
+}
+
+func (c *Copy) replace(cause error) error {
+	bad := c.dir + ".bad-" + time.Now().UTC().Format("20060102T150405.000000000Z")
+	c.log.Error("copy is damaged; moving it aside and starting an empty one", "dir", c.dir, "to", bad, "error", cause)
+	if err := c.opts.FS.Rename(c.dir, bad); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("move damaged copy aside: %w", err)
+	}
+	c.forget(bad)
+	if err := c.open(); err != nil {
+		return fmt.Errorf("start empty copy: %w", err)
+	}
+	return nil
+}
+
+// forget removes damaged copies other than keep. Failing to costs only space.
+func (c *Copy) forget(keep string) {
+	fsys := c.opts.FS
+	parent, name := fsys.PathDir(c.dir), fsys.PathBase(c.dir)+".bad-"
+	list, err := fsys.List(parent)
+	if err != nil {
+		return
+	}
+	for _, entry := range list {
+		path := fsys.PathJoin(parent, entry)
+		if len(entry) > len(name) && entry[:len(name)] == name && path != keep {
+			if err := fsys.RemoveAll(path); err != nil {
+				c.log.Warn("old damaged copy was not removed", "dir", path, "error", err)
+			}
+		}
+	}
+}

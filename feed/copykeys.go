@@ -1,0 +1,183 @@
+package feed
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"log/slog"
+	"runtime"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Keys in Pebble: metaKey, and for data 0x01, generation, key, NUL, inverted
+// sequence number, so that a key's newest version comes first. See DESIGN.md.
+const (
+	dataSpace   = 0x01
+	dataPrefix  = 1 + 4
+	dataSuffix  = 1 + 8
+	metaVersion = 1
+	metaBytes   = 1 + 4 + 8 + 32 + 4
+	valueHead   = 1 + 4
+	kindValue   = 0
+	kindDeleted = 1
+)
+
+var metaKey = []byte{0x00, 'm'}
+
+func appendDataKey(dst []byte, gen uint32, key string, seq uint64) []byte {
+	dst = append(dst, dataSpace)
+	dst = binary.BigEndian.AppendUint32(dst, gen)
+	dst = append(dst, key...)
+	dst = append(dst, 0)
+	return binary.BigEndian.AppendUint64(dst, ^seq)
+}
+
+// prefixBounds are the bounds of all keys of a generation with the prefix.
+func prefixBounds(gen uint32, prefix string) (lower, upper []byte) {
+	lower = binary.BigEndian.AppendUint32([]byte{dataSpace}, gen)
+	lower = append(lower, prefix...)
+	upper = bytes.Clone(lower)
+	for i := len(upper) - 1; i >= 0; i-- {
+		if upper[i]++; upper[i] != 0 {
+			return lower, upper[:i+1]
+		}
+	}
+	return lower, []byte{0xff} // not reached: dataSpace is not 0xff
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// appendValue writes a version's value with its own checksum, which covers the
+// key as well: a value under another key is as wrong as a torn one.
+func appendValue(dst, dataKey []byte, kind byte, value []byte) []byte {
+	dst = append(dst, kind)
+	dst = binary.BigEndian.AppendUint32(dst, valueSum(dataKey, kind, value))
+	return append(dst, value...)
+}
+
+func valueSum(dataKey []byte, kind byte, value []byte) uint32 {
+	sum := crc32.Update(0, castagnoli, dataKey[dataPrefix:])
+	sum = crc32.Update(sum, castagnoli, []byte{kind})
+	return crc32.Update(sum, castagnoli, value)
+}
+
+// version is one value of one key as it stands in Pebble.
+type version struct {
+	key     string
+	seq     uint64
+	deleted bool
+	value   []byte // valid until the iterator moves
+}
+
+func decodeVersion(it *pebble.Iterator, gen uint32) (version, error) {
+	p, err := it.ValueAndErr()
+	if err != nil {
+		return version{}, err
+	}
+	return parseVersion(it.Key(), p, gen)
+}
+
+func parseVersion(key, p []byte, gen uint32) (version, error) {
+	if len(key) <= dataPrefix+dataSuffix || key[0] != dataSpace || key[len(key)-dataSuffix] != 0 {
+		return version{}, fmt.Errorf("%w: key %x", ErrCorrupt, key)
+	}
+	v := version{
+		key: string(key[dataPrefix : len(key)-dataSuffix]),
+		seq: ^binary.BigEndian.Uint64(key[len(key)-8:]),
+	}
+	if got := binary.BigEndian.Uint32(key[1:]); got != gen {
+		return v, fmt.Errorf("%w: %s: generation %d, want %d", ErrCorrupt, v.key, got, gen)
+	}
+	if len(p) < valueHead || p[0] > kindDeleted {
+		return v, fmt.Errorf("%w: %s at %d: value of %d bytes", ErrCorrupt, v.key, v.seq, len(p))
+	}
+	v.deleted, v.value = p[0] == kindDeleted, p[valueHead:]
+	if valueSum(key, p[0], v.value) != binary.BigEndian.Uint32(p[1:]) {
+		return v, fmt.Errorf("%w: %s at %d: checksum does not match", ErrCorrupt, v.key, v.seq)
+	}
+	return v, nil
+}
+
+func encodeMeta(gen uint32, c Cursor) []byte {
+	p := append(make([]byte, 0, metaBytes), metaVersion)
+	p = binary.BigEndian.AppendUint32(p, gen)
+	p = appendCursor(p, c)
+	return binary.BigEndian.AppendUint32(p, crc32.Checksum(p, castagnoli))
+}
+
+func parseMeta(p []byte) (gen uint32, c Cursor, err error) {
+	if len(p) != metaBytes || p[0] != metaVersion {
+		return 0, c, fmt.Errorf("%w: cursor of %d bytes", ErrCorrupt, len(p))
+	}
+	if crc32.Checksum(p[:metaBytes-4], castagnoli) != binary.BigEndian.Uint32(p[metaBytes-4:]) {
+		return 0, c, fmt.Errorf("%w: cursor's checksum does not match", ErrCorrupt)
+	}
+	c = Cursor{Seq: binary.BigEndian.Uint64(p[5:]), Hash: [32]byte(p[13:45])}
+	return binary.BigEndian.Uint32(p[1:]), c, nil
+}
+
+func readMeta(db *pebble.DB) (uint32, Cursor, error) {
+	p, closer, err := db.Get(metaKey)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return 0, Cursor{}, empty(db)
+	}
+	if err != nil {
+		return 0, Cursor{}, err
+	}
+	gen, c, err := parseMeta(p)
+	return gen, c, errors.Join(err, closer.Close())
+}
+
+// empty refuses data without a cursor: a lost cursor is damage, and reading on
+// from zero would serve keys that were deleted long ago. Rows of a first
+// snapshot that was cut off are not data yet.
+func empty(db *pebble.DB) error {
+	lower, upper := prefixBounds(0, "")
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return err
+	}
+	if it.First() {
+		err = fmt.Errorf("%w: data without a cursor", ErrCorrupt)
+	}
+	return errors.Join(err, it.Close())
+}
+
+// verify reads every value once.
+func verify(db *pebble.DB, gen uint32) error {
+	lower, upper := prefixBounds(gen, "")
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return err
+	}
+	for it.First(); it.Valid() && err == nil; it.Next() {
+		_, err = decodeVersion(it, gen)
+	}
+	return closeIterator(it, errors.Join(err, it.Error()))
+}
+
+// pebbleLog hands Pebble's log to slog. What Pebble calls fatal (a failed
+// write to its log or manifest) must not end an edge that can go on serving
+// from memory: it marks the copy broken and ends the goroutine that found it.
+type pebbleLog struct {
+	log    *slog.Logger
+	broken *atomic.Bool
+}
+
+func (l pebbleLog) Infof(format string, args ...any) {
+	l.log.Debug("copy store", "note", fmt.Sprintf(format, args...))
+}
+
+func (l pebbleLog) Errorf(format string, args ...any) {
+	l.log.Warn("copy store", "error", fmt.Sprintf(format, args...))
+}
+
+func (l pebbleLog) Fatalf(format string, args ...any) {
+	l.broken.Store(true)
+	l.log.Error("copy store failed; nothing more is written to it", "error", fmt.Sprintf(format, args...))
+	runtime.Goexit()
+}

@@ -1,0 +1,87 @@
+package feed
+
+import (
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type serverCounters struct {
+	encodes, sent, snapshots, refused atomic.Uint64
+}
+
+var serverDesc = struct{ peers, encodes, sent, snapshots, refused, behind *prometheus.Desc }{
+	prometheus.NewDesc("selvage_feed_peers", "Subscribers connected.", nil, nil),
+	prometheus.NewDesc("selvage_feed_encodes_total", "Batches encoded, for everybody or for one who catches up.", nil, nil),
+	prometheus.NewDesc("selvage_feed_sent_bytes_total", "Bytes of frames sent to subscribers.", nil, nil),
+	prometheus.NewDesc("selvage_feed_snapshots_total", "Snapshots started for subscribers.", nil, nil),
+	prometheus.NewDesc("selvage_feed_refused_total", "Connections refused: handshake, unknown node, bad hello, too many.", nil, nil),
+	prometheus.NewDesc("selvage_feed_behind_entries", "Entries between the log's head and the slowest subscriber's acknowledgement.", nil, nil),
+}
+
+// Describe implements prometheus.Collector.
+func (s *Server) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(s, ch) }
+
+// Collect implements prometheus.Collector.
+func (s *Server) Collect(ch chan<- prometheus.Metric) {
+	peers := s.Peers()
+	head, _ := s.cfg.Log.Head()
+	behind := uint64(0)
+	for _, p := range peers {
+		if p.Acked < head {
+			behind = max(behind, head-p.Acked)
+		}
+	}
+	gauge(ch, serverDesc.peers, float64(len(peers)))
+	gauge(ch, serverDesc.behind, float64(behind))
+	counter(ch, serverDesc.encodes, &s.counters.encodes)
+	counter(ch, serverDesc.sent, &s.counters.sent)
+	counter(ch, serverDesc.snapshots, &s.counters.snapshots)
+	counter(ch, serverDesc.refused, &s.counters.refused)
+}
+
+func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
+}
+
+func counter(ch chan<- prometheus.Metric, d *prometheus.Desc, v *atomic.Uint64) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v.Load()))
+}
+
+type subscriberCounters struct {
+	reconnects, rejected, snapshots atomic.Uint64
+}
+
+var subscriberDesc = struct{ connected, head, applied, lag, heard, reconnects, rejected, snapshots *prometheus.Desc }{
+	prometheus.NewDesc("selvage_feed_connected", "1 while a parent is connected.", nil, nil),
+	prometheus.NewDesc("selvage_feed_head_seq", "Newest number that a parent told of.", nil, nil),
+	prometheus.NewDesc("selvage_feed_applied_seq", "Newest number stored and applied.", nil, nil),
+	prometheus.NewDesc("selvage_feed_lag_entries", "Numbers between head and applied.", nil, nil),
+	prometheus.NewDesc("selvage_feed_heartbeat_timestamp_seconds", "When a parent was last heard; 0: never.", nil, nil),
+	prometheus.NewDesc("selvage_feed_reconnects_total", "Connections to a parent that failed or ended.", nil, nil),
+	prometheus.NewDesc("selvage_feed_rejected_total", "Entries stored that could not be used.", nil, nil),
+	prometheus.NewDesc("selvage_feed_bootstraps_total", "Snapshots begun from a parent.", nil, nil),
+}
+
+// Describe implements prometheus.Collector.
+func (s *Subscriber) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(s, ch) }
+
+// Collect implements prometheus.Collector.
+func (s *Subscriber) Collect(ch chan<- prometheus.Metric) {
+	st := s.Status()
+	connected, heard := 0.0, 0.0
+	if st.Parent != "" {
+		connected = 1
+	}
+	if !st.Heartbeat.IsZero() {
+		heard = float64(st.Heartbeat.UnixMilli()) / 1000
+	}
+	gauge(ch, subscriberDesc.connected, connected)
+	gauge(ch, subscriberDesc.head, float64(st.Head))
+	gauge(ch, subscriberDesc.applied, float64(st.Applied))
+	gauge(ch, subscriberDesc.lag, float64(max(st.Head, st.Applied)-st.Applied))
+	gauge(ch, subscriberDesc.heard, heard)
+	counter(ch, subscriberDesc.reconnects, &s.counters.reconnects)
+	counter(ch, subscriberDesc.rejected, &s.counters.rejected)
+	counter(ch, subscriberDesc.snapshots, &s.counters.snapshots)
+}
