@@ -17,9 +17,9 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// Options of a Copy. Zero values mean the default in brackets.
-type Options struct {
-	Logger     *slog.Logger
+// CopyOptions of a Copy. Zero values mean the default in brackets.
+type CopyOptions struct {
+	Log        *slog.Logger
 	CacheBytes int64 // of blocks in memory [16 MiB]
 	Versions   int   // kept of each key [4]
 	// NoSync leaves a batch to the operating system's leisure: a crash may lose
@@ -36,7 +36,7 @@ type Options struct {
 // open at a time; all methods may be called from many goroutines.
 type Copy struct {
 	dir  string
-	opts Options
+	opts CopyOptions
 	log  *slog.Logger
 
 	write sync.Mutex // one writer at a time
@@ -54,14 +54,14 @@ type Copy struct {
 // the log, moved aside to dir.bad-<time> (only the newest is kept) and replaced
 // by an empty one, whose cursor is zero: the feed brings a snapshot. Another
 // process's lock, missing permission or a full disk are errors.
-func OpenCopy(dir string, opts Options) (*Copy, error) {
-	opts.Logger = cmp.Or(opts.Logger, slog.New(slog.DiscardHandler))
+func OpenCopy(dir string, opts CopyOptions) (*Copy, error) {
+	opts.Log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
 	opts.CacheBytes = cmp.Or(opts.CacheBytes, 16<<20)
 	opts.Versions = cmp.Or(opts.Versions, 4)
 	if opts.FS == nil {
 		opts.FS = vfs.Default
 	}
-	c := &Copy{dir: dir, opts: opts, log: opts.Logger}
+	c := &Copy{dir: dir, opts: opts, log: opts.Log}
 	err := c.open()
 	if err == nil {
 		return c, nil

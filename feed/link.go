@@ -79,7 +79,7 @@ func (l *link) greet(ctx context.Context) error {
 		return fmt.Errorf("welcome: frame of type %d: %w", kind, errFrame)
 	}
 	l.heard(w.head)
-	l.s.update(func(st *Status) { st.Parent, st.Since, st.Resume = l.parent, time.Now(), w.resume })
+	l.s.update(func(st *Status) { st.Connected, st.Parent, st.Since, st.Resume = true, l.parent, time.Now(), w.resume })
 	l.s.log.Info("feed connected", "parent", l.parent, "seq", l.cursor.Seq, "head", w.head.Seq, "resume", w.resume)
 	return nil
 }
@@ -92,7 +92,7 @@ func (l *link) say(kind byte, p []byte) error {
 }
 
 func (l *link) heard(head Cursor) {
-	l.s.update(func(st *Status) { st.Head, st.Heartbeat = head.Seq, time.Now() })
+	l.s.update(func(st *Status) { st.Head, st.LastHeartbeat = head.Seq, time.Now() })
 }
 
 // receive handles frames until one is wrong or the connection ends.

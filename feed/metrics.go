@@ -19,6 +19,9 @@ var serverDesc = struct{ peers, encodes, sent, snapshots, refused, behind *prome
 	prometheus.NewDesc("selvage_feed_behind_entries", "Entries between the log's head and the slowest subscriber's acknowledgement.", nil, nil),
 }
 
+// Collector is the server's metrics.
+func (s *Server) Collector() prometheus.Collector { return s }
+
 // Describe implements prometheus.Collector.
 func (s *Server) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(s, ch) }
 
@@ -63,6 +66,9 @@ var subscriberDesc = struct{ connected, head, applied, lag, heard, reconnects, r
 	prometheus.NewDesc("selvage_feed_bootstraps_total", "Snapshots begun from a parent.", nil, nil),
 }
 
+// Collector is the subscriber's metrics.
+func (s *Subscriber) Collector() prometheus.Collector { return s }
+
 // Describe implements prometheus.Collector.
 func (s *Subscriber) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(s, ch) }
 
@@ -70,11 +76,11 @@ func (s *Subscriber) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeB
 func (s *Subscriber) Collect(ch chan<- prometheus.Metric) {
 	st := s.Status()
 	connected, heard := 0.0, 0.0
-	if st.Parent != "" {
+	if st.Connected {
 		connected = 1
 	}
-	if !st.Heartbeat.IsZero() {
-		heard = float64(st.Heartbeat.UnixMilli()) / 1000
+	if !st.LastHeartbeat.IsZero() {
+		heard = float64(st.LastHeartbeat.UnixMilli()) / 1000
 	}
 	gauge(ch, subscriberDesc.connected, connected)
 	gauge(ch, subscriberDesc.head, float64(st.Head))

@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// Config is what a Subscriber is made of. Zero numbers mean the default in
+// SubscriberConfig is what a Subscriber is made of. Zero numbers mean the default in
 // brackets.
-type Config struct {
+type SubscriberConfig struct {
 	Parents  []string // addresses, tried in order
 	Dial     DialFunc // nil: TCP
 	Identity *Identity
@@ -26,7 +26,7 @@ type Config struct {
 	// OnSnapshot hears that the copy's state was replaced as a whole: all must
 	// be read anew, and any signal may have been missed.
 	OnSnapshot func(seq uint64) error
-	Logger     *slog.Logger
+	Log        *slog.Logger
 
 	Silence    time.Duration // of a parent before another is tried [3 s]
 	BackoffMin time.Duration // between attempts [50 ms]
@@ -35,7 +35,7 @@ type Config struct {
 
 // Subscriber keeps a Copy at the head of a parent's log.
 type Subscriber struct {
-	cfg      Config
+	cfg      SubscriberConfig
 	log      *slog.Logger
 	counters subscriberCounters
 
@@ -45,27 +45,28 @@ type Subscriber struct {
 
 // Status is where a subscriber stands.
 type Status struct {
-	Parent    string    // connected to; "" while it is not
-	Since     time.Time // connected since
-	Head      uint64    // newest number that a parent told of
-	Applied   uint64    // newest number stored and handed on
-	Heartbeat time.Time // when a parent was last heard; zero: never
-	Resume    Resume    // how the last connection continued
+	Connected     bool
+	Parent        string    // connected to; "" while it is not
+	Since         time.Time // connected since
+	Head          uint64    // newest number that a parent told of
+	Applied       uint64    // newest number stored and handed on
+	LastHeartbeat time.Time // when a parent was last heard; zero: never
+	Resume        Resume    // how the last connection continued
 }
 
 // NewSubscriber makes a Subscriber; Run runs it.
-func NewSubscriber(cfg Config) *Subscriber {
+func NewSubscriber(cfg SubscriberConfig) *Subscriber {
 	cfg.Silence = cmp.Or(cfg.Silence, 3*time.Second)
 	cfg.BackoffMin = cmp.Or(cfg.BackoffMin, 50*time.Millisecond)
 	cfg.BackoffMax = cmp.Or(cfg.BackoffMax, 5*time.Second)
-	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	if cfg.OnEntry == nil {
 		cfg.OnEntry = func(*Entry) error { return nil }
 	}
 	if cfg.OnSnapshot == nil {
 		cfg.OnSnapshot = func(uint64) error { return nil }
 	}
-	s := &Subscriber{cfg: cfg, log: cfg.Logger}
+	s := &Subscriber{cfg: cfg, log: cfg.Log}
 	s.status.Applied = cfg.Copy.Cursor().Seq
 	return s
 }
@@ -94,7 +95,7 @@ func (s *Subscriber) Run(ctx context.Context) error {
 	for i := 0; ; i++ {
 		parent := s.cfg.Parents[i%len(s.cfg.Parents)]
 		progress, err := s.connect(ctx, parent)
-		s.update(func(st *Status) { st.Parent, st.Since = "", time.Time{} })
+		s.update(func(st *Status) { st.Connected, st.Parent, st.Since = false, "", time.Time{} })
 		if ctx.Err() != nil {
 			return nil
 		}
