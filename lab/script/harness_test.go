@@ -324,3 +324,12 @@ func (n *network) onboard(t *testing.T, zone string, origin *httptest.Server) {
 
 // alive reports whether a process exists.
 func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
+
+func first[A, B any](a A, _ B) A { return a }
+
+func unmarshal(t *testing.T, text []byte, into any) {
+	t.Helper()
+	if err := json.Unmarshal(text, into); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+}
