@@ -9,6 +9,7 @@ ARGS       ?=
 STATE      ?= .state/dev
 PKG        ?= ./...
 FUZZTIME   ?= 20s
+PAIRS      ?= 7
 GEOIP_NPM  := @ip-location-db/geo-whois-asn-country-mmdb@2.3.2026061719
 # What a machine needs beside Go for each target, as command:package or /file:package.
 NEED_TEST  := nginx:nginx-light dig:bind9-dnsutils chromium:chromium curl:curl openssl:openssl jq:jq \
@@ -61,7 +62,7 @@ bench: ## all Go benchmarks, with allocations
 
 bench-hit: build ## CPU per cached request against nginx proxy_cache in the same run (PAIRS=7)
 	@tools/need nginx:nginx-light wrk:wrk taskset:util-linux
-	go run ./lab/bench
+	go run ./lab/bench -pairs $(PAIRS)
 
 cover: ## unit tests with coverage, to build/cover.html
 	@mkdir -p build
