@@ -1,0 +1,188 @@
+// Package tlsterm ends TLS for visitors: it chooses a zone's certificate by
+// the name that the client asks for, holds to the zone's minimum version, and
+// resumes sessions.
+//
+// Promises: TLS 1.2 and 1.3 only, without renegotiation. A client that asks for
+// a name that nobody here has a certificate for, or for none, is refused with
+// the alert unrecognized_name (RFC 6066 §3) before any zone is involved. A
+// session is resumed only for the zone and the name that it was made for, and
+// under that zone's present minimum version.
+package tlsterm
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/selvage-edge/selvage/fault"
+)
+
+// HandshakeTimeout bounds a handshake from its first byte to its last. (The
+// size of a handshake message is bounded by crypto/tls: 64 KiB.)
+const HandshakeTimeout = 10 * time.Second
+
+// warnEvery keeps an expired certificate from filling the log.
+const warnEvery = time.Hour
+
+// Engine does handshakes. It lives longer than any Plan: tickets issued under
+// one plan of a zone are good under the next. It is a prometheus.Collector.
+type Engine struct {
+	find    func(serverName string) *Plan
+	log     *slog.Logger
+	now     func() time.Time
+	timeout time.Duration
+	// base holds the ticket keys, which it makes anew each day and keeps for
+	// seven; never copied.
+	base    *tls.Config
+	refusal *tls.Config
+	warned  atomic.Int64 // when an expired certificate was last reported, Unix seconds
+	metrics metrics
+}
+
+// New returns an engine that asks find for the plan of the zone that serves a
+// name; serverName is in lower case and never empty.
+func New(find func(serverName string) *Plan, log *slog.Logger) *Engine {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	e := &Engine{find: find, log: log, now: time.Now, timeout: HandshakeTimeout, metrics: newMetrics()}
+	e.base = &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: e.configFor}
+	// Without any certificate crypto/tls answers unrecognized_name, the one
+	// alert that says what is wrong; an error of ours would go out as
+	// internal_error.
+	e.refusal = &tls.Config{MinVersion: tls.VersionTLS12, SessionTicketsDisabled: true}
+	return e
+}
+
+// Config returns the configuration to serve connections with. It is the
+// engine's own and must not be changed.
+func (e *Engine) Config() *tls.Config { return e.base }
+
+// Handshake makes a TLS connection of nc, within HandshakeTimeout and ctx. The
+// error is a *fault.Error; nc is then closed.
+func (e *Engine) Handshake(ctx context.Context, nc net.Conn) (*tls.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.timeout)
+	defer cancel()
+	a := &attempt{}
+	start := e.now()
+	conn := tls.Server(nc, e.base)
+	err := conn.HandshakeContext(context.WithValue(ctx, attemptKey{}, a))
+	if err == nil {
+		e.metrics.done(conn.ConnectionState(), e.now().Sub(start))
+		return conn, nil
+	}
+	// The handshake's own error says it all; closing adds nothing.
+	_ = nc.Close()
+	reason, kind := classify(err, a)
+	e.metrics.failures.WithLabelValues(reason).Inc()
+	return nil, &fault.Error{Op: "tls.handshake", Side: fault.Visitor, Kind: kind, Err: err}
+}
+
+// attempt carries out of crypto/tls why a hello was refused.
+type attempt struct{ refused string }
+
+type attemptKey struct{}
+
+// configFor decides a handshake's terms by the name it asks for.
+func (e *Engine) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	a, _ := hello.Context().Value(attemptKey{}).(*attempt)
+	if a == nil {
+		a = &attempt{} // Config is used without Handshake
+	}
+	if hello.ServerName == "" {
+		a.refused = reasonNoName
+		return e.refusal, nil
+	}
+	host := strings.ToLower(hello.ServerName)
+	p := e.find(host)
+	if !p.Covers(host) {
+		a.refused = reasonUnknownName
+		return e.refusal, nil
+	}
+	return &tls.Config{
+		MinVersion: p.minVersion,
+		NextProtos: []string{"http/1.1"},
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			c := p.choose(host, hello, e.now())
+			e.warnExpired(c, host)
+			return &c.tls, nil
+		},
+		WrapSession: func(state tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
+			session.Extra = append(session.Extra, binding(p, host))
+			return e.base.EncryptTicket(state, session)
+		},
+		UnwrapSession: func(identity []byte, state tls.ConnectionState) (*tls.SessionState, error) {
+			session, err := e.base.DecryptTicket(identity, state)
+			if err != nil || session == nil || !boundTo(session, binding(p, host)) {
+				return nil, err // a full handshake follows
+			}
+			return session, nil
+		},
+	}, nil
+}
+
+// binding is what a ticket carries beside its secret: the zone and the name it
+// was issued for.
+func binding(p *Plan, host string) []byte {
+	return []byte("selvage1\x00" + p.zoneID + "\x00" + host)
+}
+
+func boundTo(session *tls.SessionState, want []byte) bool {
+	return slices.ContainsFunc(session.Extra, func(extra []byte) bool { return string(extra) == string(want) })
+}
+
+// warnExpired tells the operator, now and then, that visitors are being shown
+// an expired certificate: better than none, and theirs to replace.
+func (e *Engine) warnExpired(c *certificate, host string) {
+	now := e.now()
+	if now.Before(c.expires) {
+		return
+	}
+	last := e.warned.Load()
+	if now.Unix()-last >= int64(warnEvery/time.Second) && e.warned.CompareAndSwap(last, now.Unix()) {
+		e.log.Warn("serving an expired certificate", "certificate", c.id, "host", host, "expired", c.expires)
+	}
+}
+
+// Reasons of failed handshakes, as the metric names them.
+const (
+	reasonNoName      = "no_server_name"
+	reasonUnknownName = "unknown_server_name"
+	reasonTimeout     = "timeout"
+	reasonClosed      = "closed"
+	reasonAlert       = "client_alert"
+	reasonNotTLS      = "not_tls"
+	reasonVersion     = "version"
+	reasonProtocol    = "protocol"
+)
+
+func classify(err error, a *attempt) (reason string, kind fault.Kind) {
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		return reasonTimeout, fault.Timeout // context.DeadlineExceeded is one too
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return reasonNotTLS, fault.Malformed
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
+		return reasonAlert, fault.Handshake
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, context.Canceled) {
+		return reasonClosed, fault.Closed
+	}
+	if strings.Contains(err.Error(), "unsupported versions") { // crypto/tls has no type for it
+		return reasonVersion, fault.Handshake
+	}
+	if a.refused != "" {
+		return a.refused, fault.NotFound
+	}
+	return reasonProtocol, fault.Handshake
+}
