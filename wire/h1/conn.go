@@ -1,0 +1,317 @@
+package h1
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/wire/msg"
+)
+
+// Where a connection stands, for Drain.
+const (
+	fresh   int32 = iota // no request yet
+	busy                 // a request, or a part of one, is here
+	idle                 // between requests
+	leaving              // told to end before the next request
+)
+
+// conn is a visitor's connection, owned by the goroutine in serve.
+type conn struct {
+	s     *Server
+	nc    net.Conn
+	tcp   *net.TCPConn // nc, when it can do writev
+	mc    *msg.Conn
+	sess  msg.Session
+	dl    deadlines
+	rd    reader
+	state atomic.Int32
+
+	req     msg.Request
+	res     msg.Response
+	body    *body // of the request in service, nil when it has none
+	interim func(int, *msg.Fields) error
+	vec     [2][]byte
+	bufs    net.Buffers
+
+	broken bool // no more can be said on nc: a write failed or an answer was cut
+
+	wmu     sync.Mutex // guards interim answers against the final one
+	started bool       // the final answer's head is being written
+}
+
+func newConn(s *Server, nc net.Conn, mc *msg.Conn) *conn {
+	c := &conn{s: s, nc: nc, mc: mc}
+	c.tcp, _ = nc.(*net.TCPConn)
+	c.dl.nc, c.dl.clock = nc, s.clock
+	c.rd = reader{nc: nc, dl: &c.dl, pools: s.pools}
+	c.interim = c.sendInterim
+	return c
+}
+
+// drain is called by Drain, from outside.
+func (c *conn) drain() {
+	switch {
+	case c.state.CompareAndSwap(idle, leaving):
+		c.dl.hold()
+	case c.state.Load() == fresh:
+		c.dl.bound(drainGrace)
+	}
+}
+
+// cut is called by Drain, from outside.
+func (c *conn) cut() {
+	c.dl.cut()
+	_ = c.nc.Close() // whatever it says, the connection is done with
+}
+
+func (c *conn) serve() {
+	c.sess = c.s.h.Open(c.mc)
+	defer func() {
+		_ = c.nc.Close() // likewise
+		c.sess.Close()
+		c.rd.close()
+	}()
+	for c.next() {
+	}
+}
+
+// next serves one request and reports whether another may follow.
+func (c *conn) next() bool {
+	head, err := c.readHead()
+	if err != nil {
+		c.refuse(err)
+		return false
+	}
+	h, bad := parseRequest(head, &c.req, c.s.l.Body)
+	if bad != nil {
+		c.refuse(bad)
+		return false
+	}
+	c.begin(h)
+	c.sess.Serve(&c.req, &c.res)
+	sent, keep, err := c.respond(h.keep)
+	c.res.Close()
+	c.sess.Done(&c.req, &c.res, sent, err)
+	keep = c.endBody(keep)
+	if !keep {
+		if !c.broken {
+			c.linger()
+		}
+		return false
+	}
+	c.res.Reset()
+	c.req.Reset()
+	c.rd.release()
+	return true
+}
+
+// readHead waits for a whole head. What it returns is lent out.
+func (c *conn) readHead() ([]byte, error) {
+	if c.rd.r == c.rd.w {
+		if err := c.await(); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.skipEmptyLine(); err != nil {
+		return nil, err
+	}
+	sc := scan{start: 1}
+	n, bad := sc.end(c.rd.buffered(), &c.s.bounds)
+	if bad != nil {
+		return nil, bad
+	}
+	if n > 0 {
+		p := c.rd.buffered()[:n:n]
+		c.rd.r += n
+		c.rd.lend()
+		return p, nil
+	}
+	return c.slowHead(&sc)
+}
+
+// slowHead is for a head that has not come in one piece: the rest of it has
+// until HeadTimeout. A request line that is wrong is not waited behind.
+func (c *conn) slowHead(sc *scan) ([]byte, error) {
+	until := c.s.clock.now() + c.s.l.HeadTimeout
+	judged := false
+	for {
+		if !judged && sc.lines > 0 {
+			judged = true
+			var trial msg.Request
+			p := c.rd.buffered()
+			if _, err := parseRequestLine(p[:lineEnd(p)], &trial); err != nil {
+				return nil, err
+			}
+		}
+		if c.rd.wait = until - c.s.clock.now(); c.rd.wait <= 0 {
+			return nil, os.ErrDeadlineExceeded
+		}
+		if err := c.rd.fill(); err != nil {
+			return nil, early(err)
+		}
+		n, bad := sc.end(c.rd.buffered(), &c.s.bounds)
+		if bad != nil {
+			return nil, bad
+		}
+		if n > 0 {
+			p := c.rd.buffered()[:n:n]
+			c.rd.r += n
+			c.rd.lend()
+			return p, nil
+		}
+	}
+}
+
+// lineEnd returns where the first line's CR is; p holds a whole line.
+func lineEnd(p []byte) int {
+	for i := range p {
+		if p[i] == '\n' {
+			return i - 1
+		}
+	}
+	return 0
+}
+
+// await waits for the first byte of a request. Its only error is errQuiet:
+// the connection ended, or is to end, and nobody expects an answer.
+func (c *conn) await() error {
+	c.rd.shrink()
+	c.rd.wait = c.s.l.IdleTimeout
+	if c.state.Load() == fresh {
+		if c.s.draining.Load() {
+			c.dl.bound(drainGrace)
+		}
+	} else if c.state.Store(idle); c.s.draining.Load() {
+		return errQuiet // Drain has passed by, or waits for CompareAndSwap to fail
+	}
+	if c.rd.fill() != nil {
+		return errQuiet
+	}
+	if !c.state.CompareAndSwap(idle, busy) && !c.state.CompareAndSwap(fresh, busy) {
+		return errQuiet // Drain was first
+	}
+	if c.s.draining.Load() {
+		c.dl.bound(0)
+	}
+	return nil
+}
+
+var errQuiet = errors.New("h1: no request")
+
+// skipEmptyLine passes over one CRLF before a request line (RFC 9112 §2.2).
+func (c *conn) skipEmptyLine() error {
+	if p := c.rd.buffered(); p[0] != '\r' {
+		return nil
+	}
+	c.rd.wait = c.s.l.HeadTimeout
+	for len(c.rd.buffered()) < 3 {
+		if p := c.rd.buffered(); len(p) == 2 && p[1] != '\n' {
+			return errRequestLine
+		}
+		if err := c.rd.fill(); err != nil {
+			return errQuiet
+		}
+	}
+	if c.rd.buffered()[1] != '\n' {
+		return errRequestLine
+	}
+	c.rd.r += 2
+	return nil
+}
+
+// begin completes c.req.
+func (c *conn) begin(h requestHead) {
+	c.started = false
+	if c.mc.TLS != nil {
+		c.req.Scheme = msg.HTTPS
+	}
+	if c.req.Proto == msg.HTTP11 {
+		c.req.Interim = c.interim
+	}
+	if c.req.Length == 0 {
+		return
+	}
+	c.body = newBody(c, h.expect)
+	c.req.Body = c.body
+}
+
+// refuse answers what cannot be served, tells the session and ends.
+func (c *conn) refuse(err error) {
+	var status int
+	bad, isBad := err.(*refusal)
+	switch {
+	case isBad:
+		status = bad.status
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		status = 408
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		status = 400
+	default:
+		return
+	}
+	p := c.appendPlain(make([]byte, 0, 256), status)
+	_, werr := c.write(p)
+	c.sess.Refused(status, err)
+	if werr == nil {
+		c.linger()
+	}
+}
+
+const (
+	lingerTime  = 2 * time.Second
+	lingerBytes = 256 << 10
+)
+
+// linger says that no more comes and reads away what the visitor still sends,
+// so that a reset does not overtake the answer (RFC 9112 §9.6).
+func (c *conn) linger() {
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	b := c.s.pools.stream.Get().(*block)
+	defer c.s.pools.stream.Put(b)
+	until := c.s.clock.now() + lingerTime
+	for seen := 0; seen < lingerBytes; {
+		c.rd.wait = until - c.s.clock.now()
+		if c.rd.wait <= 0 {
+			return
+		}
+		n, err := c.rd.read(b.b)
+		if err != nil {
+			return
+		}
+		seen += n
+	}
+}
+
+// endBody settles the request's body after the answer: what is left of it is
+// read away within bounds, else the connection ends.
+func (c *conn) endBody(keep bool) bool {
+	b := c.body
+	if b == nil {
+		return keep
+	}
+	c.body = nil
+	return b.finish(keep) && keep
+}
+
+// visitorFault says whose fault a failed read or write is: the visitor's.
+func visitorFault(op string, err error) *fault.Error {
+	f := &fault.Error{Op: op, Side: fault.Visitor, Kind: fault.Closed, Err: err}
+	if bad, ok := err.(*refusal); ok {
+		f.Kind = fault.Malformed
+		if bad.status == 413 || bad.status == 431 {
+			f.Kind = fault.TooLarge
+		}
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
+		f.Kind = fault.Timeout
+	}
+	return f
+}

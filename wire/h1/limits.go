@@ -1,0 +1,93 @@
+package h1
+
+import (
+	"time"
+
+	"github.com/selvage-edge/selvage/wire/msg"
+)
+
+// Limits bound what a visitor may send and how long it may take. A zero field
+// means its default.
+type Limits struct {
+	Line   int // bytes of one line of a head; default 16 KiB, at most Head
+	Head   int // bytes of a whole head or trailer section; default 32 KiB
+	Fields int // field lines in a head or trailer section; default 128
+
+	HeadTimeout  time.Duration // from a head's first byte to its last; default 15 s
+	BodyTimeout  time.Duration // between two arrivals of body bytes; default 30 s
+	IdleTimeout  time.Duration // between requests, and in tunnels; default 75 s
+	WriteTimeout time.Duration // for each 64 KiB or less to be taken; default 30 s
+
+	DrainBytes int64 // of an unread body, read to keep the connection; default 256 KiB
+	Body       int64 // largest request body in bytes; 0 = unlimited
+}
+
+func (l Limits) withDefaults() Limits {
+	l.Head = orDefault(l.Head, 32<<10)
+	l.Line = min(orDefault(l.Line, 16<<10), l.Head)
+	l.Fields = orDefault(l.Fields, 128)
+	l.HeadTimeout = orDefault(l.HeadTimeout, 15*time.Second)
+	l.BodyTimeout = orDefault(l.BodyTimeout, 30*time.Second)
+	l.IdleTimeout = orDefault(l.IdleTimeout, 75*time.Second)
+	l.WriteTimeout = orDefault(l.WriteTimeout, 30*time.Second)
+	l.DrainBytes = orDefault(l.DrainBytes, 256<<10)
+	return l
+}
+
+// ClientLimits bound what an origin may send and how long it may take. A zero
+// field means its default.
+type ClientLimits struct {
+	Line    int // bytes of one line of a head; default 32 KiB, at most Head
+	Head    int // bytes of a whole head or trailer section; default 64 KiB
+	Fields  int // field lines in a head or trailer section; default 256
+	Interim int // 1xx answers before the final one; default 16
+
+	// HeadTimeout bounds the wait for a head, counted from when the request,
+	// or the latest part of its body, had been sent; default 100 s.
+	HeadTimeout  time.Duration
+	BodyTimeout  time.Duration // between two arrivals of body bytes; default 100 s
+	WriteTimeout time.Duration // for each 64 KiB or less to be taken; default 30 s
+
+	// OnInterim is told of each 1xx answer but 101. It runs in Do, the fields
+	// are valid until it returns. nil = interim answers are passed over.
+	OnInterim func(status int, fields *msg.Fields)
+
+	// Memory is shared by the clients of one pool; nil = one of its own.
+	Memory *Memory
+}
+
+// Memory is buffers and a clock that many clients share. Safe for all.
+type Memory struct {
+	clock *clock
+	pools *pools
+}
+
+// NewMemory makes memory for clients whose Head limit is head bytes or less;
+// 0 means the default limit.
+func NewMemory(head int) *Memory {
+	return &Memory{clock: newClock(), pools: newPools(max(head, ClientLimits{}.withDefaults().Head))}
+}
+
+func (l ClientLimits) withDefaults() ClientLimits {
+	l.Head = orDefault(l.Head, 64<<10)
+	l.Line = min(orDefault(l.Line, 32<<10), l.Head)
+	l.Fields = orDefault(l.Fields, 256)
+	l.Interim = orDefault(l.Interim, 16)
+	l.HeadTimeout = orDefault(l.HeadTimeout, 100*time.Second)
+	l.BodyTimeout = orDefault(l.BodyTimeout, 100*time.Second)
+	l.WriteTimeout = orDefault(l.WriteTimeout, 30*time.Second)
+	if l.Memory != nil && l.Head > l.Memory.pools.bigSize-lineRoom {
+		l.Memory = nil
+	}
+	return l
+}
+
+func orDefault[T int | int64 | time.Duration](v, def T) T {
+	if v <= 0 {
+		return def
+	}
+	return v
+}
+
+// bounds are the three limits that the parser itself needs.
+type bounds struct{ line, head, fields int }

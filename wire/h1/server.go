@@ -1,0 +1,108 @@
+// Package h1 speaks HTTP/1.1 (RFC 9112) to visitors and to origins.
+//
+// It promises that what is malformed is refused and never repaired: no byte
+// of a request whose framing, host or fields are in doubt reaches a handler,
+// and no answer with doubtful framing reaches a visitor. Lines end in CRLF
+// and nothing else. Everything that is waited for has a time-out, everything
+// that is stored a bound. A kept connection serves a request whose answer is
+// in memory without allocating.
+package h1
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/selvage-edge/selvage/wire/msg"
+)
+
+// Server answers HTTP/1.0 and HTTP/1.1 on connections that others accept.
+// Safe for concurrent use.
+type Server struct {
+	h      msg.Handler
+	l      Limits
+	bounds bounds
+	clock  *clock
+	pools  *pools
+
+	draining atomic.Bool
+	mu       sync.Mutex // guards what follows
+	conns    map[*conn]struct{}
+	empty    chan struct{} // closed by the last connection, nil unless someone waits
+}
+
+// NewServer makes a server that asks h for a session on each connection.
+func NewServer(h msg.Handler, l Limits) *Server {
+	l = l.withDefaults()
+	return &Server{
+		h: h, l: l,
+		bounds: bounds{line: l.Line, head: l.Head, fields: l.Fields},
+		clock:  newClock(),
+		pools:  newPools(l.Head),
+		conns:  make(map[*conn]struct{}),
+	}
+}
+
+// ServeConn answers requests on nc, one at a time and in order, until the
+// connection ends, then closes it. A *tls.Conn has had its handshake.
+//
+// For each request it calls Session.Serve, writes the answer, calls
+// Response.Close and then Session.Done; only then are the request's bytes
+// used for the next one. An answer of Status 0 with EndConn set ends the
+// connection without a byte.
+func (s *Server) ServeConn(nc net.Conn, mc *msg.Conn) {
+	c := newConn(s, nc, mc)
+	s.mu.Lock()
+	s.conns[c] = struct{}{}
+	s.mu.Unlock()
+	defer s.forget(c)
+	c.serve()
+}
+
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	if len(s.conns) == 0 && s.empty != nil {
+		close(s.empty)
+		s.empty = nil
+	}
+}
+
+// drainGrace is for a connection on which no request has come yet: it was
+// accepted a moment ago and its first request may be on the way.
+const drainGrace = time.Second
+
+// Drain ends idle connections now; answers in flight are finished, say
+// "Connection: close" and end theirs. It returns when none is left; at ctx's
+// end it cuts the rest and returns ctx's error. Connections that are given to
+// ServeConn later are answered once.
+func (s *Server) Drain(ctx context.Context) error {
+	s.draining.Store(true)
+	s.mu.Lock()
+	for c := range s.conns {
+		c.drain()
+	}
+	if len(s.conns) == 0 {
+		s.mu.Unlock()
+		return nil
+	}
+	if s.empty == nil {
+		s.empty = make(chan struct{})
+	}
+	empty := s.empty
+	s.mu.Unlock()
+	select {
+	case <-empty:
+		return nil
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.cut()
+	}
+	return ctx.Err()
+}
