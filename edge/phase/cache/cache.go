@@ -1,0 +1,191 @@
+// Package cache is the edge's shared HTTP cache (RFC 9111): a RAM tier with a
+// byte budget. It promises that an answer is stored only where the RFC and the
+// origin's fields allow it, that one object is fetched once however many ask,
+// that a purged object is never a hit again, and that a hit allocates nothing.
+//
+// What its CF-Cache-Status values mean:
+//
+//	HIT          fresh, from memory
+//	MISS         fetched, and being stored; all who share the fetch say MISS
+//	EXPIRED      was held but stale; the origin sent a new answer
+//	REVALIDATED  was held but stale; the origin said 304
+//	STALE        stale, served because the origin fails, with a Warning field
+//	UPDATING     stale, served within stale-while-revalidate; a refresh runs
+//	BYPASS       the request, the answer or a limit of ours said not to store:
+//	             no-store, private, Set-Cookie, Authorization without
+//	             permission, Vary: *, an object over the size limit,
+//	             development mode, a full table of fills
+//	DYNAMIC      not eligible: method, body, Range or If-Match on a miss, or an
+//	             answer with neither freshness nor a validator
+//
+// Rules where the RFC leaves a choice:
+//
+//   - An answer with Set-Cookie is never stored, whatever else it says: a
+//     cookie served to a second visitor is somebody else's session.
+//   - private and no-cache with field names are treated as without.
+//   - Freshness that is invalid or contradicts itself counts as stale.
+//   - Freshness is s-maxage, max-age, Expires, then 10 % of the time since
+//     Last-Modified, at most a day, for the codes of RFC 9110 §15.1 or
+//     with "public". CDN-Cache-Control (RFC 9213), if valid, speaks instead of
+//     Cache-Control and Expires.
+//   - Requests' no-cache, max-age, min-fresh, max-stale and Pragma are ignored
+//     (a visitor must not be able to load the origin); no-store keeps the
+//     answer out of the store; only-if-cached without a stored answer is 504.
+//   - A stale object stands in for a failing origin (unreachable, time-out,
+//     5xx) within stale-if-error, and without limit where Always Online is on.
+//     must-revalidate, proxy-revalidate and no-cache forbid both. s-maxage
+//     forbids Always Online (RFC 9111 §5.2.2.10) but not the origin's own
+//     stale-if-error and stale-while-revalidate.
+//   - Query parameters are sorted by name, those of one name in their order.
+//   - A purge or an invalidation by URL drops http and https, all variants.
+//   - A reader of an object that outgrew the size limit is cut off when it
+//     falls a window behind a reader that waits for more.
+package cache
+
+import (
+	"context"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/selvage-edge/selvage/edge/request"
+	"github.com/selvage-edge/selvage/wire/msg"
+)
+
+// Defaults for zero fields of Config.
+const (
+	DefaultBytes     = 256 << 20
+	DefaultMaxObject = 32 << 20
+	DefaultWindow    = 1 << 20
+	DefaultShards    = 64
+	DefaultMaxFills  = 4096
+)
+
+// Config is what an Engine is made of. Zero fields have the defaults above.
+type Config struct {
+	Bytes     int64 // budget for stored objects: keys, heads, bodies, bookkeeping
+	MaxObject int64 // largest body stored, in bytes; never more than Bytes/4
+	Window    int64 // bytes held of an object that outgrew MaxObject
+	Shards    int   // rounded up to a power of two
+	MaxFills  int   // fetches on behalf of the cache at a time; more pass unshared
+
+	// Fetch runs the rows below cache on a request: it fills r.Out from the
+	// origin or returns a *fault.Error. It is called from several goroutines.
+	Fetch func(r *request.Request) error
+	// Ctx is the parent of fills: its end cuts them off.
+	Ctx context.Context
+	Now func() time.Time // nil = time.Now
+}
+
+// Engine holds the store and the fills of one edge. Its methods may be called
+// from any goroutine.
+type Engine struct {
+	cfg    Config
+	clock  func() time.Time // nil = time.Now, and a request's Start will do
+	epoch  time.Time        // instants are nanoseconds since
+	seed   maphash.Seed
+	shards []shard
+	mask   uint64
+
+	used  atomic.Int64 // bytes of stored objects
+	alive atomic.Int64 // the same, and evicted objects that are being read
+	hand  atomic.Uint64
+
+	fills    atomic.Int64 // in flight
+	zones    zones
+	sweeping atomic.Bool
+
+	life   sync.RWMutex // guards closed against work.Add
+	closed bool
+	work   sync.WaitGroup
+
+	evictions, coalesced, refused, sweeps atomic.Uint64
+}
+
+// New returns an engine with an empty store. Fetch and Ctx are required.
+func New(c Config) *Engine {
+	if c.Fetch == nil || c.Ctx == nil {
+		panic("cache: Config needs Fetch and Ctx")
+	}
+	c.Bytes = orDefault(c.Bytes, DefaultBytes)
+	c.MaxObject = min(orDefault(c.MaxObject, DefaultMaxObject), c.Bytes/4)
+	c.Window = orDefault(c.Window, DefaultWindow)
+	c.MaxFills = orDefault(c.MaxFills, DefaultMaxFills)
+	n := 1
+	for n < orDefault(c.Shards, DefaultShards) {
+		n *= 2
+	}
+	e := &Engine{cfg: c, clock: c.Now, seed: maphash.MakeSeed(), shards: make([]shard, n), mask: uint64(n - 1)}
+	if e.cfg.Now == nil {
+		e.cfg.Now = time.Now
+	}
+	e.epoch = e.cfg.Now()
+	e.zones.byID = make(map[string]*zoneState)
+	for i := range e.shards {
+		e.shards[i].open(c.Bytes / int64(n))
+	}
+	return e
+}
+
+func orDefault[T int | int64](v, d T) T {
+	if v <= 0 {
+		return d
+	}
+	return v
+}
+
+// Close refuses new fills and waits for those in flight and for the sweeper.
+// Who is in a hurry ends Config.Ctx first.
+func (e *Engine) Close() {
+	e.life.Lock()
+	e.closed = true
+	e.life.Unlock()
+	e.work.Wait()
+}
+
+// start runs fn in a goroutine that Close waits for; false after Close.
+func (e *Engine) start(fn func()) bool {
+	e.life.RLock()
+	defer e.life.RUnlock()
+	if e.closed {
+		return false
+	}
+	e.work.Go(fn)
+	return true
+}
+
+// now is the instant of a call in nanoseconds since the epoch.
+func (e *Engine) now() int64 { return int64(e.cfg.Now().Sub(e.epoch)) }
+
+// nowOf is now, spared a clock reading where the request has a fresh one.
+func (e *Engine) nowOf(r *request.Request) int64 {
+	if e.clock == nil && !r.Start.IsZero() {
+		return int64(r.Start.Sub(e.epoch))
+	}
+	return e.now()
+}
+
+// Run answers a request from the store or through Fetch. A nil plan and an
+// Upgrade go on to the row below. What it returns as an error is the
+// *fault.Error that Fetch gave, or one of its own while waiting; the answer
+// is then up to the caller.
+func (e *Engine) Run(p *Plan, r *request.Request) (request.Verdict, error) {
+	if p == nil {
+		return request.Next, nil
+	}
+	if r.In.Upgrade != nil || r.In.Method == msg.CONNECT {
+		r.Cache = request.CacheNote{Status: request.CacheDynamic, Tier: request.TierOrigin}
+		return request.Next, nil
+	}
+	t := task{e: e, p: p, r: r}
+	switch {
+	case !r.In.Method.Safe():
+		return t.unsafe()
+	case r.In.Method != msg.GET && r.In.Method != msg.HEAD, r.In.Length != 0:
+		return t.pass(request.CacheDynamic)
+	case p.bypass:
+		return t.pass(request.CacheBypass)
+	}
+	return t.get()
+}

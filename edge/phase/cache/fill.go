@@ -1,0 +1,351 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/selvage-edge/selvage/edge/request"
+	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/wire/msg"
+)
+
+// outcome is what became of a fill when its head was there.
+type outcome uint8
+
+const (
+	shared  outcome = iota // everybody reads the object
+	standIn                // the origin failed, a stale object serves
+	private                // not for sharing: the leader has the answer
+	failed                 // no answer
+)
+
+// fill is one fetch on behalf of the cache. It runs in a goroutine of its own
+// on a detached request, so it goes on when whoever asked first has left.
+type fill struct {
+	e     *Engine
+	plan  *Plan
+	key   key              // text of its own
+	in    msg.Fields       // of the request that began it, as the visitor sent them
+	d     *request.Request // owned by the fill; by the leader after outcome private
+	stop  context.CancelFunc
+	seq   uint64
+	zone  *zoneState
+	stale *object // what it may revalidate, with a reference; or nil
+	led   bool    // a leader waits for it
+
+	// expected counts those who joined and do not read yet.
+	expected atomic.Int32
+
+	ready chan struct{} // closed when what follows is settled
+	outcome
+	status request.CacheStatus
+	obj    *object // shared
+	stream *stream // of obj's body; nil = obj is complete
+	solo   bool    // obj is for the leader alone
+	fault  *fault.Error
+	note   request.OriginNote
+
+	mu   sync.Mutex
+	gone bool // the leader left before ready; guarded by mu
+}
+
+// newFill prepares a fill for r; nil when there are too many. stale may be
+// nil; a reference of its own is taken.
+func (e *Engine) newFill(p *Plan, r *request.Request, k key, stale *object, led bool) *fill {
+	if e.fills.Add(1) > int64(e.cfg.MaxFills) {
+		e.fills.Add(-1)
+		e.refused.Add(1)
+		return nil
+	}
+	ctx, stop := context.WithCancel(e.cfg.Ctx)
+	f := &fill{e: e, plan: p, d: r.Detach(ctx), stop: stop, led: led, ready: make(chan struct{})}
+	f.key = key{hash: k.hash, text: bytes.Clone(k.text)}
+	f.zone, f.seq = e.zones.acquire(r.ZoneID)
+	if stale != nil {
+		stale.refs.Add(1)
+		f.stale = stale
+	}
+	for i := range f.d.In.Fields.Len() {
+		f.in.AddField(*f.d.In.Fields.At(i))
+	}
+	f.d.In.Method, f.d.In.MethodText = msg.GET, []byte("GET")
+	f.ask(stale != nil && stale.validate)
+	return f
+}
+
+// ask sets the fields of the origin request: the visitor's without
+// conditions and ranges, which are answered from the object, and the
+// validators of the stale object where it is to be revalidated.
+func (f *fill) ask(conditional bool) {
+	to := &f.d.In.Fields
+	to.Reset()
+	for i := range f.in.Len() {
+		switch l := f.in.At(i); l.ID {
+		case msg.Range, msg.IfRange, msg.IfMatch, msg.IfNoneMatch, msg.IfModifiedSince, msg.IfUnmodifiedSince:
+		default:
+			to.AddField(*l)
+		}
+	}
+	if !conditional {
+		return
+	}
+	if f.stale.etag != nil {
+		to.AddID(msg.IfNoneMatch, f.stale.etag)
+	}
+	if f.stale.lastMod != nil {
+		to.AddID(msg.IfModifiedSince, f.stale.lastMod)
+	}
+}
+
+// discard gives back what a fill holds. It ends one that ran, and undoes one
+// that did not.
+func (f *fill) discard() {
+	if f.stale != nil {
+		f.stale.release()
+	}
+	f.e.zones.release(f.zone)
+	f.e.fills.Add(-1)
+}
+
+// run fetches and distributes.
+func (f *fill) run() {
+	defer f.discard()
+	asked := f.e.cfg.Now()
+	err := f.e.cfg.Fetch(f.d)
+	if err == nil && f.d.Out.Status == 304 && f.stale != nil && !f.stale.confirmedBy(&f.d.Out.Fields) {
+		// The origin confirms something else than what we hold: ask anew.
+		f.d.Out.Close()
+		f.d.Out.Reset()
+		f.ask(false)
+		err = f.e.cfg.Fetch(f.d)
+	}
+	got := f.e.cfg.Now()
+	f.note = f.d.Tried
+	out := f.d.Out
+	switch {
+	case err != nil:
+		f.fail(fault.As(err), got)
+	case out.Status == 304 && f.stale != nil && f.stale.validate:
+		f.refresh(asked, got)
+	case out.Status >= 500 && f.stale != nil && f.stale.mayStandIn(f.e.since(got), f.plan.alwaysOnline):
+		f.fail(&fault.Error{Op: "cache.fill", Side: fault.Origin, Err: errServer}, got)
+	default:
+		f.take(asked, got)
+	}
+}
+
+var errServer = errors.New("the origin answered with a server error")
+
+// fail ends a fill without a usable answer.
+func (f *fill) fail(cause *fault.Error, got time.Time) {
+	f.d.Out.Close()
+	f.stop()
+	f.outcome, f.fault = failed, cause
+	now := f.e.since(got)
+	if cause.Side == fault.Origin && f.stale != nil && f.stale.mayStandIn(now, f.plan.alwaysOnline) {
+		f.stale.failed.Store(max(now, 1))
+		f.outcome, f.status = standIn, request.CacheStale
+	}
+	f.close()
+}
+
+// close takes the fill out of the table, then wakes those who wait.
+func (f *fill) close() {
+	s := f.e.shardOf(f.key.hash)
+	s.mu.Lock()
+	s.leave(f)
+	s.mu.Unlock()
+	close(f.ready)
+}
+
+// refresh stores the stale object anew under the fields of a 304 (RFC 9111
+// §4.3.4).
+func (f *fill) refresh(asked, got time.Time) {
+	out := f.d.Out
+	merged := f.stale.merge(&out.Fields)
+	answer := msg.Response{Status: f.stale.status, Fields: *merged}
+	j := judge(&f.in, &answer, asked, got)
+	f.obj = f.e.newObject(f, &answer, &j, f.e.since(got))
+	f.obj.seal(f.e, f.stale.body)
+	out.Close()
+	f.stop()
+	f.outcome, f.status, f.solo = shared, request.CacheRevalidated, !j.store
+	if j.store {
+		f.e.put(f, f.obj)
+		close(f.ready)
+	} else {
+		f.forgetStale()
+		f.close()
+	}
+	f.obj.release()
+}
+
+func (f *fill) forgetStale() {
+	if f.stale == nil {
+		return
+	}
+	s := f.e.shardOf(f.key.hash)
+	s.mu.Lock()
+	f.e.drop(s, f.stale)
+	s.mu.Unlock()
+}
+
+// take judges a new answer: it becomes an object, or the leader's own.
+func (f *fill) take(asked, got time.Time) {
+	out := f.d.Out
+	if out.Bytes != nil {
+		out.Length = int64(len(out.Bytes))
+	}
+	j := judge(&f.in, out, asked, got)
+	if j.store && out.Length > f.e.cfg.MaxObject {
+		j.store, j.status = false, request.CacheBypass
+	}
+	if !j.store {
+		f.hand(j.status, got)
+		return
+	}
+	f.outcome, f.status = shared, request.CacheMiss
+	if f.stale != nil {
+		f.status = request.CacheExpired
+	}
+	f.obj = f.e.newObject(f, out, &j, f.e.since(got))
+	f.stream = newStream(out.Length)
+	close(f.ready)
+	f.finish(f.pump(out))
+	f.obj.release()
+	out.Close()
+	f.stop()
+}
+
+// hand leaves an answer that is not for sharing to the leader, if it is
+// still there, and lets the next requests go their own way at once. A server
+// error passes, so it does not separate later requests.
+func (f *fill) hand(status request.CacheStatus, got time.Time) {
+	s := f.e.shardOf(f.key.hash)
+	s.mu.Lock()
+	s.leave(f)
+	if f.d.Out.Status < 500 {
+		s.mark(f.key.hash, f.e.since(got)+passFor)
+	}
+	s.mu.Unlock()
+	if f.d.Out.Status < 500 {
+		f.forgetStale()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.outcome, f.status = private, status
+	close(f.ready)
+	if f.gone || !f.led {
+		f.d.Out.Close()
+		f.stop()
+	}
+}
+
+// abandon is called by a leader that leaves before the head is there, or
+// just when it comes.
+func (f *fill) abandon() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.gone = true
+	if f.concluded() && f.outcome == private {
+		f.d.Out.Close()
+		f.stop()
+	}
+}
+
+// handOver gives the leader an answer that is not for sharing. Its memory
+// and its connection to the origin are given back by r.Out.Close.
+func (f *fill) handOver(r *request.Request) {
+	from, to := f.d.Out, r.Out
+	for i := range from.Fields.Len() {
+		to.Fields.AddField(*from.Fields.At(i))
+	}
+	to.Status, to.Prepared, to.Length, to.Bytes = from.Status, from.Prepared, from.Length, from.Bytes
+	to.Body, to.Trailer, to.Tunnel, to.EndConn = from.Body, from.Trailer, from.Tunnel, from.EndConn
+	release := from.Release
+	to.Release = func() {
+		if release != nil {
+			release()
+		}
+		f.stop()
+	}
+}
+
+// concluded reports whether the head has been judged.
+func (f *fill) concluded() bool {
+	select {
+	case <-f.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+// suits reports whether r may read a concluded fill.
+func (f *fill) suits(r *request.Request) bool {
+	return f.outcome == shared && !f.solo && matches(f.obj.vary, &r.In.Fields, r.Arena)
+}
+
+var (
+	errShort = errors.New("the origin ended the body early")
+	errLong  = errors.New("the origin sent more than the announced length")
+	errIdle  = errors.New("the origin's body returned nothing too often")
+	errLeft  = errors.New("nobody reads an object that is too large to store")
+)
+
+// pump moves the body into the stream. It returns nil when the whole body is
+// in memory, errSpilled when it was passed on without being kept, and why it
+// failed otherwise. The last bytes are held back for finish, so that nobody
+// sees the end before the object is stored.
+func (f *fill) pump(out *msg.Response) error {
+	st := f.stream
+	if out.Bytes != nil {
+		return st.fillFrom(bytes.NewReader(out.Bytes), f.e.cfg.MaxObject)
+	}
+	if out.Body == nil {
+		if out.Length > 0 {
+			return errShort
+		}
+		return nil
+	}
+	err := st.fillFrom(out.Body, f.e.cfg.MaxObject)
+	if err != errFull {
+		return err
+	}
+	s := f.e.shardOf(f.key.hash)
+	s.mu.Lock()
+	s.leave(f)
+	s.mark(f.key.hash, f.e.now()+passFor)
+	s.mu.Unlock()
+	return st.passFrom(f.d.Ctx, out.Body, f.e.cfg.Window, func() bool { return f.expected.Load() > 0 })
+}
+
+// finish stores what is whole and lets the readers see the end.
+func (f *fill) finish(err error) {
+	if err == nil {
+		body := f.stream.whole()
+		f.obj.seal(f.e, body)
+		f.e.put(f, f.obj)
+		f.stream.show()
+		f.stream.end(io.EOF)
+		return
+	}
+	s := f.e.shardOf(f.key.hash)
+	s.mu.Lock()
+	s.leave(f)
+	s.mu.Unlock()
+	if err == errSpilled {
+		err = io.EOF
+	} else {
+		err = &fault.Error{Op: "cache.fill", Side: fault.Origin, Kind: fault.Closed, Err: err}
+	}
+	f.stream.end(err)
+}
+
+// since turns a clock reading into an instant.
+func (e *Engine) since(t time.Time) int64 { return int64(t.Sub(e.epoch)) }

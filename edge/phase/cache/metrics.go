@@ -1,0 +1,77 @@
+package cache
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/selvage-edge/selvage/edge/request"
+)
+
+// Stats is what the engine counts, at one moment.
+type Stats struct {
+	Objects   int
+	Bytes     int64 // of stored objects, held against the budget
+	Pinned    int64 // bytes of objects that are evicted but still being read
+	Fills     int64 // in flight
+	Served    [request.CacheUpdating + 1]uint64
+	Evictions uint64
+	Coalesced uint64 // requests that shared another's fetch
+	Refused   uint64 // requests that found the table of fills full
+}
+
+// Stats reads all counters.
+func (e *Engine) Stats() Stats {
+	st := Stats{
+		Bytes: e.used.Load(), Fills: e.fills.Load(), Evictions: e.evictions.Load(),
+		Coalesced: e.coalesced.Load(), Refused: e.refused.Load(),
+	}
+	st.Pinned = max(0, e.alive.Load()-st.Bytes)
+	for i := range e.shards {
+		s := &e.shards[i]
+		for j := range s.served {
+			st.Served[j] += s.served[j].Load()
+		}
+		s.mu.RLock()
+		st.Objects += s.queues.small.count + s.queues.main.count
+		s.mu.RUnlock()
+	}
+	return st
+}
+
+var (
+	descObjects   = prometheus.NewDesc("selvage_cache_objects", "Objects stored.", nil, nil)
+	descBytes     = prometheus.NewDesc("selvage_cache_bytes", "Bytes of stored objects, with heads and bookkeeping.", nil, nil)
+	descBudget    = prometheus.NewDesc("selvage_cache_budget_bytes", "Bytes that stored objects may use.", nil, nil)
+	descPinned    = prometheus.NewDesc("selvage_cache_pinned_bytes", "Bytes of evicted objects that are still being read.", nil, nil)
+	descFills     = prometheus.NewDesc("selvage_cache_fills", "Fetches in flight on behalf of the cache.", nil, nil)
+	descServed    = prometheus.NewDesc("selvage_cache_requests_total", "Answers by CF-Cache-Status.", []string{"status"}, nil)
+	descEvictions = prometheus.NewDesc("selvage_cache_evictions_total", "Objects evicted for room.", nil, nil)
+	descCoalesced = prometheus.NewDesc("selvage_cache_coalesced_total", "Requests that waited for another's fetch.", nil, nil)
+	descRefused   = prometheus.NewDesc("selvage_cache_fills_refused_total", "Requests that passed unshared because too many fills ran.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (e *Engine) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descObjects, descBytes, descBudget, descPinned, descFills, descServed, descEvictions, descCoalesced, descRefused} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (e *Engine) Collect(to chan<- prometheus.Metric) {
+	st := e.Stats()
+	gauge := func(d *prometheus.Desc, v float64) { to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge(descObjects, float64(st.Objects))
+	gauge(descBytes, float64(st.Bytes))
+	gauge(descBudget, float64(e.cfg.Bytes))
+	gauge(descPinned, float64(st.Pinned))
+	gauge(descFills, float64(st.Fills))
+	for s := request.CacheHit; s <= request.CacheUpdating; s++ {
+		count(descServed, st.Served[s], s.String())
+	}
+	count(descEvictions, st.Evictions)
+	count(descCoalesced, st.Coalesced)
+	count(descRefused, st.Refused)
+}

@@ -1,0 +1,384 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/selvage-edge/selvage/edge/request"
+	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/wire/msg"
+)
+
+// task is one request on its way through the cache.
+type task struct {
+	e *Engine
+	p *Plan
+	r *request.Request
+}
+
+// retryAfter is how long a stale object is served without asking, after the
+// origin failed to refresh it: a dead origin is not asked for each visitor.
+const retryAfter = int64(time.Second)
+
+// get answers GET and HEAD without a body.
+func (t task) get() (request.Verdict, error) {
+	k := t.e.keyOf(t.p, t.r)
+	s := t.e.shardOf(k.hash)
+	now := t.e.nowOf(t.r)
+	in := &t.r.In.Fields
+	o := s.find(k, t.r)
+	if in.Has(msg.IfMatch) || in.Has(msg.IfUnmodifiedSince) {
+		// Meant for who has the resource itself (RFC 9110 §13.1.1).
+		return t.passBeside(s, k, o, request.CacheDynamic)
+	}
+	if o != nil && o.isFresh(now) {
+		o.touch()
+		return t.stored(o, request.CacheHit, now)
+	}
+	return t.miss(k, s, o, now)
+}
+
+// miss answers what is not held fresh. o is the stale object, with a
+// reference, or nil.
+func (t task) miss(k key, s *shard, o *object, now int64) (request.Verdict, error) {
+	in := &t.r.In.Fields
+	wants := readDirectives(in, msg.CacheControl)
+	switch {
+	case wants.onlyIfCached:
+		return t.refuse(o)
+	case o != nil && o.mayRefreshBehind(now):
+		t.refreshBehind(k, s, o, now)
+		o.touch()
+		return t.stored(o, request.CacheUpdating, now)
+	case o != nil && o.failedLately(now) && o.mayStandIn(now, t.p.alwaysOnline):
+		o.touch()
+		return t.stored(o, request.CacheStale, now)
+	case t.r.In.Method == msg.HEAD, in.Has(msg.Range):
+		return t.passBeside(s, k, o, request.CacheDynamic)
+	case wants.noStore:
+		return t.passBeside(s, k, o, request.CacheBypass)
+	case s.marked(k.hash, now):
+		return t.passBeside(s, k, o, request.CacheNone)
+	}
+	return t.share(k, s, o, now)
+}
+
+func (o *object) failedLately(now int64) bool {
+	at := o.failed.Load()
+	return at > 0 && now-at < retryAfter
+}
+
+// refuse answers only-if-cached (RFC 9111 §5.2.1.7).
+func (t task) refuse(o *object) (request.Verdict, error) {
+	if o != nil {
+		o.release()
+	}
+	t.r.Cache = request.CacheNote{Tier: request.TierEdge}
+	t.r.Out.Status, t.r.Out.Length = 504, 0
+	return request.Respond, nil
+}
+
+// share answers from one fetch that all have in common: it joins a fill or
+// leads one.
+func (t task) share(k key, s *shard, o *object, now int64) (request.Verdict, error) {
+	var mine *fill
+	for {
+		found, f := s.join(k, t.r, mine, now)
+		led := found == nil && f == nil && mine != nil
+		switch {
+		case led:
+			f, mine = mine, nil
+			if !t.e.start(f.run) {
+				f.fail(errClosed, t.e.cfg.Now())
+				f.discard()
+			}
+		case found == nil && f == nil:
+			if mine = t.e.newFill(t.p, t.r, k, o, true); mine == nil {
+				return t.passBeside(s, k, o, request.CacheBypass)
+			}
+			mine.expected.Add(1)
+			continue
+		}
+		if mine != nil {
+			mine.stop()
+			mine.discard()
+			mine = nil
+		}
+		if found != nil {
+			if o != nil {
+				o.release()
+			}
+			found.touch()
+			return t.stored(found, request.CacheHit, now)
+		}
+		if v, done, err := t.follow(f, led, k, s, o); done {
+			return v, err
+		}
+		now = t.e.now()
+	}
+}
+
+var errClosed = &fault.Error{Op: "cache.fill", Side: fault.Edge, Kind: fault.Draining, Err: errors.New("the cache is closed")}
+
+// follow waits for the head of a fill and answers with what came of it. It
+// is not done when the answer is another variant than the one asked for.
+func (t task) follow(f *fill, led bool, k key, s *shard, o *object) (v request.Verdict, done bool, err error) {
+	if !led {
+		t.e.coalesced.Add(1)
+	}
+	defer f.expected.Add(-1)
+	select {
+	case <-f.ready:
+	case <-t.r.Ctx.Done():
+		if led {
+			f.abandon()
+		}
+		if o != nil {
+			o.release()
+		}
+		return t.fail(&fault.Error{Op: "cache.wait", Side: fault.Visitor, Kind: fault.Closed, Err: context.Cause(t.r.Ctx)}, true)
+	}
+	if led {
+		t.r.Tried = f.note
+	}
+	switch {
+	case f.outcome == standIn && o != nil:
+		v, err = t.stored(o, request.CacheStale, t.e.now())
+		return v, true, err
+	case f.outcome == failed:
+		if o != nil {
+			o.release()
+		}
+		return t.fail(f.fault, true)
+	case f.outcome == private && led:
+		if o != nil {
+			o.release()
+		}
+		f.handOver(t.r)
+		t.label(f.status)
+		return request.Respond, true, nil
+	case f.outcome != shared:
+		v, err = t.passBeside(s, k, o, request.CacheNone)
+		return v, true, err
+	case !led && !f.suits(t.r):
+		return request.Respond, false, nil
+	}
+	if f.stream == nil {
+		if o != nil {
+			o.release()
+		}
+		t.answer(f.obj, f.status, t.e.now())
+		return request.Respond, true, nil
+	}
+	body := f.stream.attach(t.r.Ctx)
+	if body == nil {
+		v, err = t.passBeside(s, k, o, request.CacheNone)
+		return v, true, err
+	}
+	if o != nil {
+		o.release()
+	}
+	t.streamed(f, body)
+	return request.Respond, true, nil
+}
+
+// fail leaves the answer to whoever turns faults into pages.
+func (t task) fail(f *fault.Error, done bool) (request.Verdict, bool, error) {
+	t.r.Fault = f
+	t.r.Cache = request.CacheNote{Tier: request.TierEdge}
+	return request.Respond, done, nil
+}
+
+// refreshBehind starts a fill that nobody waits for, unless one runs.
+func (t task) refreshBehind(k key, s *shard, o *object, now int64) {
+	if o.failedLately(now) {
+		return
+	}
+	if !o.refreshing.CompareAndSwap(false, true) {
+		return
+	}
+	f := t.e.newFill(t.p, t.r, k, o, false)
+	if f == nil {
+		o.refreshing.Store(false)
+		return
+	}
+	if found, other := s.join(k, t.r, f, now); found != nil || other != nil {
+		if found != nil {
+			found.release()
+		}
+		if other != nil {
+			other.expected.Add(-1)
+		}
+		f.stop()
+		f.discard()
+		o.refreshing.Store(false)
+		return
+	}
+	if !t.e.start(func() { defer o.refreshing.Store(false); f.run() }) {
+		f.fail(errClosed, t.e.cfg.Now())
+		f.discard()
+	}
+}
+
+// stored answers with an object of the store and hands its reference on to
+// the answer.
+func (t task) stored(o *object, status request.CacheStatus, now int64) (request.Verdict, error) {
+	t.answer(o, status, now)
+	t.r.Out.Release = o.release
+	t.r.Cache.Tier = request.TierRAM
+	return request.Respond, nil
+}
+
+var (
+	warnStale  = []byte(`110 - "Response is Stale"`)
+	warnFailed = []byte(`111 - "Revalidation Failed"`)
+	statusText = [...][]byte{
+		request.CacheHit: []byte("HIT"), request.CacheMiss: []byte("MISS"), request.CacheExpired: []byte("EXPIRED"),
+		request.CacheRevalidated: []byte("REVALIDATED"), request.CacheStale: []byte("STALE"), request.CacheBypass: []byte("BYPASS"),
+		request.CacheDynamic: []byte("DYNAMIC"), request.CacheUpdating: []byte("UPDATING"),
+	}
+)
+
+// head sets what an answer with an object has in common, and reports whether
+// a condition of the request makes it a 304 without body.
+func (t task) head(o *object, status request.CacheStatus, now int64) (done bool) {
+	out, in := t.r.Out, t.r.In
+	age := uint64(o.age(now) / int64(time.Second))
+	t.r.Cache = request.CacheNote{Status: status, Tier: request.TierOrigin, Age: uint32(min(age, maxSeconds))}
+	t.e.shardOf(o.key.hash).served[status].Add(1)
+	out.Status, out.Prepared, out.Length = o.status, o.headFor(t.p.browserTTL), 0
+	out.Fields.AddID(msg.Date, o.date)
+	if status != request.CacheMiss && status != request.CacheExpired || age > 0 {
+		out.Fields.AddID(msg.Age, strconv.AppendUint(t.r.Arena.Alloc(20)[:0], age, 10))
+	}
+	out.Fields.AddID(msg.CFCacheStatus, statusText[status])
+	if status == request.CacheStale || status == request.CacheUpdating {
+		out.Fields.AddID(msg.Warning, warnStale)
+	}
+	if status == request.CacheStale {
+		out.Fields.AddID(msg.Warning, warnFailed)
+	}
+	if o.status != 200 || !o.unchanged(&in.Fields, t.e.cfg.Now) {
+		return false
+	}
+	out.Status, out.Prepared = 304, o.notModified(out.Prepared)
+	return true
+}
+
+// answer answers with a complete object.
+func (t task) answer(o *object, status request.CacheStatus, now int64) {
+	if t.head(o, status, now) {
+		return
+	}
+	out := t.r.Out
+	if out.Length = int64(len(o.body)); t.r.In.Method == msg.HEAD {
+		if o.status != 204 {
+			out.Fields.AddID(msg.ContentLength, strconv.AppendInt(t.r.Arena.Alloc(20)[:0], out.Length, 10))
+		}
+		return
+	}
+	out.Bytes = o.body
+	if t.r.In.Fields.Has(msg.Range) {
+		o.servePart(t.r)
+	}
+}
+
+// streamed answers with an object whose body is still on its way.
+func (t task) streamed(f *fill, body *reader) {
+	if t.head(f.obj, f.status, t.e.now()) {
+		_ = body.Close() // never fails
+		return
+	}
+	t.r.Out.Body, t.r.Out.Length = body, f.stream.known()
+}
+
+// pass fetches for this request alone.
+func (t task) pass(status request.CacheStatus) (request.Verdict, error) {
+	if err := t.e.cfg.Fetch(t.r); err != nil {
+		v, _, err := t.fail(fault.As(err), true)
+		return v, err
+	}
+	t.label(status)
+	return request.Respond, nil
+}
+
+// label notes how an answer of the origin's own came about.
+func (t task) label(status request.CacheStatus) {
+	t.r.Cache = request.CacheNote{Status: status, Tier: request.TierOrigin}
+	t.r.Out.Fields.Set(msg.CFCacheStatus, statusText[status])
+	t.e.shards[0].served[status].Add(1)
+}
+
+// passBeside is pass for a request that has a key: a stale object may stand
+// in for a failing origin. With status CacheNone the answer's own judgement
+// is told, and a key that has become storable loses its marker.
+func (t task) passBeside(s *shard, k key, o *object, status request.CacheStatus) (request.Verdict, error) {
+	asked := t.e.cfg.Now()
+	err := t.e.cfg.Fetch(t.r)
+	got := t.e.cfg.Now()
+	now := t.e.since(got)
+	out := t.r.Out
+	fails := err != nil && fault.As(err).Side == fault.Origin || err == nil && out.Status >= 500
+	if fails && o != nil && o.mayStandIn(now, t.p.alwaysOnline) {
+		o.failed.Store(max(now, 1))
+		out.Close()
+		out.Reset()
+		return t.stored(o, request.CacheStale, now)
+	}
+	if o != nil {
+		o.release()
+	}
+	if err != nil {
+		v, _, err := t.fail(fault.As(err), true)
+		return v, err
+	}
+	if status == request.CacheNone {
+		j := judge(&t.r.In.Fields, out, asked, got)
+		status = j.status
+		if j.store && out.Length > t.e.cfg.MaxObject {
+			status = request.CacheBypass
+		} else if j.store && out.Length >= 0 {
+			s.unmark(k.hash)
+		}
+	}
+	t.label(status)
+	return request.Respond, nil
+}
+
+// unsafe passes a request that may change something, and drops what its
+// success makes doubtful (RFC 9111 §4.4): the URI itself, and Location and
+// Content-Location on the same host.
+func (t task) unsafe() (request.Verdict, error) {
+	v, err := t.pass(request.CacheDynamic)
+	out := t.r.Out
+	if err != nil || t.r.Fault != nil || out.Status < 200 || out.Status >= 400 {
+		return v, err
+	}
+	all := func(uint64) bool { return true }
+	t.e.invalidate(t.r.ZoneID, location{t.r.Host, t.r.In.Path, t.r.In.Query}, all)
+	for _, id := range [...]msg.ID{msg.Location, msg.ContentLocation} {
+		if l, ok := t.sameHost(out.Fields.Get(id)); ok {
+			t.e.invalidate(t.r.ZoneID, l, all)
+		}
+	}
+	return v, nil
+}
+
+// sameHost resolves a reference in an answer against the request's URI and
+// reports whether it stays on the host.
+func (t task) sameHost(ref []byte) (location, bool) {
+	if len(ref) == 0 {
+		return location{}, false
+	}
+	base := url.URL{Scheme: t.r.In.Scheme.String(), Host: string(t.r.Host), Path: string(t.r.In.Path)}
+	u, err := base.Parse(string(ref))
+	if err != nil {
+		return location{}, false
+	}
+	u.Fragment, u.RawFragment = "", ""
+	l, err := readURL(u.String())
+	return l, err == nil && string(l.host) == string(t.r.Host)
+}
