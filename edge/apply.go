@@ -13,6 +13,7 @@ import (
 
 // copyReader is what applying needs of the edge's copy.
 type copyReader interface {
+	Cursor() feed.Cursor
 	Get(key string) (value []byte, seq uint64, ok bool, err error)
 	Scan(prefix string, row func(key string, value []byte, seq uint64) error) error
 }
@@ -57,7 +58,9 @@ func (a *applier) loadAll() error {
 		}
 	}
 	for id := range gone {
-		a.withdraw(id)
+		if err := a.withdraw(id); err != nil {
+			failed = append(failed, err)
+		}
 	}
 	return errors.Join(failed...)
 }
@@ -117,8 +120,7 @@ func (a *applier) load(id string) error {
 		return fmt.Errorf("read zone %s of the copy: %w", id, err)
 	}
 	if len(rows) == 0 {
-		a.withdraw(id)
-		return nil
+		return a.withdraw(id)
 	}
 	spec, err := zone.Assemble(id, rows)
 	if err != nil {
@@ -142,16 +144,20 @@ func (a *applier) load(id string) error {
 	return nil
 }
 
-func (a *applier) withdraw(id string) {
+// withdraw stops serving a zone. Its stored answers go too, so that a zone of
+// the same id never sees them again.
+func (a *applier) withdraw(id string) error {
+	var err error
 	if z := a.edge.zones.Withdraw(id); z != nil {
 		a.edge.dns.Remove(z.Name)
-		a.edge.cache.Forget(id)
+		err = a.edge.cache.Purge(id, a.copy.Cursor().Seq, zone.Purge{Everything: true})
 	}
 	for cert, owner := range a.certs {
 		if owner == id {
 			delete(a.certs, cert)
 		}
 	}
+	return err
 }
 
 // openKeys fills in the private keys that were sealed to this node. A

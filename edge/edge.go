@@ -17,7 +17,6 @@ import (
 
 	"github.com/selvage-edge/selvage/edge/dns"
 	"github.com/selvage-edge/selvage/edge/geo"
-	"github.com/selvage-edge/selvage/edge/peer"
 	"github.com/selvage-edge/selvage/edge/phase/cache"
 	pages "github.com/selvage-edge/selvage/edge/phase/errors"
 	"github.com/selvage-edge/selvage/edge/phase/normalize"
@@ -47,7 +46,6 @@ type Edge struct {
 	dns   *dns.Server
 	tls   *tlsterm.Engine
 	h1    *h1.Server
-	peer  *peer.Server
 
 	normalize *normalize.Engine
 	settings  *settings.Engine
@@ -159,12 +157,12 @@ func (e *Edge) build() (err error) {
 	if err := e.openAccessLog(); err != nil {
 		return err
 	}
-	e.dns = dns.New(dns.Config{Log: e.log})
+	e.dns = dns.New(dns.Config{Logger: e.log})
 	e.tls = tlsterm.New(e.certificatesOf, e.log)
 	e.normalize = normalize.New()
 	e.settings = settings.New(portOf(e.sockets.https))
 	dialer := guard.New(guard.Config{Allow: e.cfg.AllowOrigins, Own: e.ownAddresses})
-	e.origin = origin.New(origin.Config{Guard: dialer})
+	e.origin = origin.New(origin.Config{Dial: dialer.Dial})
 	originRow := rowNamed("origin")
 	e.cache = cache.New(cache.Config{Bytes: e.cfg.CacheBytes, Ctx: e.requests, Fetch: func(r *Request) error { return e.Reenter(originRow, r) }})
 	e.errors = pages.New()
@@ -177,6 +175,7 @@ func (e *Edge) build() (err error) {
 		Parents: e.cfg.Parents, Identity: e.identity, Copy: e.copy, Log: e.log,
 		OnEntry: e.applier.apply, OnSnapshot: e.onSnapshot,
 	})
+	e.registerEngines()
 	return nil
 }
 

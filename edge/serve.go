@@ -87,9 +87,6 @@ func (e *Edge) open(ctx context.Context, spawn func(string, func() error)) {
 	spawn("https", func() error { return e.accept(ctx, e.sockets.https, e.serveHTTPS) })
 	spawn("dns udp", func() error { return e.dns.ServeUDP(e.sockets.dnsUDP) })
 	spawn("dns tcp", func() error { return e.dns.ServeTCP(e.sockets.dnsTCP) })
-	if e.sockets.peer != nil {
-		spawn("peer", func() error { return e.peer.Serve(ctx, e.sockets.peer) })
-	}
 }
 
 // drain refuses new work, finishes what is in flight for at most

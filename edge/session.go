@@ -39,7 +39,7 @@ func (e *Edge) Open(c *msg.Conn) msg.Session {
 	ctx, cancel := context.WithCancel(e.requests)
 	s.cancel = cancel
 	s.r.Conn, s.r.Ctx, s.r.Arena, s.r.Colo = c, ctx, &s.arena, e.cfg.Colo
-	s.geo = e.geo.Find(c.Remote.Addr())
+	s.geo.Country, s.geo.ASN = e.geo.Find(c.Remote.Addr())
 	if c.TLS != nil {
 		s.sni = e.zones.Find([]byte(c.TLS.ServerName))
 	}
@@ -67,6 +67,9 @@ func (s *session) Serve(in *msg.Request, out *msg.Response) {
 		r.Fault = fault.As(err)
 	} else {
 		s.edge.walk(r)
+	}
+	if r.Out.Status == 0 && r.Out.EndConn {
+		return // dropped: the connection ends without a byte
 	}
 	for i := range onResponse {
 		onResponse[i].run(s.edge, r)
@@ -193,7 +196,7 @@ func (e *Edge) walk(r *Request) {
 	case err != nil:
 		r.Fault = fault.As(err)
 	case verdict == request.Drop:
-		r.Fault = &fault.Error{Op: "walk", Side: fault.Visitor, Kind: fault.Closed, Err: errors.New("dropped by a row")}
+		r.Out.Status, r.Out.EndConn = 0, true
 	}
 }
 
