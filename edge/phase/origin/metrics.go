@@ -1,0 +1,61 @@
+package origin
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/selvage-edge/selvage/fault"
+)
+
+// metrics are the engine's counters.
+type metrics struct {
+	engine   *Engine
+	connects prometheus.Counter
+	reuses   prometheus.Counter
+	retries  prometheus.Counter
+	failures *prometheus.CounterVec
+	wait     prometheus.Histogram
+	conns    *prometheus.Desc
+}
+
+func newMetrics(e *Engine) *metrics {
+	return &metrics{
+		engine:   e,
+		connects: prometheus.NewCounter(prometheus.CounterOpts{Name: "selvage_origin_connects_total", Help: "Connections opened to origins."}),
+		reuses:   prometheus.NewCounter(prometheus.CounterOpts{Name: "selvage_origin_reuses_total", Help: "Requests sent on a kept connection."}),
+		retries:  prometheus.NewCounter(prometheus.CounterOpts{Name: "selvage_origin_retries_total", Help: "Requests sent again, or to another address."}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "selvage_origin_failures_total", Help: "Requests without an answer, by kind of failure."}, []string{"kind"}),
+		wait: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "selvage_origin_wait_seconds", Help: "Time from sending a request to the head of its answer.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 100}}),
+		conns: prometheus.NewDesc("selvage_origin_connections", "Connections to origins, by state.", []string{"state"}, nil),
+	}
+}
+
+func (m *metrics) failed(k fault.Kind) { m.failures.WithLabelValues(k.String()).Inc() }
+
+// Describe implements prometheus.Collector.
+func (e *Engine) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range e.metrics.list() {
+		c.Describe(ch)
+	}
+	ch <- e.metrics.conns
+}
+
+// Collect implements prometheus.Collector.
+func (e *Engine) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range e.metrics.list() {
+		c.Collect(ch)
+	}
+	open, idle := 0, 0
+	for _, p := range e.list() {
+		p.mu.Lock()
+		open += p.open
+		idle += len(p.idle)
+		p.mu.Unlock()
+	}
+	ch <- prometheus.MustNewConstMetric(e.metrics.conns, prometheus.GaugeValue, float64(open-idle), "busy")
+	ch <- prometheus.MustNewConstMetric(e.metrics.conns, prometheus.GaugeValue, float64(idle), "idle")
+}
+
+func (m *metrics) list() []prometheus.Collector {
+	return []prometheus.Collector{m.connects, m.reuses, m.retries, m.failures, m.wait}
+}

@@ -1,0 +1,325 @@
+package origin
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/wire/msg"
+)
+
+// key says for what a connection can be used. The zone is part of it: what
+// one tenant does to a shared origin's connections does not touch another.
+type key struct {
+	zone string
+	host string
+	port uint16
+	mode mode
+	sni  string // "" for plain
+}
+
+// pool holds the connections to one origin. The newest idle one is used
+// first, so that a burst's surplus ages and is closed.
+type pool struct {
+	key    key
+	engine *Engine
+	tls    *tls.Config // nil for plain
+
+	avoidUntil atomic.Int64 // Unix nanoseconds
+
+	mu       sync.Mutex
+	open     int       // connections and dials under way; guarded by mu
+	idle     []*conn   // oldest first; guarded by mu
+	waiters  []*waiter // oldest first; guarded by mu
+	shutting bool      // nothing is kept any more; guarded by mu
+}
+
+// waiter is a request in line. It is given a connection, or nil: the right to
+// open one.
+type waiter struct{ got chan *conn }
+
+// conn is a connection and the exchange that is under way on it. It is owned
+// by the request that took it, or by the pool while idle.
+type conn struct {
+	pool   *pool
+	nc     net.Conn // TCP
+	client Client
+	addr   netip.AddrPort
+	reused bool
+	since  time.Time // idle since
+
+	// Of the exchange.
+	req     msg.Request
+	body    sender
+	visitor func(int, *msg.Fields) error // takes 1xx answers; nil = nobody
+	release func()                       // the client's own, of the answer
+}
+
+// pool finds or makes the pool for k.
+func (e *Engine) pool(k key) (*pool, error) {
+	e.mu.RLock()
+	p, closed := e.pools[k], e.closed
+	e.mu.RUnlock()
+	if p != nil && !closed {
+		return p, nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil, &fault.Error{Op: "origin.pool", Side: fault.Edge, Kind: fault.Draining, Err: errClosed}
+	}
+	if p = e.pools[k]; p == nil {
+		p = &pool{key: k, engine: e, tls: e.tlsConfig(k)}
+		e.pools[k] = p
+	}
+	return p, nil
+}
+
+func (p *pool) avoided(now time.Time) bool { return p.avoidUntil.Load() > now.UnixNano() }
+func (p *pool) avoid(until time.Time)      { p.avoidUntil.Store(until.UnixNano()) }
+
+// take returns a connection to p's origin: an idle one unless fresh, else a
+// new one, else the next that comes free.
+func (e *Engine) take(ctx context.Context, p *pool, fresh bool) (*conn, error) {
+	if fresh {
+		p.drop(time.Now()) // what lay beside a stale connection is no better
+	}
+	for {
+		c, w, err := p.enter()
+		if err != nil {
+			return nil, err
+		}
+		if w != nil {
+			if c, err = p.wait(ctx, w); err != nil {
+				return nil, err
+			}
+		}
+		if c == nil {
+			return p.dial(ctx)
+		}
+		if alive(c.nc) {
+			c.reused = true
+			e.metrics.reuses.Inc()
+			return c, nil
+		}
+		p.release(c, false)
+	}
+}
+
+// enter gives the newest idle connection, a place in the line, or neither:
+// the right to open a connection.
+func (p *pool) enter() (*conn, *waiter, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.idle); n > 0 {
+		c := p.idle[n-1]
+		p.idle[n-1] = nil
+		p.idle = p.idle[:n-1]
+		return c, nil, nil
+	}
+	if p.open < p.engine.config.MaxConns {
+		p.open++
+		return nil, nil, nil
+	}
+	if len(p.waiters) >= p.engine.config.MaxQueue {
+		return nil, nil, failure("origin.queue", fault.Limit, errQueueFull)
+	}
+	w := &waiter{got: make(chan *conn, 1)}
+	p.waiters = append(p.waiters, w)
+	return nil, w, nil
+}
+
+// wait stands in line until a turn comes, the time is up or ctx ends.
+func (p *pool) wait(ctx context.Context, w *waiter) (*conn, error) {
+	timer := time.NewTimer(p.engine.config.QueueTime)
+	defer timer.Stop()
+	var err error
+	select {
+	case c := <-w.got:
+		return c, nil
+	case <-timer.C:
+		err = failure("origin.queue", fault.Limit, errQueueTime)
+	case <-ctx.Done():
+		err = &fault.Error{Op: "origin.queue", Side: fault.Visitor, Kind: fault.Closed, Err: ctx.Err()}
+	}
+	p.mu.Lock()
+	i := slices.Index(p.waiters, w)
+	if i >= 0 {
+		p.waiters = slices.Delete(p.waiters, i, i+1)
+	}
+	p.mu.Unlock()
+	if i >= 0 {
+		return nil, err
+	}
+	return <-w.got, nil // the turn came meanwhile; it is already there
+}
+
+// dial opens a connection; the caller has the right to. It gives the right
+// back when it fails.
+func (p *pool) dial(ctx context.Context) (*conn, error) {
+	e := p.engine
+	nc, err := e.config.Dial(ctx, p.key.host, p.key.port)
+	if err != nil {
+		p.free()
+		return nil, dialFailure(ctx, err)
+	}
+	c := &conn{pool: p, nc: nc, addr: addrOf(nc)}
+	if p.tls != nil {
+		if nc, err = e.handshake(ctx, nc, p.tls); err != nil {
+			p.free()
+			return nil, err
+		}
+	}
+	c.client = e.config.NewClient(nc, c.interim)
+	e.metrics.connects.Inc()
+	return c, nil
+}
+
+// release takes a connection back: to the first in line, to the idle ones, or
+// to be closed.
+func (p *pool) release(c *conn, usable bool) {
+	c.reused = false
+	if usable {
+		p.mu.Lock()
+		switch {
+		case p.shutting:
+		case len(p.waiters) > 0:
+			p.next(c)
+			p.mu.Unlock()
+			return
+		case len(p.idle) < p.engine.config.MaxIdle:
+			c.since = time.Now()
+			p.idle = append(p.idle, c)
+			p.mu.Unlock()
+			return
+		}
+		p.mu.Unlock()
+	}
+	c.close()
+	p.free()
+}
+
+// free gives back the right to one connection.
+func (p *pool) free() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.waiters) > 0 {
+		p.next(nil)
+		return
+	}
+	p.open--
+}
+
+// next hands the turn to the first in line; the caller holds mu.
+func (p *pool) next(c *conn) {
+	w := p.waiters[0]
+	p.waiters[0] = nil
+	p.waiters = p.waiters[1:]
+	w.got <- c // has room for the one turn a waiter gets
+}
+
+// drop closes the connections that were idle before a moment and reports
+// whether the pool is out of use.
+func (p *pool) drop(before time.Time) (unused bool) {
+	p.mu.Lock()
+	n := 0
+	for n < len(p.idle) && !p.idle[n].since.After(before) {
+		n++
+	}
+	old := slices.Clone(p.idle[:n])
+	p.idle = slices.Delete(p.idle, 0, n)
+	unused = p.open == 0 && len(p.waiters) == 0
+	p.mu.Unlock()
+	for _, c := range old {
+		c.close()
+		p.free()
+	}
+	return unused
+}
+
+// shut closes what is idle and keeps nothing that comes back.
+func (p *pool) shut() {
+	p.mu.Lock()
+	p.shutting = true
+	p.mu.Unlock()
+	p.drop(time.Now())
+}
+
+// sweep closes what has been idle too long and forgets unused pools, until
+// Close.
+func (e *Engine) sweep() {
+	tick := time.NewTicker(max(e.config.IdleTime/4, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-e.stop:
+			return
+		case now := <-tick.C:
+			e.sweepOnce(now)
+		}
+	}
+}
+
+func (e *Engine) sweepOnce(now time.Time) {
+	for _, p := range e.list() {
+		if !p.drop(now.Add(-e.config.IdleTime)) || p.avoided(now) {
+			continue
+		}
+		e.mu.Lock()
+		p.mu.Lock()
+		if p.open == 0 && len(p.waiters) == 0 {
+			p.shutting = true // for a request that has just found it
+			delete(e.pools, p.key)
+		}
+		p.mu.Unlock()
+		e.mu.Unlock()
+	}
+}
+
+func (e *Engine) list() []*pool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	list := make([]*pool, 0, len(e.pools))
+	for _, p := range e.pools {
+		list = append(list, p)
+	}
+	return list
+}
+
+// finish gives c back when the answer has been read or given up.
+func (c *conn) finish() {
+	if c.release != nil {
+		c.release()
+		c.release = nil
+	}
+	c.pool.release(c, c.client.Reusable())
+}
+
+// interim passes a 1xx answer on; a visitor who cannot take it misses nothing.
+func (c *conn) interim(status int, fields *msg.Fields) {
+	if c.visitor == nil {
+		return
+	}
+	cleanAnswer(fields, false, false)
+	_ = c.visitor(status, fields)
+}
+
+func (c *conn) close() {
+	// The raw connection goes first: nobody waits for a TLS goodbye.
+	_ = c.nc.Close()
+	_ = c.client.Close()
+}
+
+func addrOf(nc net.Conn) netip.AddrPort {
+	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+		at := a.AddrPort()
+		return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	}
+	return netip.AddrPort{}
+}
