@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/pprof"
 	"os"
 	"path/filepath"
 	"time"
@@ -51,8 +52,8 @@ func (e *Edge) removeState() error {
 	return nil
 }
 
-// adminTimeout bounds a scrape or a health check.
-const adminTimeout = 10 * time.Second
+// adminTimeout bounds a scrape, a health check or a profile.
+const adminTimeout = 60 * time.Second
 
 // serveAdmin answers /metrics, /healthz and /readyz from the first moment on.
 // What it returns stops it.
@@ -62,6 +63,8 @@ func (e *Edge) serveAdmin(ctx context.Context) func() error {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(e.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", e.readyz)
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	server := &http.Server{Handler: mux, ReadTimeout: adminTimeout, WriteTimeout: adminTimeout, MaxHeaderBytes: 16 << 10}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(e.sockets.metrics) }()

@@ -64,6 +64,7 @@ type Edge struct {
 	// to drain by DrainTimeout.
 	requests    context.Context
 	cutRequests context.CancelFunc
+	accepting   sync.WaitGroup // accept loops; they end before visitors is waited for
 	visitors    sync.WaitGroup
 	connections atomic.Int64
 	overflow    atomic.Uint64

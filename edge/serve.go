@@ -83,8 +83,15 @@ func (e *Edge) loaded() bool {
 
 // open starts serving on all listeners.
 func (e *Edge) open(ctx context.Context, spawn func(string, func() error)) {
-	spawn("http", func() error { return e.accept(ctx, e.sockets.http, e.serveHTTP) })
-	spawn("https", func() error { return e.accept(ctx, e.sockets.https, e.serveHTTPS) })
+	accept := func(name string, l net.Listener, serve func(net.Conn)) {
+		e.accepting.Add(1)
+		spawn(name, func() error {
+			defer e.accepting.Done()
+			return e.accept(ctx, l, serve)
+		})
+	}
+	accept("http", e.sockets.http, e.serveHTTP)
+	accept("https", e.sockets.https, e.serveHTTPS)
 	spawn("dns udp", func() error { return e.dns.ServeUDP(e.sockets.dnsUDP) })
 	spawn("dns tcp", func() error { return e.dns.ServeTCP(e.sockets.dnsTCP) })
 }
@@ -96,8 +103,8 @@ func (e *Edge) drain() error {
 	e.log.Info("draining", "connections", e.connections.Load(), "at_most", e.cfg.DrainTimeout)
 	patience, done := context.WithTimeout(e.requests, e.cfg.DrainTimeout)
 	defer done()
-	e.sockets.http.Close()
-	e.sockets.https.Close()
+	closeErr := errors.Join(e.sockets.http.Close(), e.sockets.https.Close())
+	e.accepting.Wait() // now nobody is added to visitors any more
 	var work sync.WaitGroup
 	var h1Err, dnsErr error
 	work.Go(func() { h1Err = e.h1.Drain(patience) })
@@ -106,7 +113,7 @@ func (e *Edge) drain() error {
 	e.cutRequests()
 	e.visitors.Wait()
 	e.log.Info("drained")
-	return errors.Join(ignoreTimeout(h1Err), ignoreTimeout(dnsErr), e.removeState())
+	return errors.Join(closeErr, ignoreTimeout(h1Err), ignoreTimeout(dnsErr), e.removeState())
 }
 
 // ignoreTimeout: that the patience ended is how a drain may end.
