@@ -13,7 +13,7 @@ PAIRS      ?= 7
 GEOIP_NPM  := @ip-location-db/geo-whois-asn-country-mmdb@2.3.2026061719
 # What a machine needs beside Go for each target, as command:package or /file:package.
 NEED_TEST  := nginx:nginx-light dig:bind9-dnsutils chromium:chromium curl:curl openssl:openssl jq:jq \
-              /usr/share/doc/python3.11/html/index.html:python3.11-doc
+              certutil:libnss3-tools python3:python3-minimal /usr/share/doc/python3.11/html/index.html:python3.11-doc
 UNIT       := go list ./... | grep -v -e '/lab/'
 
 .DEFAULT_GOAL := help
