@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -41,14 +42,29 @@ func (f *goFile) imports() []string {
 	return dirs
 }
 
+func (f *goFile) importsPackage(name string) bool {
+	return slices.ContainsFunc(f.AST.Imports, func(spec *ast.ImportSpec) bool { return spec.Path.Value == strconv.Quote(name) })
+}
+
 func (f *goFile) at(n ast.Node) string {
 	return f.Path + ":" + strconv.Itoa(f.Fset.Position(n.Pos()).Line)
 }
 
-// goFiles parses each Go file of this module. Folders with a go.mod of their
-// own, build output and test data are not part of it.
+// goFiles parses each Go file of this module, once. Folders with a go.mod of
+// their own, build output and test data are not part of it.
 func goFiles(t *testing.T) []*goFile {
 	t.Helper()
+	files, err := parseTree()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 20 {
+		t.Fatalf("only %d Go files found: is the test running at the root of the repository?", len(files))
+	}
+	return files
+}
+
+var parseTree = sync.OnceValues(func() ([]*goFile, error) {
 	var files []*goFile
 	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -76,14 +92,8 @@ func goFiles(t *testing.T) []*goFile {
 		})
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(files) < 20 {
-		t.Fatalf("only %d Go files found: is the test running at the root of the repository?", len(files))
-	}
-	return files
-}
+	return files, err
+})
 
 func skipDir(name string) error {
 	if name == "." {
