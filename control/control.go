@@ -1,0 +1,246 @@
+// Package control is the control plane put together: it accepts changes through
+// the API, keeps them, and publishes them on the feed. It promises that one
+// state folder has one control plane, that a change it answered is durable, and
+// that it comes back from a crash with nothing lost and nothing twice.
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/selvage-edge/selvage/control/api"
+	"github.com/selvage-edge/selvage/control/api/selvage"
+	"github.com/selvage-edge/selvage/control/api/v4"
+	"github.com/selvage-edge/selvage/control/identity"
+	"github.com/selvage-edge/selvage/control/publish"
+	"github.com/selvage-edge/selvage/control/store"
+	"github.com/selvage-edge/selvage/edge/snapshot"
+	"github.com/selvage-edge/selvage/feed"
+	"github.com/selvage-edge/selvage/zone"
+)
+
+// Config is what a Control is made from.
+type Config struct {
+	State string // folder of its own
+	API   string // address of the API's listener, host:port
+	Feed  string // address of the feed's listener, host:port
+	// AutoCertificate gives each zone a certificate of the site CA for its
+	// apex and everything one label below, and renews it: for laptops and
+	// development, where no public CA is to be had.
+	AutoCertificate bool
+	// NameServers are given to new zones; empty for ns1 and ns2.selvage.invalid.
+	NameServers []string
+	// Retain is how many feed entries the log keeps; 0 for 100,000.
+	Retain int
+	// Drain bounds the end of calls in flight; 0 for 30 s.
+	Drain time.Duration
+	// Listen opens a listener by name ("api", "feed"); nil for net.Listen.
+	Listen func(ctx context.Context, name, network, addr string) (net.Listener, error)
+}
+
+// Control is the control plane of one state folder.
+type Control struct {
+	cfg       Config
+	log       *slog.Logger
+	lock      *lock
+	store     *store.Store
+	nodes     *nodes
+	authority *identity.Authority
+	publish   *publish.Publisher
+	feed      *feed.Server
+	progress  *selvage.Progress
+	api       http.Handler
+	timer     chan struct{} // capacity 1: an expiry changed
+}
+
+// The control plane has no colo and no addresses of its own: it judges with
+// none, as every edge has its own.
+var judgedWith = &zone.Shared{}
+
+func judge(spec *zone.Spec) error {
+	_, err := snapshot.Compile(spec, judgedWith)
+	return err
+}
+
+// New opens the state folder, making what is missing at the first start: an
+// account, a token in the file token, the authorities. A damaged file is an
+// error that names it.
+func New(ctx context.Context, cfg Config, log *slog.Logger) (*Control, error) {
+	cfg.Drain = or(cfg.Drain, 30*time.Second)
+	if len(cfg.NameServers) == 0 {
+		cfg.NameServers = []string{"ns1.selvage.invalid", "ns2.selvage.invalid"}
+	}
+	if cfg.Listen == nil {
+		cfg.Listen = func(ctx context.Context, _, network, addr string) (net.Listener, error) {
+			return new(net.ListenConfig).Listen(ctx, network, addr)
+		}
+	}
+	c := &Control{cfg: cfg, log: log, progress: &selvage.Progress{}, timer: make(chan struct{}, 1)}
+	if err := c.open(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), c.Close())
+	}
+	return c, nil
+}
+
+func or[T comparable](v, d T) T {
+	var zero T
+	if v == zero {
+		return d
+	}
+	return v
+}
+
+func (c *Control) open(ctx context.Context) (err error) {
+	if c.lock, err = lockState(c.cfg.State); err != nil {
+		return err
+	}
+	if c.store, err = store.Open(ctx, c.cfg.State); err != nil {
+		return err
+	}
+	c.nodes = &nodes{store: c.store}
+	if c.authority, err = identity.Open(filepath.Join(c.cfg.State, "identity"), c.nodes); err != nil {
+		return err
+	}
+	if c.publish, err = publish.New(ctx, publish.Config{
+		Store: c.store, Judge: judge, Recipients: recipients, Vault: c.authority,
+		Log: c.log.With("part", "publish"), Retain: c.cfg.Retain,
+	}); err != nil {
+		return err
+	}
+	c.nodes.publish = c.publish
+	c.feed = feed.NewServer(feed.ServerConfig{
+		Log: c.publish, Identity: c.authority.Control(), Known: c.authority.Known, Enroll: c.authority.Enroll,
+		OnAck: func(n feed.NodeInfo, seq uint64, rejected string) {
+			c.progress.Note(n.Node, seq, rejected, time.Now().UTC())
+		},
+		// A node that comes back tells its cursor: it has everything up to it.
+		Connected: func(n feed.NodeInfo) { c.progress.Note(n.Node, n.Acked, "", time.Now().UTC()) },
+		Logger:    c.log.With("part", "feed"),
+	})
+	if err := c.firstStart(ctx); err != nil {
+		return err
+	}
+	c.api = c.handler()
+	return nil
+}
+
+// Close frees what New opened; after Run there is nothing left to do.
+func (c *Control) Close() error {
+	var errs []error
+	if c.store != nil {
+		errs = append(errs, c.store.Close())
+		c.store = nil
+	}
+	if c.lock != nil {
+		errs = append(errs, c.lock.release())
+		c.lock = nil
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Control) handler() http.Handler {
+	gate := &api.Gate{Store: c.store, Log: c.log.With("part", "api")}
+	head := func() uint64 { seq, _ := c.publish.Head(); return seq }
+	public := v4.Config{Gate: gate, Store: c.store, Publish: c.publish, NameServers: c.cfg.NameServers, Timer: c.wakeTimer}
+	if c.cfg.AutoCertificate {
+		public.Certify = c.certify
+	}
+	registry := prometheus.NewRegistry()
+	meter := newMeter(registry, head)
+	registry.MustRegister(c.feed.Collector())
+	mux := http.NewServeMux()
+	mux.Handle(v4.Prefix+"/", meter.count("v4", v4.New(public)))
+	mux.Handle(selvage.Prefix+"/", meter.count("selvage", selvage.New(selvage.Config{
+		Gate: gate, Head: head, Peers: c.feed.Peers, Nodes: c.authority.Nodes, Join: c.authority.NewJoinToken, Progress: c.progress,
+	})))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", c.ready)
+	mux.HandleFunc("/", gate.NoRoute)
+	return mux
+}
+
+// ready says whether changes can be accepted: the database answers.
+func (c *Control) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+	defer cancel()
+	if err := c.store.Read(ctx, func(tx *store.Tx) error { _, _, err := tx.LogBounds(ctx); return err }); err != nil {
+		http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = w.Write([]byte("ready\n"))
+}
+
+// Run serves until ctx ends, lets calls in flight finish, and closes everything.
+func (c *Control) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, c.Close()) }()
+	apiListener, err := c.cfg.Listen(ctx, "api", "tcp", c.cfg.API)
+	if err != nil {
+		return fmt.Errorf("control: listen for the API: %w", err)
+	}
+	feedListener, err := c.cfg.Listen(ctx, "feed", "tcp", c.cfg.Feed)
+	if err != nil {
+		return errors.Join(fmt.Errorf("control: listen for the feed: %w", err), apiListener.Close())
+	}
+	ready := c.readyFile(apiListener.Addr(), feedListener.Addr())
+	if err := ready.write(); err != nil {
+		return errors.Join(fmt.Errorf("control: %w", err), apiListener.Close(), feedListener.Close())
+	}
+	c.log.Info("control plane ready", "api", ready.API, "feed", ready.Feed)
+	err = c.serve(ctx, apiListener, feedListener)
+	return errors.Join(err, ready.remove())
+}
+
+// serve runs all parts until ctx ends or one fails. The leader and the feed
+// outlive the API, so that calls in flight still get their numbers.
+func (c *Control) serve(ctx context.Context, apiListener, feedListener net.Listener) error {
+	// Parts end when told to, after the API has drained, not with ctx.
+	run, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	var parts sync.WaitGroup
+	failed := make(chan error, 4) // one for each part: none blocks
+	part := func(name string, fn func(context.Context) error) {
+		parts.Go(func() {
+			if err := fn(run); err != nil {
+				failed <- fmt.Errorf("control: %s: %w", name, err)
+			}
+		})
+	}
+	server := &http.Server{
+		Handler: c.api, ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelWarn),
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: time.Minute,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+	}
+	part("publish", c.publish.Run)
+	part("feed", func(ctx context.Context) error { return c.feed.Serve(ctx, feedListener) })
+	part("upkeep", c.upkeep)
+	part("api", func(context.Context) error {
+		if err := server.Serve(apiListener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	drain, cancel := context.WithTimeout(run, c.cfg.Drain)
+	defer cancel()
+	if derr := server.Shutdown(drain); derr != nil {
+		err = errors.Join(err, server.Close())
+	}
+	stop(nil)
+	parts.Wait()
+	return err
+}

@@ -1,0 +1,122 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/selvage-edge/selvage/control/identity"
+	"github.com/selvage-edge/selvage/control/publish"
+	"github.com/selvage-edge/selvage/control/store"
+	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/feed"
+	"github.com/selvage-edge/selvage/zone"
+)
+
+// nodes is identity's keeping of join tokens and nodes, in the store. A node
+// that is put gets the data keys of all certificates, sealed to it, in the same
+// transaction; one that is revoked loses them.
+type nodes struct {
+	store   *store.Store
+	publish *publish.Publisher // set once, before the first node joins
+}
+
+var _ identity.Tokens = (*nodes)(nil)
+
+// PutJoin is identity.Tokens'.
+func (n *nodes) PutJoin(ctx context.Context, hash []byte, expires time.Time) error {
+	return n.store.Write(ctx, func(tx *store.Tx) error { return tx.PutJoin(ctx, hash, expires) })
+}
+
+// TakeJoin is identity.Tokens'.
+func (n *nodes) TakeJoin(ctx context.Context, hash []byte) (taken bool, err error) {
+	err = n.store.Write(ctx, func(tx *store.Tx) (err error) {
+		taken, err = tx.TakeJoin(ctx, hash)
+		return err
+	})
+	return taken, err
+}
+
+// PutNode is identity.Tokens'.
+func (n *nodes) PutNode(ctx context.Context, node identity.Node) error {
+	document, err := json.Marshal(node)
+	if err != nil {
+		return fmt.Errorf("encode node %s: %w", node.ID, err)
+	}
+	put := func(tx *store.Tx) error { return tx.PutNode(ctx, node.ID, string(document)) }
+	old, known, err := n.Node(ctx, node.ID)
+	if err != nil {
+		return err
+	}
+	action := publish.Action{Actor: "control", Name: "node.put", Object: node.ID}
+	switch {
+	case node.Revoked:
+		action.Name = "node.revoke"
+		_, err = n.publish.Write(ctx, action, func(tx *store.Tx) (publish.Written, error) {
+			w := publish.Written{Split: true, After: string(document)}
+			if err := put(tx); err != nil {
+				return w, err
+			}
+			err := tx.AllCertificates(ctx, func(_ string, c store.Certificate) error {
+				w.Changes = append(w.Changes, feed.Change{Op: feed.Delete, Key: zone.SealedKey(c.ID, node.ID)})
+				return nil
+			})
+			return w, err
+		})
+	case known && !old.Revoked && bytes.Equal(old.HPKE, node.HPKE):
+		err = n.store.Write(ctx, put)
+	default:
+		_, err = n.publish.Enrol(ctx, action, publish.Recipient{ID: node.ID, Public: node.HPKE}, put)
+	}
+	return err
+}
+
+// Node is identity.Tokens'.
+func (n *nodes) Node(ctx context.Context, id string) (node identity.Node, known bool, err error) {
+	err = n.store.Read(ctx, func(tx *store.Tx) error {
+		document, err := tx.Node(ctx, id)
+		if fault.Is(err, fault.NotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		known = true
+		return json.Unmarshal([]byte(document), &node)
+	})
+	return node, known, err
+}
+
+// Nodes is identity.Tokens'.
+func (n *nodes) Nodes(ctx context.Context) (all []identity.Node, err error) {
+	err = n.store.Read(ctx, func(tx *store.Tx) (err error) {
+		all, err = readNodes(ctx, tx)
+		return err
+	})
+	return all, err
+}
+
+func readNodes(ctx context.Context, tx *store.Tx) ([]identity.Node, error) {
+	documents, err := tx.Nodes(ctx)
+	all := make([]identity.Node, len(documents))
+	for i, d := range documents {
+		if err := json.Unmarshal([]byte(d), &all[i]); err != nil {
+			return nil, fmt.Errorf("read node: %w", err)
+		}
+	}
+	return all, err
+}
+
+// recipients are the nodes that data keys are sealed to.
+func recipients(ctx context.Context, tx *store.Tx) ([]publish.Recipient, error) {
+	all, err := readNodes(ctx, tx)
+	var to []publish.Recipient
+	for _, n := range all {
+		if !n.Revoked {
+			to = append(to, publish.Recipient{ID: n.ID, Public: n.HPKE})
+		}
+	}
+	return to, err
+}

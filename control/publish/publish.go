@@ -1,0 +1,361 @@
+// Package publish turns accepted changes into the feed's numbered log. It
+// promises that a change and its outbox row are one transaction, that rows are
+// numbered in commit order without gaps, also after a crash in between, and
+// that no change is accepted which the edges' own compile refuses.
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/selvage-edge/selvage/control/store"
+	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/feed"
+	"github.com/selvage-edge/selvage/zone"
+)
+
+// Config is what a Publisher is made from.
+type Config struct {
+	Store *store.Store
+	// Judge refuses a zone that an edge could not compile: snapshot.Compile.
+	Judge func(*zone.Spec) error
+	// Recipients lists the nodes that data keys are sealed to.
+	Recipients func(context.Context, *store.Tx) ([]Recipient, error)
+	// Vault wraps data keys at rest.
+	Vault Vault
+	Log   *slog.Logger
+	// Retain is how many entries the log keeps; 0 means 100,000. A cursor
+	// below them gets a snapshot.
+	Retain int
+	// RetainAudit is how many outbox rows are kept; 0 means 1,000,000.
+	RetainAudit int
+	// Gather is how long the leader waits for company after the first change,
+	// so that one transaction numbers many; 0 means 2 ms.
+	Gather time.Duration
+}
+
+const (
+	batchRows  = 256
+	batchBytes = 16 << 20
+	// splitChanges is how many changes an entry gets that need not be one.
+	splitChanges = 4000
+	// waitSeq bounds how long a writer waits for its number.
+	waitSeq = 5 * time.Second
+	// retryAfter is the pause after a numbering that failed (disk full).
+	retryAfter = time.Second
+)
+
+// Publisher owns the log. One per store.
+type Publisher struct {
+	Config
+	wake  chan struct{} // capacity 1: "there may be unnumbered rows"
+	zones locks
+
+	mu      sync.Mutex
+	head    feed.Cursor             // guarded by mu
+	floor   uint64                  // guarded by mu; newest number no longer held
+	changed chan struct{}           // guarded by mu; replaced at each append
+	waiting map[int64]chan<- uint64 // guarded by mu; by outbox id
+}
+
+// New opens the log: it checks the chain of what the log holds and numbers
+// what a crash left without a number. An entry that is damaged is named.
+func New(ctx context.Context, c Config) (*Publisher, error) {
+	c.Retain = defaulted(c.Retain, 100_000)
+	c.RetainAudit = defaulted(c.RetainAudit, 1_000_000)
+	c.Gather = defaulted(c.Gather, 2*time.Millisecond)
+	p := &Publisher{
+		Config: c, wake: make(chan struct{}, 1), changed: make(chan struct{}), waiting: map[int64]chan<- uint64{},
+	}
+	if err := p.verify(ctx); err != nil {
+		return nil, err
+	}
+	for {
+		n, err := p.number(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return p, nil
+		}
+		c.Log.Info("numbered changes left from an earlier run", "changes", n)
+	}
+}
+
+func defaulted[T comparable](v, d T) T {
+	var zero T
+	if v == zero {
+		return d
+	}
+	return v
+}
+
+// verify walks the log from its oldest entry and sets head and floor.
+func (p *Publisher) verify(ctx context.Context) error {
+	return p.Store.Read(ctx, func(tx *store.Tx) error {
+		first, _, err := tx.LogBounds(ctx)
+		if err != nil {
+			return err
+		}
+		var at feed.Cursor
+		if first > 0 {
+			p.floor = first - 1
+		}
+		if err := tx.Log(ctx, 0, func(r store.LogRow) (bool, error) {
+			e, err := decode(r)
+			if err == nil && at.Seq > 0 {
+				err = e.Follows(at)
+			}
+			if err != nil {
+				return false, damaged(r.Seq, err)
+			}
+			at = feed.Cursor{Seq: e.Seq, Hash: e.Hash}
+			return true, nil
+		}); err != nil {
+			return err
+		}
+		numbered, err := tx.Numbered(ctx)
+		if err != nil {
+			return err
+		}
+		if numbered > at.Seq {
+			return damaged(at.Seq+1, fmt.Errorf("change %d was numbered, the log ends at %d", numbered, at.Seq))
+		}
+		p.head = at
+		return nil
+	})
+}
+
+func decode(r store.LogRow) (feed.Entry, error) {
+	e, n, err := feed.DecodeEntry(r.Payload)
+	switch {
+	case err != nil:
+		return e, err
+	case n != len(r.Payload):
+		return e, fmt.Errorf("%d bytes after the entry", len(r.Payload)-n)
+	case e.Seq != r.Seq || string(e.Hash[:]) != string(r.Hash):
+		return e, errors.New("number or hash differs from its row")
+	}
+	return e, nil
+}
+
+func damaged(seq uint64, cause error) error {
+	return &fault.Error{Op: "publish.open", Side: fault.Control, Kind: fault.Malformed, Err: fmt.Errorf(
+		"entry %d of the log in the control database is damaged (%w); restore the database from a backup", seq, cause)}
+}
+
+// Run numbers changes until ctx ends. It returns an error only when a stored
+// change cannot be read back, which needs an operator.
+func (p *Publisher) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.wake:
+		}
+		if !pause(ctx, p.Gather) {
+			return nil
+		}
+		for {
+			n, err := p.number(ctx)
+			if ctx.Err() != nil || n == 0 && err == nil {
+				break
+			}
+			if err != nil && fault.Is(err, fault.Malformed) {
+				return err
+			}
+			if err != nil {
+				p.Log.Error("numbering changes failed, trying again", "error", err, "after", retryAfter)
+				if !pause(ctx, retryAfter) {
+					return nil
+				}
+			}
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// Action is what the audit trail says about a change.
+type Action struct {
+	Actor  string // token id, or "control" for what happens by itself
+	Name   string // "dns_record.create"
+	Object string // id of what is changed
+}
+
+// Write runs fn in one transaction with an outbox row for the changes it
+// returns, and waits for their number. The change is durable once Write returns
+// without an error; a number of 0 then says that the leader did not come to it
+// within five seconds. fn also returns the audit trail's before and after.
+func (p *Publisher) Write(ctx context.Context, a Action, fn func(*store.Tx) (Written, error)) (uint64, error) {
+	var id int64
+	got := make(chan uint64, 1)
+	err := p.Store.Write(ctx, func(tx *store.Tx) error {
+		w, err := fn(tx)
+		if err != nil {
+			return err
+		}
+		if id, err = putEvents(ctx, tx, a, w); err == nil {
+			p.await(id, got)
+		}
+		return err
+	})
+	if id != 0 {
+		defer p.forget(id)
+	}
+	if err != nil {
+		return 0, err
+	}
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+	t := time.NewTimer(waitSeq)
+	defer t.Stop()
+	select {
+	case seq := <-got:
+		return seq, nil
+	case <-ctx.Done():
+	case <-t.C:
+	}
+	return 0, nil
+}
+
+// putEvents adds the outbox row of what was written, or several when it may be
+// split, and returns the last one's id.
+func putEvents(ctx context.Context, tx *store.Tx, a Action, w Written) (id int64, err error) {
+	steps := [][]feed.Change{w.Changes}
+	if w.Split && len(w.Changes) > 0 {
+		steps = slices.Collect(slices.Chunk(w.Changes, splitChanges))
+	}
+	for _, changes := range steps {
+		now := store.Now()
+		box := feed.Seal([32]byte{}, 1, now, changes)
+		if err := box.Check(); err != nil {
+			return 0, &fault.Error{Op: "publish.write", Side: fault.Visitor, Kind: fault.TooLarge, Err: fmt.Errorf(
+				"the change is too large for one step, make it in parts: %w", err)}
+		}
+		if id, err = tx.PutEvent(ctx, store.Event{
+			Actor: a.Actor, Action: a.Name, Object: a.Object, Before: w.Before, After: w.After,
+			Changes: feed.AppendEntry(nil, &box), Created: now,
+		}); err != nil {
+			return 0, err
+		}
+	}
+	return id, nil
+}
+
+// Written is what a transaction did.
+type Written struct {
+	Changes []feed.Change
+	// Split allows the changes to become several entries in a row.
+	Split         bool
+	Before, After string // JSON for the audit trail, "" for nothing
+}
+
+func (p *Publisher) await(id int64, got chan<- uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting[id] = got
+}
+
+func (p *Publisher) forget(id int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.waiting, id)
+}
+
+// number gives the next batch of outbox rows their numbers, in one transaction,
+// and returns how many there were.
+func (p *Publisher) number(ctx context.Context) (int, error) {
+	head, floor := p.position()
+	var done []store.Event
+	err := p.Store.Write(ctx, func(tx *store.Tx) error {
+		events, err := tx.Unnumbered(ctx, batchRows, batchBytes)
+		if err != nil || len(events) == 0 {
+			return err
+		}
+		for i := range events {
+			if head, err = p.append(ctx, tx, head, &events[i]); err != nil {
+				return err
+			}
+		}
+		if keep := uint64(p.Retain); head.Seq > keep && head.Seq-keep > floor {
+			floor = head.Seq - keep
+			if err := tx.TrimLog(ctx, floor); err != nil {
+				return err
+			}
+		}
+		if old := events[len(events)-1].ID - int64(p.RetainAudit); old > 0 {
+			if err := tx.TrimEvents(ctx, old); err != nil {
+				return err
+			}
+		}
+		done = events
+		return nil
+	})
+	if err != nil || len(done) == 0 {
+		return 0, err
+	}
+	p.announce(head, floor, done)
+	return len(done), nil
+}
+
+// append seals one outbox row as the entry after head.
+func (p *Publisher) append(ctx context.Context, tx *store.Tx, head feed.Cursor, ev *store.Event) (feed.Cursor, error) {
+	box, _, err := feed.DecodeEntry(ev.Changes)
+	if err != nil {
+		return head, &fault.Error{Op: "publish.number", Side: fault.Control, Kind: fault.Malformed, Err: fmt.Errorf(
+			"outbox row %d of the control database is damaged (%w); restore the database from a backup", ev.ID, err)}
+	}
+	e := feed.Seal(head.Hash, head.Seq+1, time.Now(), box.Changes)
+	ev.Seq = e.Seq
+	if err := tx.PutLog(ctx, store.LogRow{Seq: e.Seq, Time: e.Time, Payload: feed.AppendEntry(nil, &e), Hash: e.Hash[:]}); err != nil {
+		return head, err
+	}
+	for _, c := range e.Changes {
+		switch c.Op {
+		case feed.Set:
+			err = tx.SetKey(ctx, c.Key, c.Value, e.Seq)
+		case feed.Delete:
+			err = tx.DeleteKey(ctx, c.Key)
+		}
+		if err != nil {
+			return head, err
+		}
+	}
+	return feed.Cursor{Seq: e.Seq, Hash: e.Hash}, tx.Number(ctx, ev.ID, e.Seq)
+}
+
+func (p *Publisher) announce(head feed.Cursor, floor uint64, done []store.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.head, p.floor = head, floor
+	close(p.changed)
+	p.changed = make(chan struct{})
+	for _, ev := range done {
+		if got := p.waiting[ev.ID]; got != nil {
+			got <- ev.Seq // has room for its only value
+		}
+	}
+}
+
+func (p *Publisher) position() (feed.Cursor, uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.head, p.floor
+}

@@ -1,0 +1,171 @@
+package publish
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"sync"
+
+	"github.com/selvage-edge/selvage/control/store"
+	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/feed"
+	"github.com/selvage-edge/selvage/zone"
+)
+
+// Refusal says that the edges' own compile refuses the zone as it would be
+// after the change. Its text begins with the API field's name.
+type Refusal struct{ Err error }
+
+func (r *Refusal) Error() string { return r.Err.Error() }
+
+func (r *Refusal) Unwrap() error { return r.Err }
+
+// Edit changes one zone: fn gets a copy to edit, the judge judges the result,
+// and the difference is stored and published as one entry. Edits of one zone
+// are serial. fn's error comes back as it is, with nothing changed; a zone that
+// does not exist is fault.NotFound.
+func (p *Publisher) Edit(ctx context.Context, zoneID string, a Action, fn func(*store.Zone) error) (uint64, error) {
+	unlock, err := p.zones.lock(ctx, zoneID)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	var before *store.Zone
+	if err := p.Store.Read(ctx, func(tx *store.Tx) (err error) {
+		before, err = tx.Zone(ctx, zoneID)
+		return err
+	}); err != nil {
+		return 0, err
+	}
+	after := before.Clone()
+	if err := fn(after); err != nil {
+		return 0, err
+	}
+	if reflect.DeepEqual(before, after) {
+		head, _ := p.position()
+		return head.Seq, nil
+	}
+	if err := p.judge(after); err != nil {
+		return 0, err
+	}
+	return p.save(ctx, a, before, after)
+}
+
+// Create stores and publishes a new zone; a name that is taken is
+// fault.Conflict.
+func (p *Publisher) Create(ctx context.Context, a Action, z *store.Zone) (uint64, error) {
+	if err := p.judge(z); err != nil {
+		return 0, err
+	}
+	return p.save(ctx, a, nil, z)
+}
+
+// Remove drops a zone with all its parts.
+func (p *Publisher) Remove(ctx context.Context, zoneID string, a Action) (uint64, error) {
+	unlock, err := p.zones.lock(ctx, zoneID)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	var before *store.Zone
+	if err := p.Store.Read(ctx, func(tx *store.Tx) (err error) {
+		before, err = tx.Zone(ctx, zoneID)
+		return err
+	}); err != nil {
+		return 0, err
+	}
+	return p.save(ctx, a, before, nil)
+}
+
+// Purge publishes a purge of a zone's cached objects.
+func (p *Publisher) Purge(ctx context.Context, zoneID string, a Action, what zone.Purge) (uint64, error) {
+	value, err := json.Marshal(what)
+	if err != nil {
+		return 0, fmt.Errorf("publish: encode purge: %w", err)
+	}
+	return p.Write(ctx, a, func(tx *store.Tx) (Written, error) {
+		if _, err := tx.ZoneMeta(ctx, zoneID); err != nil {
+			return Written{}, err
+		}
+		return Written{Changes: []feed.Change{{Op: feed.Signal, Key: zone.PurgeKey(zoneID), Value: value}}, After: string(value)}, nil
+	})
+}
+
+func (p *Publisher) judge(z *store.Zone) error {
+	if err := p.Judge(z.Spec()); err != nil {
+		return &Refusal{err}
+	}
+	return nil
+}
+
+// save writes the difference of two states; before or after may be nil. The
+// list of nodes is read inside the transaction, so a node that enrols at the
+// same time gets its keys either from here or from its own enrolment.
+func (p *Publisher) save(ctx context.Context, a Action, before, after *store.Zone) (uint64, error) {
+	parts, err := differ(before, after)
+	if err != nil {
+		return 0, err
+	}
+	return p.Write(ctx, a, func(tx *store.Tx) (Written, error) {
+		if before == nil {
+			_, err := tx.ZoneNamed(ctx, after.Name)
+			if err == nil {
+				return Written{}, &fault.Error{Op: "publish.create", Side: fault.Visitor, Kind: fault.Conflict, Err: fmt.Errorf("%s already exists", after.Name)}
+			}
+			if !fault.Is(err, fault.NotFound) {
+				return Written{}, err
+			}
+		}
+		if err := tx.SaveZone(ctx, before, after); err != nil {
+			return Written{}, err
+		}
+		keys, err := p.keyChanges(ctx, tx, before, after)
+		if err != nil {
+			return Written{}, err
+		}
+		w := parts.audit()
+		w.Changes = append(keys, parts.changes()...)
+		return w, nil
+	})
+}
+
+// locks serialises work by name. The zero value is ready.
+type locks struct {
+	mu   sync.Mutex
+	held map[string]*held // guarded by mu
+}
+
+type held struct {
+	turn  chan struct{} // capacity 1: full while taken
+	users int           // guarded by locks.mu
+}
+
+// lock waits for the name's turn, or for ctx, and returns what ends it.
+func (l *locks) lock(ctx context.Context, name string) (func(), error) {
+	l.mu.Lock()
+	if l.held == nil {
+		l.held = map[string]*held{}
+	}
+	h := l.held[name]
+	if h == nil {
+		h = &held{turn: make(chan struct{}, 1)}
+		l.held[name] = h
+	}
+	h.users++
+	l.mu.Unlock()
+	leave := func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if h.users--; h.users == 0 {
+			delete(l.held, name)
+		}
+	}
+	select {
+	case h.turn <- struct{}{}:
+		return func() { <-h.turn; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, fmt.Errorf("publish: wait for earlier changes: %w", context.Cause(ctx))
+	}
+}

@@ -1,0 +1,162 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"math"
+	"time"
+)
+
+// Event is an outbox row: one change, who made it, and what it publishes.
+type Event struct {
+	ID      int64 // in commit order
+	Seq     uint64
+	Actor   string
+	Action  string // "dns_record.create"
+	Object  string // id of what was changed
+	Before  string // JSON, "" for nothing
+	After   string
+	Changes []byte // encoded feed changes
+	Created time.Time
+}
+
+// LogRow is one numbered entry of the feed's log.
+type LogRow struct {
+	Seq     uint64
+	Time    time.Time
+	Payload []byte // the encoded entry
+	Hash    []byte
+}
+
+// PutEvent adds an outbox row and returns its number. The write transaction is
+// the only one, so the next number is the highest plus one.
+func (tx *Tx) PutEvent(ctx context.Context, e Event) (int64, error) {
+	var id int64
+	if err := tx.QueryRowContext(ctx, `SELECT COALESCE(MAX(id), 0) + 1 FROM outbox`).Scan(&id); err != nil {
+		return 0, wrote(err, "outbox")
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO outbox (id, seq, actor, action, object, before, after, changes, created)
+		VALUES ($1, 0, $2, $3, $4, $5, $6, $7, $8)`, id, e.Actor, e.Action, e.Object, e.Before, e.After, e.Changes, micro(e.Created))
+	return id, wrote(err, "outbox")
+}
+
+// Unnumbered returns outbox rows without a number, in commit order: up to limit
+// of them and about maxBytes of changes, but at least one when there is one.
+func (tx *Tx) Unnumbered(ctx context.Context, limit, maxBytes int) ([]Event, error) {
+	return tx.events(ctx, maxBytes, `WHERE seq = 0 ORDER BY id LIMIT $1`, limit)
+}
+
+// Events returns up to limit outbox rows, newest first: the audit trail.
+func (tx *Tx) Events(ctx context.Context, limit int) ([]Event, error) {
+	return tx.events(ctx, math.MaxInt, `ORDER BY id DESC LIMIT $1`, limit)
+}
+
+func (tx *Tx) events(ctx context.Context, maxBytes int, tail string, limit int) (all []Event, err error) {
+	r, err := tx.QueryContext(ctx, `SELECT id, seq, actor, action, object, before, after, changes, created FROM outbox `+tail, limit)
+	if err != nil {
+		return nil, missing(err, "outbox")
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	for size := 0; size < maxBytes && r.Next(); {
+		var e Event
+		var created int64
+		if err := r.Scan(&e.ID, &e.Seq, &e.Actor, &e.Action, &e.Object, &e.Before, &e.After, &e.Changes, &created); err != nil {
+			return nil, missing(err, "outbox")
+		}
+		e.Created = fromMicro(created)
+		size += len(e.Changes)
+		all = append(all, e)
+	}
+	return all, missing(r.Err(), "outbox")
+}
+
+// TrimEvents drops numbered outbox rows up to and including an id.
+func (tx *Tx) TrimEvents(ctx context.Context, through int64) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE id <= $1 AND seq > 0`, through)
+	return wrote(err, "outbox")
+}
+
+// Number marks an outbox row as entry seq of the log. Its changes now stand in
+// the log, so they are dropped here; the audit columns stay.
+func (tx *Tx) Number(ctx context.Context, id int64, seq uint64) error {
+	_, err := tx.ExecContext(ctx, `UPDATE outbox SET seq = $1, changes = $2 WHERE id = $3`, int64(seq), []byte{}, id)
+	return wrote(err, "outbox")
+}
+
+func (tx *Tx) PutLog(ctx context.Context, r LogRow) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO log (seq, time, payload, hash) VALUES ($1, $2, $3, $4)`,
+		int64(r.Seq), r.Time.UnixNano(), r.Payload, r.Hash)
+	return wrote(err, "log")
+}
+
+// Log hands entries after a number to fn, in order, until fn returns false.
+func (tx *Tx) Log(ctx context.Context, after uint64, fn func(LogRow) (bool, error)) (err error) {
+	rs, err := tx.QueryContext(ctx, `SELECT seq, time, payload, hash FROM log WHERE seq > $1 ORDER BY seq`, int64(after))
+	if err != nil {
+		return missing(err, "log")
+	}
+	defer func() { err = errors.Join(err, rs.Close()) }()
+	for rs.Next() {
+		var r LogRow
+		var at int64
+		if err := rs.Scan(&r.Seq, &at, &r.Payload, &r.Hash); err != nil {
+			return missing(err, "log")
+		}
+		r.Time = time.Unix(0, at).UTC()
+		more, err := fn(r)
+		if err != nil || !more {
+			return err
+		}
+	}
+	return missing(rs.Err(), "log")
+}
+
+// LogBounds returns the oldest and the newest number in the log; both 0 when
+// it is empty.
+func (tx *Tx) LogBounds(ctx context.Context) (first, last uint64, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT COALESCE(MIN(seq), 0), COALESCE(MAX(seq), 0) FROM log`).Scan(&first, &last)
+	return first, last, missing(err, "log")
+}
+
+// TrimLog drops entries up to and including a number.
+func (tx *Tx) TrimLog(ctx context.Context, through uint64) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM log WHERE seq <= $1`, int64(through))
+	return wrote(err, "log")
+}
+
+// Numbered returns the highest number in the outbox, 0 when there is none: what
+// the log must reach at least.
+func (tx *Tx) Numbered(ctx context.Context) (uint64, error) {
+	var seq uint64
+	err := tx.QueryRowContext(ctx, `SELECT COALESCE(MAX(seq), 0) FROM outbox`).Scan(&seq)
+	return seq, missing(err, "outbox")
+}
+
+func (tx *Tx) SetKey(ctx context.Context, key string, value []byte, seq uint64) error {
+	if value == nil {
+		value = []byte{}
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO kv (key, value, seq) VALUES ($1, $2, $3)
+		ON CONFLICT (key) DO UPDATE SET value = excluded.value, seq = excluded.seq`, key, value, int64(seq))
+	return wrote(err, "feed state")
+}
+
+func (tx *Tx) DeleteKey(ctx context.Context, key string) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM kv WHERE key = $1`, key)
+	return wrote(err, "feed state")
+}
+
+// Keys hands the feed's current state to fn, in the order of keys.
+func (tx *Tx) Keys(ctx context.Context, fn func(key string, value []byte, seq uint64) error) error {
+	err := rows(ctx, tx, func(r *sql.Rows) error {
+		var key string
+		var value []byte
+		var seq uint64
+		if err := r.Scan(&key, &value, &seq); err != nil {
+			return err
+		}
+		return fn(key, value, seq)
+	}, `SELECT key, value, seq FROM kv ORDER BY key`)
+	return missing(err, "feed state")
+}

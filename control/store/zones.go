@@ -1,0 +1,154 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/selvage-edge/selvage/zone"
+)
+
+// Zone is a zone with all its parts, as the control plane keeps them: what the
+// edges get, and what only the API shows.
+type Zone struct {
+	zone.Meta
+	Settings     map[string]Setting
+	Records      []zone.Record // in the order of creation
+	Rulesets     []Ruleset
+	Certificates []Certificate
+}
+
+// Spec is the part that edges compile.
+func (z *Zone) Spec() *zone.Spec {
+	s := &zone.Spec{Meta: z.Meta, Settings: z.SettingValues(), Records: slices.Clone(z.Records)}
+	for _, r := range z.Rulesets {
+		s.Rulesets = append(s.Rulesets, zone.Ruleset{Phase: r.Phase, Body: r.Body})
+	}
+	for _, c := range z.Certificates {
+		s.Certificates = append(s.Certificates, c.Certificate)
+	}
+	return s
+}
+
+// Clone returns a copy that can be edited while z stays as it is. Parts are
+// replaced, never changed in place, so lists are copied and parts are shared.
+func (z *Zone) Clone() *Zone {
+	c := *z
+	c.Settings = make(map[string]Setting, len(z.Settings))
+	for name, s := range z.Settings {
+		c.Settings[name] = s
+	}
+	c.Records = slices.Clone(z.Records)
+	c.Rulesets = slices.Clone(z.Rulesets)
+	c.Certificates = slices.Clone(z.Certificates)
+	return &c
+}
+
+const zoneColumns = `id, account, name, status, paused, name_servers, created, changed`
+
+func scanMeta(r interface{ Scan(...any) error }) (zone.Meta, error) {
+	var m zone.Meta
+	var servers string
+	var paused, created, changed int64
+	if err := r.Scan(&m.ID, &m.Account, &m.Name, &m.Status, &paused, &servers, &created, &changed); err != nil {
+		return m, err
+	}
+	m.Paused = paused != 0
+	m.Created, m.Changed = fromMicro(created), fromMicro(changed)
+	if err := json.Unmarshal([]byte(servers), &m.NameServers); err != nil {
+		return m, fmt.Errorf("name_servers of zone %s: %w", m.ID, err)
+	}
+	return m, nil
+}
+
+// Zones returns the metadata of all zones, by name.
+func (tx *Tx) Zones(ctx context.Context) ([]zone.Meta, error) {
+	all := []zone.Meta{}
+	err := rows(ctx, tx, func(r *sql.Rows) error {
+		m, err := scanMeta(r)
+		all = append(all, m)
+		return err
+	}, `SELECT `+zoneColumns+` FROM zones ORDER BY name`)
+	return all, missing(err, "zone")
+}
+
+// ZoneMeta returns one zone's metadata; fault.NotFound when there is none.
+func (tx *Tx) ZoneMeta(ctx context.Context, id string) (zone.Meta, error) {
+	m, err := scanMeta(tx.QueryRowContext(ctx, `SELECT `+zoneColumns+` FROM zones WHERE id = $1`, id))
+	return m, missing(err, "zone")
+}
+
+// ZoneNamed finds a zone by its name; fault.NotFound when there is none.
+func (tx *Tx) ZoneNamed(ctx context.Context, name string) (zone.Meta, error) {
+	m, err := scanMeta(tx.QueryRowContext(ctx, `SELECT `+zoneColumns+` FROM zones WHERE name = $1`, name))
+	return m, missing(err, "zone")
+}
+
+// Zone returns one zone with all its parts; fault.NotFound when there is none.
+func (tx *Tx) Zone(ctx context.Context, id string) (*Zone, error) {
+	m, err := tx.ZoneMeta(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	z := &Zone{Meta: m}
+	if z.Settings, err = tx.settings(ctx, id); err != nil {
+		return nil, err
+	}
+	if z.Records, err = tx.records(ctx, id); err != nil {
+		return nil, err
+	}
+	if z.Rulesets, err = tx.rulesets(ctx, id); err != nil {
+		return nil, err
+	}
+	if z.Certificates, err = tx.Certificates(ctx, id); err != nil {
+		return nil, err
+	}
+	return z, nil
+}
+
+// SaveZone writes the difference between two states of one zone; before is nil
+// for a new zone, after is nil for one that goes away.
+func (tx *Tx) SaveZone(ctx context.Context, before, after *Zone) error {
+	if after == nil {
+		_, err := tx.ExecContext(ctx, `DELETE FROM zones WHERE id = $1`, before.ID)
+		return wrote(err, "zone")
+	}
+	if before == nil {
+		before = &Zone{}
+	}
+	if err := tx.saveMeta(ctx, before, after); err != nil {
+		return wrote(err, "zone")
+	}
+	if err := tx.saveSettings(ctx, before, after); err != nil {
+		return wrote(err, "settings")
+	}
+	if err := tx.saveRecords(ctx, before, after); err != nil {
+		return wrote(err, "dns record")
+	}
+	if err := tx.saveRulesets(ctx, before, after); err != nil {
+		return wrote(err, "ruleset")
+	}
+	return wrote(tx.saveCertificates(ctx, before, after), "certificate")
+}
+
+func (tx *Tx) saveMeta(ctx context.Context, before, after *Zone) error {
+	servers, err := json.Marshal(after.NameServers)
+	if err != nil {
+		return err
+	}
+	if before.ID == "" {
+		_, err = tx.ExecContext(ctx, `INSERT INTO zones (`+zoneColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+			after.ID, after.Account, after.Name, after.Status, number(after.Paused), string(servers), micro(after.Created), micro(after.Changed))
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE zones SET status = $1, paused = $2, name_servers = $3, changed = $4 WHERE id = $5`,
+		after.Status, number(after.Paused), string(servers), micro(after.Changed), after.ID)
+	return err
+}
+
+// Now is the clock as the store keeps it: UTC, whole microseconds, so that
+// what is compared before and after a round trip is equal.
+func Now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
