@@ -190,8 +190,9 @@ func (e *Engine) run(p *Plan, r *request.Request) (request.Verdict, error) {
 		}
 		r.Out.Close()
 		r.Out.Reset()
+		again := replays < maxReplays && repeatable(r, c, err)
 		c.pool.release(c, false)
-		if replays == maxReplays || !repeatable(r, c, err) {
+		if !again {
 			return request.Respond, err
 		}
 		e.metrics.retries.Inc()
