@@ -290,11 +290,13 @@ func (d *decoder) readTrailer() error {
 	}
 	if len(p) > 2 {
 		d.rd.lend() // the trailer's slices are of it
-		if err := parseFields(p[:len(p)-2], d.trailer); err != nil {
-			return err
+		bad := parseFields(p[:len(p)-2], d.trailer)
+		if bad == nil {
+			bad = checkTrailer(d.trailer)
 		}
-		if err := checkTrailer(d.trailer); err != nil {
-			return err
+		if bad != nil {
+			d.trailer.Reset() // none of it is to be trusted
+			return bad
 		}
 	}
 	d.state = ended

@@ -227,11 +227,11 @@ func checkCoding(f *msg.Fields) *refusal {
 	if msg.EqualFold(value, "chunked") {
 		return nil
 	}
-	for chunked := false; ; {
+	for n, chunked := 0, false; ; n++ {
 		var coding []byte
 		coding, value = msg.NextToken(value)
 		switch {
-		case coding == nil && chunked:
+		case coding == nil && chunked && n > 1:
 			return errCodingOther
 		case coding == nil || chunked || !only(coding, isToken):
 			return errCoding
