@@ -17,29 +17,49 @@ const (
 
 // Change says how far one sequence number has come.
 type Change struct {
-	Seq   uint64       `json:"seq"`
-	Edges []ChangeEdge `json:"edges"`
+	Seq      uint64 `json:"seq"`
+	Head     uint64 `json:"head"` // newest number of all
+	Acked    []Node `json:"acked"`
+	Pending  []Node `json:"pending"`
+	Rejected []Node `json:"rejected"` // they serve their old state
 }
 
-// ChangeEdge is one edge's part in a Change.
-type ChangeEdge struct {
-	Node         string `json:"node"`
-	Colo         string `json:"colo"`
-	Connected    bool   `json:"connected"`
-	Seq          uint64 `json:"seq"` // newest number it acknowledged
-	Acknowledged bool   `json:"acknowledged"`
-	Rejected     string `json:"rejected,omitempty"` // why it kept its old state
+// Node is one edge's part in a Change.
+type Node struct {
+	Node      string `json:"node"`
+	Colo      string `json:"colo"`
+	Connected bool   `json:"connected"` // of a pending one
+	Applied   uint64 `json:"applied"`   // of a pending one: newest number it has
+	Reason    string `json:"reason"`    // of one that rejected it
 }
 
 // Name is how people know the edge.
-func (e ChangeEdge) Name() string {
+func (n Node) Name() string {
+	name := n.Colo
 	switch {
-	case e.Colo == "":
-		return e.Node
-	case e.Node == "":
-		return e.Colo
+	case name == "":
+		name = n.Node
+	case n.Node != "":
+		name += " (" + n.Node + ")"
 	}
-	return e.Colo + " (" + e.Node + ")"
+	if n.Reason != "" {
+		name += " refused it: " + n.Reason
+	}
+	return name
+}
+
+// missing names connected edges that do not have the change, and whether
+// waiting may help.
+func (c *Change) missing() (names []string, wait bool) {
+	for _, n := range c.Rejected {
+		names = append(names, n.Name())
+	}
+	for _, n := range c.Pending {
+		if n.Connected {
+			names, wait = append(names, n.Name()), true
+		}
+	}
+	return names, wait
 }
 
 // Change asks which edges have sequence number seq.
@@ -52,7 +72,7 @@ func (c *Client) Change(ctx context.Context, seq uint64) (Change, error) {
 // Wait returns when every connected edge has acknowledged seq, or after
 // WaitLimit with the names of those that have not. A seq of 0 stands for a call
 // that changed nothing and returns at once.
-func (c *Client) Wait(ctx context.Context, seq uint64) (missing []string, err error) {
+func (c *Client) Wait(ctx context.Context, seq uint64) ([]string, error) {
 	if seq == 0 {
 		return nil, nil
 	}
@@ -63,14 +83,9 @@ func (c *Client) Wait(ctx context.Context, seq uint64) (missing []string, err er
 		if err != nil {
 			return nil, err
 		}
-		missing = missing[:0]
-		for _, e := range ch.Edges {
-			if e.Connected && !e.Acknowledged {
-				missing = append(missing, e.Name())
-			}
-		}
-		if len(missing) == 0 {
-			return nil, nil
+		missing, pending := ch.missing()
+		if !pending {
+			return missing, nil
 		}
 		next := time.NewTimer(pause)
 		select {
@@ -83,4 +98,13 @@ func (c *Client) Wait(ctx context.Context, seq uint64) (missing []string, err er
 			return missing, ctx.Err()
 		}
 	}
+}
+
+// JoinToken makes a token with which one edge joins, once.
+func (c *Client) JoinToken(ctx context.Context) (string, error) {
+	var made struct {
+		Token string `json:"token"`
+	}
+	_, err := c.json(ctx, http.MethodPost, "/selvage/v1/join-tokens", nil, &made)
+	return made.Token, err
 }

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/selvage-edge/selvage/control"
+	"github.com/selvage-edge/selvage/internal/conf"
+	"github.com/selvage-edge/selvage/internal/inherit"
+)
+
+const maxDrain = 30 * time.Second
+
+func (a *app) controlCommand() *cobra.Command {
+	var cfg control.Config
+	nameServers := conf.NewStrings("NAME,...")
+	drain := conf.Duration(30 * time.Second)
+	cmd := &cobra.Command{
+		Use:   "control",
+		Short: "Run the control plane",
+		Long: `Run the control plane: the API that accepts changes, and the feed that sends them
+to every edge. Its state is one folder with an embedded database.
+
+  selvage control --state /var/lib/selvage/control --api 127.0.0.1:8787 --feed :7843
+
+The first start makes an API token and writes it to the file "token" in --state.
+When it is ready it writes control.json there. Edges join with a token of their
+own, which "selvage control token --join" makes. Instead of flags, a file
+(deploy/control.yaml shows each setting):
+
+  selvage control --config /etc/selvage/control.yaml
+
+The API speaks plain http: let it listen on a private address, or behind a proxy
+that ends TLS. SIGTERM lets calls in flight finish, for at most 30 s.`,
+		Args: exactly(0, ""),
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&cfg.State, "state", "", "`DIR` for the database, keys and control.json")
+	fl.StringVar(&cfg.API, "api", "127.0.0.1:8787", "listen `ADDR` for the API, /metrics, /healthz and /readyz")
+	fl.StringVar(&cfg.Feed, "feed", ":7843", "listen `ADDR` for edges")
+	fl.BoolVar(&cfg.AutoCertificate, "auto-certificate", false, "give each zone a certificate of this state folder's own CA; for trying things out")
+	fl.Var(nameServers, "name-server", "names of the edges' DNS, for new zones (default ns1.selvage.invalid and ns2); may repeat")
+	fl.IntVar(&cfg.Retain, "retain", 100_000, "`N` entries that the feed's log keeps; an edge that is further behind gets a whole copy")
+	fl.Var(&drain, "drain-timeout", "how long calls in flight may finish after SIGTERM, at most 30s")
+	withFile(cmd, func(cmd *cobra.Command) error {
+		if err := checkControl(&cfg, time.Duration(drain)); err != nil {
+			return usage("%w; \"selvage control --help\" shows an example", err)
+		}
+		cfg.NameServers = nameServers.Values
+		sockets, err := inherit.FromEnv(a.getenv)
+		if err != nil {
+			return err
+		}
+		cfg.Listen = sockets.Listen
+		c, err := control.New(cmd.Context(), cfg, a.logger(slog.LevelInfo))
+		if err != nil {
+			return err
+		}
+		return c.Run(cmd.Context())
+	})
+	cmd.AddCommand(a.controlTokenCommand())
+	return cmd
+}
+
+func checkControl(cfg *control.Config, drain time.Duration) error {
+	if cfg.State == "" {
+		return errors.New("state: a folder is needed")
+	}
+	for name, addr := range map[string]string{"api": cfg.API, "feed": cfg.Feed} {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if cfg.Retain < 1 {
+		return fmt.Errorf("retain: at least 1 entry is needed, got %d", cfg.Retain)
+	}
+	if drain <= 0 || drain > maxDrain {
+		return fmt.Errorf("drain_timeout: from 1ns to %s, got %s", maxDrain, drain)
+	}
+	cfg.Drain = drain
+	return nil
+}
+
+func (a *app) controlTokenCommand() *cobra.Command {
+	var join bool
+	cmd := &cobra.Command{
+		Use:   "token --join",
+		Short: "Make a join token for an edge",
+		Long: `Make a token with which one edge joins the control plane, once, within an hour.
+It is printed here and stored hashed. On the machine of a running control plane
+its state folder is enough; from elsewhere use --api and --token.
+
+  selvage control token --join --state /var/lib/selvage/control
+  selvage control token --join --api http://control.example.net:8787/client/v4 --token T`,
+		Args: exactly(0, ""),
+	}
+	c := a.connection(cmd)
+	cmd.Flags().BoolVar(&join, "join", false, "make a join token")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if !join {
+			return usage("it is not said which token to make; give --join for one with which an edge joins")
+		}
+		cl, err := c.client()
+		if err != nil {
+			return err
+		}
+		token, err := cl.JoinToken(cmd.Context())
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(a.out, token)
+		return err
+	}
+	return cmd
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/selvage-edge/selvage/edge"
+	"github.com/selvage-edge/selvage/internal/conf"
+	"github.com/selvage-edge/selvage/internal/inherit"
+)
+
+// edgeFlags are the settings of an edge before they become an edge.Config.
+type edgeFlags struct {
+	config       edge.Config
+	parents      *conf.List[string]
+	advertise    *conf.List[netip.Addr]
+	allowOrigins *conf.List[netip.Prefix]
+	geoIP        *conf.List[string]
+	accessLogMax conf.Size
+	cacheBytes   conf.Size
+	drainTimeout conf.Duration
+}
+
+func (a *app) edgeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "edge",
+		Short: "Run one edge server",
+		Long: `Run one edge server: DNS, TLS, cache and origin connections, configured by the
+feed of a control plane. It keeps its own copy of the configuration in --state
+and serves from it also while the control plane is away.
+
+The first start needs a join token, made on the control plane's machine:
+
+  selvage control token --join --state /var/lib/selvage/control
+
+  selvage edge --state /var/lib/selvage/edge --colo FRA --parent control.example.net:7843 \
+    --join TOKEN --http :80 --https :443 --dns :53 --advertise 203.0.113.10
+
+Later starts need no token. Instead of flags, a file (deploy/edge.yaml shows each
+setting):
+
+  selvage edge --config /etc/selvage/edge.yaml
+
+When it is ready it writes edge.json into --state. SIGTERM drains: requests in
+flight finish, for at most 30 s. Sockets that systemd opened are taken over by
+their names http, https, dns-tcp, dns-udp, metrics and peer.`,
+		Args: exactly(0, ""),
+	}
+	f := defineEdge(cmd)
+	withFile(cmd, func(cmd *cobra.Command) error {
+		cfg, err := f.build(a.getenv)
+		if err != nil {
+			return err
+		}
+		e, err := edge.New(cfg, a.logger(slog.LevelInfo))
+		if err != nil {
+			return usage("%w", err)
+		}
+		return e.Run(cmd.Context())
+	})
+	return cmd
+}
+
+func defineEdge(cmd *cobra.Command) *edgeFlags {
+	f := &edgeFlags{
+		parents: conf.NewStrings("HOST:PORT,..."), advertise: conf.NewAddrs(), allowOrigins: conf.NewPrefixes(), geoIP: conf.NewStrings("FILE,..."),
+		accessLogMax: edge.DefaultAccessLogMaxBytes, cacheBytes: edge.DefaultCacheBytes, drainTimeout: conf.Duration(edge.DefaultDrainTimeout),
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.config.State, "state", "", "`DIR` for identity, copy of the configuration and edge.json")
+	fl.StringVar(&f.config.Colo, "colo", "", "data center `CODE`: three capital letters, such as FRA")
+	fl.Var(f.parents, "parent", "feed of a control plane; several are tried in order, may repeat")
+	fl.StringVar(&f.config.Join, "join", "", "join `TOKEN` for the first start (default $SELVAGE_JOIN)")
+	fl.StringVar(&f.config.HTTP, "http", ":80", "listen `ADDR` for http")
+	fl.StringVar(&f.config.HTTPS, "https", ":443", "listen `ADDR` for https")
+	fl.StringVar(&f.config.DNS, "dns", ":53", "listen `ADDR` for DNS, UDP and TCP on one port")
+	fl.StringVar(&f.config.Metrics, "metrics", "127.0.0.1:9180", "listen `ADDR` for /metrics, /healthz and /readyz")
+	fl.StringVar(&f.config.Peer, "peer", "", "listen `ADDR` for other edges; none when empty")
+	fl.Var(f.advertise, "advertise", "addresses that proxied names answer with (default 127.0.0.1)")
+	fl.Var(f.allowOrigins, "allow-origins", "inside networks that origins may be in (default none)")
+	fl.Var(f.geoIP, "geoip", "MMDB files for visitors' country and network (default none)")
+	fl.StringVar(&f.config.AccessLog, "access-log", "stderr", "`FILE`, stderr or off: one JSON line per request")
+	fl.Var(&f.accessLogMax, "access-log-max-bytes", "size at which the access log's file is rotated")
+	fl.Var(&f.cacheBytes, "cache-bytes", "memory for cached objects")
+	fl.IntVar(&f.config.MaxConnections, "max-connections", edge.DefaultMaxConnections, "visitors' connections at a time")
+	fl.Var(&f.drainTimeout, "drain-timeout", "how long requests in flight may finish after SIGTERM, at most 30s")
+	return f
+}
+
+// build checks the settings together, before anything is opened.
+func (f *edgeFlags) build(getenv func(string) string) (edge.Config, error) {
+	cfg := f.config
+	cfg.Parents = f.parents.Values
+	cfg.Advertise = f.advertise.Values
+	cfg.AllowOrigins = f.allowOrigins.Values
+	cfg.GeoIP = f.geoIP.Values
+	cfg.AccessLogMaxBytes = int64(f.accessLogMax)
+	cfg.CacheBytes = int64(f.cacheBytes)
+	cfg.DrainTimeout = time.Duration(f.drainTimeout)
+	if cfg.Join == "" {
+		cfg.Join = getenv("SELVAGE_JOIN")
+	}
+	if err := cfg.Check(); err != nil {
+		return cfg, usage("%w; \"selvage edge --help\" shows an example", err)
+	}
+	sockets, err := inherit.FromEnv(getenv)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Sockets = sockets
+	return cfg, nil
+}
