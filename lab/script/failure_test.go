@@ -177,7 +177,7 @@ func TestTruncatedCopyIsNamedAndRecovered(t *testing.T) {
 		}
 		return err
 	})
-	if log := a.edge.out.String(); !strings.Contains(log, "copy") || !strings.Contains(strings.ToLower(log), "corrupt") && !strings.Contains(log, "moved aside") {
+	if log := a.edge.out.String(); !strings.Contains(log, "copy is damaged") || !strings.Contains(log, "copy.bad-") {
 		t.Errorf("the log does not name the broken copy:\n%s", tail(log, 3000))
 	}
 }
@@ -415,7 +415,9 @@ func TestTermFinishesWhatIsInFlightAndRefusesTheNew(t *testing.T) {
 	if r.err != nil || r.Status != 200 || r.Body != "finished" {
 		t.Errorf("request in flight at SIGTERM: %d %q %v", r.Status, r.Body, r.err)
 	}
-	if err := a.edge.stop(t); err != nil {
+	err := <-a.edge.done
+	a.edge.done <- err
+	if err != nil {
 		t.Errorf("exit after SIGTERM: %v", err)
 	}
 }
