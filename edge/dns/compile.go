@@ -26,8 +26,10 @@ const (
 )
 
 const (
-	maxSetBytes = 60_000 // of one RRset: it has to fit into one message over TCP
-	maxAliases  = 8      // CNAMEs followed for one answer
+	maxSetBytes  = 60_000              // of one RRset: it has to fit into one message over TCP
+	maxSlabBytes = 16 << 20            // of one zone's names and RRsets
+	maxNames     = 4 * zone.MaxRecords // of one zone, empty non-terminals included
+	maxAliases   = 8                   // CNAMEs followed for one answer
 )
 
 // Compile packs a zone's DNS records. It refuses whatever could not be
@@ -46,10 +48,10 @@ func Compile(spec *zone.Spec, shared *zone.Shared) (*Plan, error) {
 			return nil, recordError(&spec.Records[i], err)
 		}
 	}
-	d.proxy()
 	if err := d.check(); err != nil {
 		return nil, err
 	}
+	d.proxy()
 	if err := d.flatten(); err != nil {
 		return nil, err
 	}
@@ -73,6 +75,7 @@ type draft struct {
 	names  map[string]*draftNode
 	edge   []netip.Addr
 	paused bool
+	order  []string // see sorted; set when all names are in
 }
 
 type draftNode struct {
@@ -98,7 +101,7 @@ func (n *draftNode) set(typ uint16) *draftSet {
 }
 
 // put adds records to the set of their type. An RRset has one TTL, the
-// shortest asked for (RFC 2181 §5.2), and each record once (§5).
+// shortest asked for (RFC 2181 §5.2).
 func (n *draftNode) put(source *zone.Record, records ...dns.RR) {
 	for _, rr := range records {
 		typ := rr.Header().Rrtype
@@ -108,9 +111,7 @@ func (n *draftNode) put(source *zone.Record, records ...dns.RR) {
 			n.sets = append(n.sets, s)
 		}
 		s.ttl = min(s.ttl, rr.Header().Ttl)
-		if !slices.ContainsFunc(s.records, func(have dns.RR) bool { return dns.IsDuplicate(have, rr) }) {
-			s.records = append(s.records, rr)
-		}
+		s.records = append(s.records, rr)
 	}
 }
 
@@ -122,6 +123,9 @@ func (d *draft) apexOf(spec *zone.Spec, shared *zone.Shared) error {
 	wire, err := packName(spec.Name)
 	if err != nil {
 		return fmt.Errorf("name: %q is not a zone's name: %w", spec.Name, err)
+	}
+	if wire == "\x00" {
+		return errors.New("name: the root cannot be a zone here")
 	}
 	d.apex, d.fqdn = wire, dns.Fqdn(spec.Name)
 	d.names[wire] = &draftNode{}
@@ -145,6 +149,9 @@ func (d *draft) add(r *zone.Record) error {
 		return err
 	}
 	n := d.node(owner)
+	if len(d.names) > maxNames {
+		return fmt.Errorf("name: the zone has more than %d names, counting those between a name and the zone", maxNames)
+	}
 	if n.first == nil {
 		n.first = r
 	}
@@ -229,7 +236,7 @@ func (d *draft) check() error {
 			continue
 		}
 		for _, s := range n.sets {
-			if s.source == nil || s.typ == dns.TypeCNAME {
+			if s.typ == dns.TypeCNAME {
 				continue
 			}
 			if s.typ == dns.TypeA || s.typ == dns.TypeAAAA || (owner != d.apex && !n.proxied) {
@@ -331,6 +338,9 @@ func (d *draft) authority(spec *zone.Spec) error {
 
 // sorted returns the zone's names in canonical order, the apex first.
 func (d *draft) sorted() []string {
+	if d.order != nil {
+		return d.order
+	}
 	type entry struct {
 		name string
 		key  []byte
@@ -346,6 +356,7 @@ func (d *draft) sorted() []string {
 	for i := range entries {
 		names[i] = entries[i].name
 	}
+	d.order = names
 	return names
 }
 

@@ -2,9 +2,9 @@ package dns
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -99,11 +99,12 @@ var modes = []struct {
 // start runs a server on loopback and returns its address, UDP and TCP.
 func start(t testing.TB, c Config, plans map[string]*Plan) (*Server, string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(l.Addr().String())))
+	return startAt(t, "127.0.0.1:0", c, plans)
+}
+
+func startAt(t testing.TB, address string, c Config, plans map[string]*Plan) (*Server, string) {
+	t.Helper()
+	udp, l, err := Listen(t.Context(), address, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,14 +112,18 @@ func start(t testing.TB, c Config, plans map[string]*Plan) (*Server, string) {
 	for zoneName, p := range plans {
 		s.Set(zoneName, p)
 	}
-	errs := make(chan error, 2)
-	go func() { errs <- s.ServeUDP(udp) }()
+	errs := make(chan error, len(udp)+1)
+	for _, conn := range udp {
+		go func() { errs <- s.ServeUDP(conn) }()
+	}
 	go func() { errs <- s.ServeTCP(l) }()
 	t.Cleanup(func() {
-		if err := s.Drain(t.Context()); err != nil && t.Context().Err() == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := s.Drain(ctx); err != nil {
 			t.Errorf("drain: %v", err)
 		}
-		for range 2 {
+		for range cap(errs) {
 			if err := <-errs; err != nil {
 				t.Errorf("serve: %v", err)
 			}

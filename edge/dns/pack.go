@@ -34,6 +34,9 @@ func (d *draft) pack() (*Plan, error) {
 		nd.cut = owner != d.apex && n.set(dns.TypeNS) != nil
 		p.cuts = p.cuts || nd.cut
 		for _, s := range n.sets {
+			if len(p.slab) > maxSlabBytes {
+				return nil, fmt.Errorf("dns records: more than %d bytes when packed", maxSlabBytes)
+			}
 			number := uint32(len(p.sets))
 			if err := p.packSet(s, buf); err != nil {
 				return nil, err
@@ -69,7 +72,8 @@ type target struct {
 
 // packSet appends one RRset to the slab.
 func (p *Plan) packSet(s *draftSet, buf []byte) error {
-	out := set{off: uint32(len(p.slab)), fix: uint32(len(p.fix)), typ: s.typ, count: uint16(len(s.records)), target: targetOutside}
+	out := set{off: uint32(len(p.slab)), fix: uint32(len(p.fix)), typ: s.typ, target: targetOutside}
+	seen := make(map[string]bool, len(s.records))
 	for _, rr := range s.records {
 		n, err := dns.PackRR(rr, buf, 0, nil, false)
 		if err != nil {
@@ -77,6 +81,10 @@ func (p *Plan) packSet(s *draftSet, buf []byte) error {
 		}
 		// The owner is the root, one byte; then type, class, TTL and length.
 		rdata := buf[1+lengthOffset : n]
+		if seen[string(rdata)] {
+			continue // an RRset holds each record once, RFC 2181 §5
+		}
+		seen[string(rdata)] = true
 		start := len(p.slab)
 		p.slab = binary.BigEndian.AppendUint16(p.slab, toQuestion)
 		p.slab = binary.BigEndian.AppendUint16(p.slab, s.typ)
@@ -90,7 +98,7 @@ func (p *Plan) packSet(s *draftSet, buf []byte) error {
 			return setError(s, fmt.Errorf("content: the %d records of one name and type do not fit into one answer", len(s.records)))
 		}
 	}
-	out.size = uint32(len(p.slab)) - out.off
+	out.size, out.count = uint32(len(p.slab))-out.off, uint16(len(seen))
 	p.sets = append(p.sets, out)
 	return nil
 }

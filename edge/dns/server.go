@@ -42,6 +42,7 @@ type Server struct {
 	generic  bool
 	zones    zones
 	desc     descriptions
+	buffers  sync.Pool // of *tcpBuffer
 
 	draining     atomic.Bool
 	openConns    atomic.Int64
@@ -64,7 +65,7 @@ type deadliner interface {
 func New(c Config) *Server {
 	s := &Server{
 		log: c.Logger, udpSize: DefaultUDPSize, tcpConns: c.TCPConns, idle: c.IdleTimeout, generic: c.Generic,
-		desc: newDescriptions(), sockets: make(map[deadliner]struct{}),
+		desc: newDescriptions(), sockets: make(map[deadliner]struct{}), buffers: sync.Pool{New: func() any { return new(tcpBuffer) }},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

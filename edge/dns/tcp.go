@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -17,9 +16,8 @@ const (
 	flushAt      = 1 << 14 // bytes of answers gathered before they are written
 )
 
-// outBuffers hold the answers of one burst of queries on one connection.
-var outBuffers = sync.Pool{New: func() any { return &tcpBuffer{} }}
-
+// tcpBuffer holds the answers to one burst of queries on one connection. Idle
+// connections have none.
 type tcpBuffer struct {
 	reply
 	out [flushAt + 2 + maxTCPAnswer]byte
@@ -134,8 +132,8 @@ func peekMessage(in *bufio.Reader) ([]byte, error) {
 // answerBurst answers all messages that have been read whole, with as few
 // writes as the buffer allows.
 func (s *Server) answerBurst(conn io.Writer, in *bufio.Reader, c *counters) error {
-	b := outBuffers.Get().(*tcpBuffer)
-	defer outBuffers.Put(b)
+	b := s.buffers.Get().(*tcpBuffer)
+	defer s.buffers.Put(b)
 	used := 0
 	for whole(in) {
 		start := time.Now()

@@ -27,12 +27,13 @@ type DB struct {
 	paths   []string
 	current atomic.Pointer[[]*maxminddb.Reader] // replaced, never changed
 	reload  sync.Mutex                          // held while files are read
+	records sync.Pool                           // of *record: decoding takes a pointer, which would be an allocation
 }
 
 // Open reads the files. When one is missing or broken the error says which and
 // the DB holds the others; it is never nil, and an empty one finds nothing.
 func Open(paths ...string) (*DB, error) {
-	d := &DB{paths: paths}
+	d := &DB{paths: paths, records: sync.Pool{New: func() any { return new(record) }}}
 	d.current.Store(&[]*maxminddb.Reader{})
 	return d, d.Reload()
 }
@@ -91,9 +92,6 @@ type record struct {
 	ASN uint32 `maxminddb:"autonomous_system_number"`
 }
 
-// records spares the look-up an allocation: decoding takes a pointer.
-var records = sync.Pool{New: func() any { return new(record) }}
-
 // Find returns the country as ISO 3166-1 alpha-2, capital letters, and the
 // number of the autonomous system; zero what is not known.
 func (d *DB) Find(a netip.Addr) (country [2]byte, asn uint32) {
@@ -102,8 +100,8 @@ func (d *DB) Find(a netip.Addr) (country [2]byte, asn uint32) {
 		return country, 0
 	}
 	a = a.Unmap().WithZone("")
-	r := records.Get().(*record)
-	defer records.Put(r)
+	r := d.records.Get().(*record)
+	defer d.records.Put(r)
 	for _, reader := range readers {
 		*r = record{}
 		// A record that does not decode is one that this file does not know.
