@@ -211,27 +211,48 @@ func TestChromiumLoadsPagesWithoutConsoleErrors(t *testing.T) {
 			t.Fatalf("certutil %v: %v\n%s", args, err, out)
 		}
 	}
-	for i, path := range []string{"/", "/weaving.html", "/visit.html"} {
-		shot := filepath.Join(t.TempDir(), fmt.Sprintf("shot%d.png", i))
-		if keep := os.Getenv("SELVAGE_SCREENSHOTS"); keep != "" {
-			shot = filepath.Join(keep, fmt.Sprintf("page%d.png", i))
+	browser := &chromium{home: home, rules: "MAP demo.test:443 " + n.Edges[0].HTTPS + ",EXCLUDE 127.0.0.1"}
+	if said := browser.visit(t, "data:text/html,<script>console.error('canary')</script>", filepath.Join(home, "canary.png")); len(said) == 0 {
+		t.Fatal("an error on the console goes unseen: this test would see none")
+	}
+	shots := t.TempDir()
+	if keep := os.Getenv("SELVAGE_SCREENSHOTS"); keep != "" {
+		shots = keep
+	}
+	c := visitor(t, n.Edges[0].HTTPS, n.CA)
+	for i, path := range []string{"/", "/process.html", "/visit.html"} {
+		if a := get(t, c, "https://demo.test"+path); a.Status != 200 {
+			t.Fatalf("%s: %d", path, a.Status)
 		}
-		cmd := exec.Command("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
-			"--disable-component-update", "--disable-sync", "--no-first-run", "--user-data-dir="+t.TempDir(),
-			"--host-resolver-rules=MAP demo.test:443 "+n.Edges[0].HTTPS+",EXCLUDE 127.0.0.1", "--enable-logging=stderr", "--log-level=0",
-			"--window-size=1200,900", "--virtual-time-budget=5000", "--screenshot="+shot, "https://demo.test"+path)
-		cmd.Env = append(os.Environ(), "HOME="+home)
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("chromium %s: %v\n%s", path, err, tail(string(out), 3000))
-		}
-		for line := range strings.Lines(string(out)) {
-			if strings.Contains(line, ":CONSOLE") || strings.Contains(line, "net_error") {
-				t.Errorf("%s: %s", path, line)
-			}
+		shot := filepath.Join(shots, fmt.Sprintf("page%d.png", i))
+		if said := browser.visit(t, "https://demo.test"+path, shot); len(said) != 0 {
+			t.Errorf("%s: %s", path, said)
 		}
 		if info, err := os.Stat(shot); err != nil || info.Size() < 10_000 {
 			t.Errorf("%s: no picture of a page: %v, %v", path, info, err)
 		}
 	}
+}
+
+// chromium is a headless browser with a profile of its own.
+type chromium struct{ home, rules string }
+
+// visit loads a page, takes its picture and returns what the console said.
+func (b *chromium) visit(t *testing.T, url, shot string) (said []string) {
+	t.Helper()
+	cmd := exec.Command("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
+		"--disable-component-update", "--disable-sync", "--no-first-run", "--user-data-dir="+t.TempDir(),
+		"--host-resolver-rules="+b.rules, "--enable-logging=stderr", "--log-level=0",
+		"--window-size=1200,900", "--virtual-time-budget=5000", "--screenshot="+shot, url)
+	cmd.Env = append(os.Environ(), "HOME="+b.home)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("chromium %s: %v\n%s", url, err, tail(string(out), 3000))
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, ":CONSOLE") || strings.Contains(line, "net_error") {
+			said = append(said, strings.TrimSpace(line))
+		}
+	}
+	return said
 }
