@@ -1,0 +1,293 @@
+package peer
+
+import (
+	"context"
+	"crypto"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/wire/h1"
+	"github.com/selvage-edge/selvage/wire/msg"
+)
+
+// ClientConfig is what a Client is told once. Zero fields have the default
+// that their comment names.
+type ClientConfig struct {
+	// TLS holds the node's certificate and judges who answers. Needed.
+	TLS *tls.Config
+	// Dial opens a connection to host:port. Default net.Dialer.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+
+	MaxConns    int           // per peer; default 64, beyond is a fault of kind Limit
+	IdleTime    time.Duration // an unused connection is not used again after; default 60 s
+	ConnectTime time.Duration // TCP and TLS; default 5 s
+}
+
+// Client sends requests to peers over kept connections. Safe for concurrent
+// use.
+type Client struct {
+	config ClientConfig
+	memory *h1.Memory
+
+	mu     sync.Mutex
+	peers  map[string]*conns // guarded by mu
+	closed bool              // guarded by mu
+}
+
+// conns are the connections to one peer, guarded by Client.mu.
+type conns struct {
+	open int
+	idle []*conn // newest last
+}
+
+// conn is a connection; its key signs envelopes, for its certificate is the
+// one that the peer has seen.
+type conn struct {
+	h1    *h1.Client
+	key   crypto.PrivateKey
+	since time.Time // idle since
+}
+
+var (
+	errBusy   = errors.New("every connection to the peer is in use")
+	errClosed = errors.New("the client is closed")
+	errNoKey  = errors.New("the peer did not ask for our certificate")
+)
+
+// NewClient returns a Client; Close ends it.
+func NewClient(c ClientConfig) (*Client, error) {
+	if c.TLS == nil || c.TLS.GetClientCertificate == nil && len(c.TLS.Certificates) == 0 {
+		return nil, errors.New("peer: a TLS configuration with the node's certificate is needed")
+	}
+	if c.Dial == nil {
+		dialer := &net.Dialer{}
+		c.Dial = func(ctx context.Context, addr string) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", addr) }
+	}
+	if c.MaxConns <= 0 {
+		c.MaxConns = 64
+	}
+	if c.IdleTime <= 0 {
+		c.IdleTime = 60 * time.Second
+	}
+	if c.ConnectTime <= 0 {
+		c.ConnectTime = 5 * time.Second
+	}
+	return &Client{config: c, memory: h1.NewMemory(0), peers: make(map[string]*conns)}, nil
+}
+
+// Do signs env for req and sends both to the peer at addr (host:port); body
+// is nil when req.Length is 0. res is filled as by h1.Client.Do; its Close
+// gives the connection back. The error is a *fault.Error of side Edge, or
+// Visitor when ctx ended or body failed.
+func (c *Client) Do(ctx context.Context, addr string, env *Envelope, req *msg.Request, body io.Reader, res *msg.Response) error {
+	for {
+		cn, reused, err := c.take(ctx, addr)
+		if err != nil {
+			return err
+		}
+		err = c.send(ctx, cn, env, req, body, res)
+		if err == nil {
+			release := res.Release
+			res.Release = func() {
+				if release != nil {
+					release()
+				}
+				c.give(addr, cn, cn.h1.Reusable())
+			}
+			return nil
+		}
+		c.give(addr, cn, false)
+		// A kept connection may have ended just now; without a body nothing
+		// is lost by asking again.
+		if f := fault.As(err); !reused || !f.Retry || body != nil || !req.Method.Idempotent() {
+			return ours(f)
+		}
+	}
+}
+
+// Probe asks the peer at addr whether the way is open.
+func (c *Client) Probe(ctx context.Context, addr string) error {
+	req := &msg.Request{
+		MethodText: []byte("GET"), Method: msg.GET, Scheme: msg.HTTPS, Proto: msg.HTTP11,
+		Authority: []byte("peer"), Target: []byte(ProbePath), Path: []byte(ProbePath),
+	}
+	res := new(msg.Response)
+	if err := c.Do(ctx, addr, nil, req, nil, res); err != nil {
+		return err
+	}
+	defer res.Close()
+	if res.Status != 204 {
+		return &fault.Error{Op: "peer.probe", Kind: fault.Malformed, Err: errors.New("the peer did not answer 204")}
+	}
+	return nil
+}
+
+// Close ends idle connections at once and those in use as they come back.
+func (c *Client) Close() {
+	c.mu.Lock()
+	c.closed = true
+	var idle []*conn
+	for _, p := range c.peers {
+		idle = append(idle, p.idle...)
+		p.open -= len(p.idle)
+		p.idle = nil
+	}
+	c.mu.Unlock()
+	for _, cn := range idle {
+		_ = cn.h1.Close()
+	}
+}
+
+// send adds the envelope to a copy of the field list, so that req stays as it
+// was for another try.
+func (c *Client) send(ctx context.Context, cn *conn, env *Envelope, req *msg.Request, body io.Reader, res *msg.Response) error {
+	out := *req
+	out.Fields = msg.Fields{}
+	for i := range req.Fields.Len() {
+		l := req.Fields.At(i)
+		if l.ID != msg.Unknown || !msg.EqualFold(l.Name, fieldName) {
+			out.Fields.AddField(*l)
+		}
+	}
+	if env != nil {
+		value, err := seal(env, req, cn.key, time.Now())
+		if err != nil {
+			return &fault.Error{Op: "peer.seal", Kind: fault.Malformed, Err: err}
+		}
+		out.Fields.Add([]byte(fieldName), []byte(value))
+	}
+	return cn.h1.Do(ctx, &out, body, res)
+}
+
+// take returns a kept connection that is not too old, or a new one.
+func (c *Client) take(ctx context.Context, addr string) (cn *conn, reused bool, err error) {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil, false, &fault.Error{Op: "peer.dial", Kind: fault.Draining, Err: errClosed}
+	}
+	p := c.peers[addr]
+	if p == nil {
+		p = &conns{}
+		c.peers[addr] = p
+	}
+	expired := p.expire(time.Now().Add(-c.config.IdleTime))
+	n := len(p.idle)
+	switch {
+	case n > 0:
+		cn, p.idle = p.idle[n-1], p.idle[:n-1]
+	case p.open < c.config.MaxConns:
+		p.open++
+	default:
+		err = &fault.Error{Op: "peer.dial", Kind: fault.Limit, Err: errBusy}
+	}
+	c.mu.Unlock()
+	for _, old := range expired {
+		_ = old.h1.Close()
+	}
+	if cn != nil || err != nil {
+		return cn, cn != nil, err
+	}
+	cn, err = c.dial(ctx, addr)
+	if err != nil {
+		c.give(addr, nil, false)
+		return nil, false, err
+	}
+	return cn, false, nil
+}
+
+// expire takes out the connections that were idle before a moment.
+func (p *conns) expire(before time.Time) []*conn {
+	n := 0
+	for n < len(p.idle) && p.idle[n].since.Before(before) {
+		n++
+	}
+	old := slices.Clone(p.idle[:n])
+	p.idle = slices.Delete(p.idle, 0, n)
+	p.open -= n
+	return old
+}
+
+// give takes back a connection, or with nil the right to one.
+func (c *Client) give(addr string, cn *conn, usable bool) {
+	c.mu.Lock()
+	p := c.peers[addr]
+	if usable && !c.closed {
+		cn.since = time.Now()
+		p.idle = append(p.idle, cn)
+		c.mu.Unlock()
+		return
+	}
+	if p.open--; p.open == 0 {
+		delete(c.peers, addr)
+	}
+	c.mu.Unlock()
+	if cn != nil {
+		_ = cn.h1.Close()
+	}
+}
+
+// dial connects and notes with which key we have shown ourselves.
+func (c *Client) dial(ctx context.Context, addr string) (*conn, error) {
+	limited, cancel := context.WithTimeout(ctx, c.config.ConnectTime)
+	defer cancel()
+	nc, err := c.config.Dial(limited, addr)
+	if err != nil {
+		return nil, dialFault(ctx, fault.Unreachable, err)
+	}
+	config, shown := c.shown()
+	tc := tls.Client(nc, config)
+	if err := tc.HandshakeContext(limited); err != nil {
+		_ = nc.Close()
+		return nil, dialFault(ctx, fault.Handshake, err)
+	}
+	if shown.key == nil {
+		_ = nc.Close()
+		return nil, dialFault(ctx, fault.Handshake, errNoKey)
+	}
+	return &conn{h1: h1.NewClient(tc, h1.ClientLimits{Memory: c.memory}), key: shown.key}, nil
+}
+
+// shown returns the TLS configuration for one handshake, and where that
+// handshake leaves the key of the certificate it has shown.
+func (c *Client) shown() (*tls.Config, *conn) {
+	note := new(conn)
+	config := c.config.TLS.Clone()
+	config.MinVersion = tls.VersionTLS13
+	config.NextProtos = []string{ALPN}
+	choose := config.GetClientCertificate
+	config.GetClientCertificate = func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		if choose == nil {
+			note.key = config.Certificates[0].PrivateKey
+			return &config.Certificates[0], nil
+		}
+		cert, err := choose(info)
+		if err == nil {
+			note.key = cert.PrivateKey
+		}
+		return cert, err
+	}
+	return config, note
+}
+
+func dialFault(ctx context.Context, kind fault.Kind, err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return &fault.Error{Op: "peer.dial", Side: fault.Visitor, Kind: fault.Closed, Err: err}
+	}
+	return &fault.Error{Op: "peer.dial", Kind: kind, Retry: true, Err: err}
+}
+
+// ours turns h1's verdict, which takes the other side for an origin, into
+// one about an edge.
+func ours(f *fault.Error) error {
+	if f.Side != fault.Origin {
+		return f
+	}
+	return &fault.Error{Op: "peer.do", Side: fault.Edge, Kind: f.Kind, Retry: f.Retry, Err: f}
+}
