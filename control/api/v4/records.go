@@ -249,16 +249,22 @@ func sameValue(a, b *zone.Record) bool {
 }
 
 // ownWords puts the field first in what the edges' compile says about a record:
-// "dns record NAME TYPE (id …): content: …" becomes "content: … (NAME TYPE)".
+// "dns record NAME TYPE (id …): content: …" and "dns_records: NAME: content: …"
+// become "content: … (NAME TYPE)".
 func ownWords(err error) error {
 	p, ok := err.(*api.Problem)
-	if !ok || !strings.HasPrefix(p.Message, "dns record ") {
-		return err
-	}
-	head, what, ok := strings.Cut(p.Message, ": ")
 	if !ok {
 		return err
 	}
-	head, _, _ = strings.Cut(strings.TrimPrefix(head, "dns record "), " (id")
-	return &api.Problem{Status: p.Status, Code: p.Code, Message: what + " (" + head + ")"}
+	for _, prefix := range []string{"dns record ", "dns_records: "} {
+		rest, ok := strings.CutPrefix(p.Message, prefix)
+		if !ok {
+			continue
+		}
+		if head, what, ok := strings.Cut(rest, ": "); ok {
+			head, _, _ = strings.Cut(head, " (id")
+			return &api.Problem{Status: p.Status, Code: p.Code, Message: what + " (" + head + ")"}
+		}
+	}
+	return err
 }

@@ -1,0 +1,401 @@
+package publish_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdh"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/selvage-edge/selvage/control/publish"
+	"github.com/selvage-edge/selvage/control/store"
+	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/feed"
+	"github.com/selvage-edge/selvage/zone"
+)
+
+type vault struct{ key []byte }
+
+func (v vault) Wrap(name string, key []byte) ([]byte, error) { return feed.EncryptKey(v.key, name, key) }
+
+func (v vault) Unwrap(name string, wrapped []byte) ([]byte, error) {
+	return feed.DecryptKey(v.key, name, wrapped)
+}
+
+const account = "acacacacacacacacacacacacacacacac"
+
+func openStore(t *testing.T, dir string) *store.Store {
+	t.Helper()
+	s, err := store.Open(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	if err := s.Write(t.Context(), func(tx *store.Tx) error {
+		all, err := tx.Accounts(t.Context())
+		if err != nil || len(all) > 0 {
+			return err
+		}
+		return tx.PutAccount(t.Context(), store.Account{ID: account, Name: "a"})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func config(s *store.Store) publish.Config {
+	return publish.Config{
+		Store: s, Log: slog.New(slog.DiscardHandler), Vault: vault{make([]byte, 32)},
+		Judge: func(spec *zone.Spec) error {
+			if spec.Paused {
+				return errors.New("paused: this judge refuses it")
+			}
+			return nil
+		},
+		Recipients: func(context.Context, *store.Tx) ([]publish.Recipient, error) { return nil, nil },
+	}
+}
+
+// open starts a publisher; stop ends its leader.
+func open(t *testing.T, c publish.Config) (p *publish.Publisher, stop func()) {
+	t.Helper()
+	p, err := publish.New(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	return p, stop
+}
+
+func newZone(name string) *store.Zone {
+	now := store.Now()
+	return &store.Zone{Meta: zone.Meta{ID: fmt.Sprintf("%032x", name), Name: name, Account: account, Status: "active", Created: now, Changed: now}}
+}
+
+func addRecord(name string) func(*store.Zone) error {
+	return func(z *store.Zone) error {
+		z.Records = append(z.Records, zone.Record{ID: fmt.Sprintf("%032x", z.Name+name), Name: name + "." + z.Name, Type: "A", Content: "192.0.2.1", TTL: 1, Tags: []string{}})
+		return nil
+	}
+}
+
+var by = publish.Action{Actor: "tester", Name: "test", Object: "object"}
+
+// checkLog walks the whole log and returns its entries.
+func checkLog(t *testing.T, p *publish.Publisher) []feed.Entry {
+	t.Helper()
+	var all []feed.Entry
+	var at feed.Cursor
+	for {
+		part, err := p.Read(t.Context(), at.Seq, 4<<10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(part) == 0 {
+			head, hash := p.Head()
+			if head != at.Seq || hash != at.Hash {
+				t.Errorf("head is %d, the log ends at %d", head, at.Seq)
+			}
+			return all
+		}
+		for _, e := range part {
+			if err := e.Follows(at); err != nil {
+				t.Fatal(err)
+			}
+			at = feed.Cursor{Seq: e.Seq, Hash: e.Hash}
+			all = append(all, e)
+		}
+	}
+}
+
+func TestSixteenWritersLoseNothing(t *testing.T) {
+	p, _ := open(t, config(openStore(t, t.TempDir())))
+	z := newZone("busy.test")
+	if seq, err := p.Create(t.Context(), by, z); err != nil || seq != 1 {
+		t.Fatal(seq, err)
+	}
+	const writers, each = 16, 8
+	var work sync.WaitGroup
+	var mu sync.Mutex
+	seen := map[uint64]bool{1: true}
+	for w := range writers {
+		work.Go(func() {
+			for i := range each {
+				seq, err := p.Edit(t.Context(), z.ID, by, addRecord(fmt.Sprintf("w%dx%d", w, i)))
+				mu.Lock()
+				if err != nil || seq == 0 || seen[seq] {
+					t.Errorf("writer %d: seq %d, %v", w, seq, err)
+				}
+				seen[seq] = true
+				mu.Unlock()
+			}
+		})
+	}
+	work.Wait()
+	if all := checkLog(t, p); len(all) != 1+writers*each || len(seen) != len(all) {
+		t.Errorf("%d entries, %d numbers, want %d", len(all), len(seen), 1+writers*each)
+	}
+	if err := p.Store.Read(t.Context(), func(tx *store.Tx) error {
+		got, err := tx.Zone(t.Context(), z.ID)
+		if err == nil && len(got.Records) != writers*each {
+			t.Errorf("%d records, want %d", len(got.Records), writers*each)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCrashBetweenCommitAndNumbering(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir)
+	p, err := publish.New(t.Context(), config(s)) // no leader runs
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		if seq, err := p.Create(ctx, by, newZone(fmt.Sprintf("z%d.test", i))); err != nil || seq != 0 {
+			t.Fatalf("without a leader: seq %d, %v", seq, err)
+		}
+		cancel()
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p, _ = open(t, config(openStore(t, dir)))
+	all := checkLog(t, p)
+	if len(all) != 3 {
+		t.Fatalf("%d entries after the restart, want 3", len(all))
+	}
+	for i, e := range all {
+		if want := zone.NameKey(fmt.Sprintf("z%d.test", i)); e.Changes[0].Key != want {
+			t.Errorf("entry %d is about %s, want %s", e.Seq, e.Changes[0].Key, want)
+		}
+	}
+	if seq, err := p.Create(t.Context(), by, newZone("next.test")); err != nil || seq != 4 {
+		t.Errorf("the next change: seq %d, %v", seq, err)
+	}
+}
+
+func TestRefusedChangeLeavesNothing(t *testing.T) {
+	p, _ := open(t, config(openStore(t, t.TempDir())))
+	z := newZone("a.test")
+	if _, err := p.Create(t.Context(), by, z); err != nil {
+		t.Fatal(err)
+	}
+	_, err := p.Edit(t.Context(), z.ID, by, func(z *store.Zone) error { z.Paused = true; return nil })
+	if r, ok := errors.AsType[*publish.Refusal](err); !ok || !strings.HasPrefix(r.Error(), "paused: ") {
+		t.Errorf("edit that the judge refuses: %v", err)
+	}
+	if _, err := p.Create(t.Context(), by, newZone("a.test")); !fault.Is(err, fault.Conflict) {
+		t.Errorf("second zone of a name: %v", err)
+	}
+	own := errors.New("mine")
+	if _, err := p.Edit(t.Context(), z.ID, by, func(*store.Zone) error { return own }); !errors.Is(err, own) {
+		t.Errorf("the editor's error: %v", err)
+	}
+	if _, err := p.Edit(t.Context(), "nope", by, addRecord("x")); !fault.Is(err, fault.NotFound) {
+		t.Errorf("unknown zone: %v", err)
+	}
+	if _, err := p.Purge(t.Context(), "nope", by, zone.Purge{Everything: true}); !fault.Is(err, fault.NotFound) {
+		t.Errorf("purge of an unknown zone: %v", err)
+	}
+	if seq, err := p.Edit(t.Context(), z.ID, by, func(*store.Zone) error { return nil }); err != nil || seq != 1 {
+		t.Errorf("an edit of nothing: seq %d, %v", seq, err)
+	}
+	if all := checkLog(t, p); len(all) != 1 {
+		t.Errorf("%d entries, want 1", len(all))
+	}
+}
+
+func TestLogReadsSnapshotsAndCompacts(t *testing.T) {
+	c := config(openStore(t, t.TempDir()))
+	c.Retain = 3
+	p, _ := open(t, c)
+	changed := p.Changed()
+	for i := range 6 {
+		if _, err := p.Create(t.Context(), by, newZone(fmt.Sprintf("z%d.test", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-changed
+	if _, err := p.Purge(t.Context(), fmt.Sprintf("%032x", "z1.test"), by, zone.Purge{Everything: true}); err != nil {
+		t.Fatal(err)
+	}
+	for after, want := range map[uint64]int{4: 3, 5: 2, 6: 1, 7: 0, 9: 0} {
+		all, err := p.Read(t.Context(), after, 1<<20)
+		if err != nil || len(all) != want {
+			t.Errorf("read after %d: %d entries, %v; want %d", after, len(all), err, want)
+		}
+	}
+	for _, after := range []uint64{0, 3} {
+		if _, err := p.Read(t.Context(), after, 1<<20); !errors.Is(err, feed.ErrCompacted) {
+			t.Errorf("read after %d: %v, want ErrCompacted", after, err)
+		}
+	}
+	rows := map[string]bool{}
+	seq, hash, err := p.Snapshot(t.Context(), func(key string, value []byte, seq uint64) error {
+		rows[key] = seq > 0 && len(value) > 0
+		return nil
+	})
+	head, headHash := p.Head()
+	if err != nil || seq != head || hash != headHash || len(rows) != 12 {
+		t.Errorf("snapshot: seq %d, %d rows, %v; head %d", seq, len(rows), err, head)
+	}
+	for key, ok := range rows {
+		if !ok || strings.HasPrefix(key, zone.PrefixPurge) {
+			t.Errorf("row %s: without value or number, or a signal", key)
+		}
+	}
+	own := errors.New("mine")
+	if _, _, err := p.Snapshot(t.Context(), func(string, []byte, uint64) error { return own }); !errors.Is(err, own) {
+		t.Errorf("the yielder's error: %v", err)
+	}
+}
+
+func TestDamagedLogIsNamed(t *testing.T) {
+	for name, damage := range map[string]string{
+		"truncated":   `UPDATE log SET payload = substr(payload, 1, length(payload) - 7) WHERE seq = 2`,
+		"other bytes": `UPDATE log SET payload = (SELECT payload FROM log WHERE seq = 1) WHERE seq = 2`,
+		"missing":     `DELETE FROM log WHERE seq = 2`,
+		"cut tail":    `DELETE FROM log WHERE seq >= 2`,
+		"outbox":      `UPDATE outbox SET seq = 0, changes = x'0102' WHERE id = 2`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := openStore(t, dir)
+			p, stop := open(t, config(s))
+			for i := range 3 {
+				if _, err := p.Create(t.Context(), by, newZone(fmt.Sprintf("z%d.test", i))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			stop()
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, store.FileName)+"?_pragma=busy_timeout(10000)")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = db.ExecContext(t.Context(), damage)
+			if err := errors.Join(err, db.Close()); err != nil {
+				t.Fatal(err)
+			}
+			_, err = publish.New(t.Context(), config(openStore(t, dir)))
+			if !fault.Is(err, fault.Malformed) || !strings.Contains(err.Error(), "is damaged") || !strings.Contains(err.Error(), "backup") {
+				t.Errorf("got %v, want an error that names the damage", err)
+			}
+		})
+	}
+}
+
+func TestNodeThatEnrolsGetsAllKeys(t *testing.T) {
+	p, _ := open(t, config(openStore(t, t.TempDir())))
+	z := newZone("a.test")
+	want := map[string]string{}
+	for i := range 3 {
+		id := fmt.Sprintf("%032d", i)
+		der := []byte(fmt.Sprintf("private key %d", i))
+		sealed, dataKey, err := p.Lock(id, der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(sealed, der) || bytes.Contains(dataKey, der) {
+			t.Error("the key is in the clear")
+		}
+		z.Certificates = append(z.Certificates, store.Certificate{Certificate: zone.Certificate{ID: id, Sealed: sealed}, DataKey: dataKey, Created: store.Now()})
+		want[zone.SealedKey(id, "late")] = id
+	}
+	if _, err := p.Create(t.Context(), by, z); err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seq, err := p.Enrol(t.Context(), by, publish.Recipient{ID: "late", Public: key.PublicKey().Bytes()}, func(*store.Tx) error { return nil })
+	if err != nil || seq != 2 {
+		t.Fatal(seq, err)
+	}
+	all := checkLog(t, p)
+	for _, c := range all[1].Changes {
+		if want[c.Key] == "" || c.Op != feed.Set || len(c.Value) < 32 {
+			t.Errorf("change %s %s", c.Op, c.Key)
+		}
+		delete(want, c.Key)
+	}
+	if len(want) != 0 {
+		t.Errorf("no keys for %v", want)
+	}
+	refused := errors.New("no")
+	if _, err := p.Enrol(t.Context(), by, publish.Recipient{ID: "bad", Public: []byte("short")}, func(*store.Tx) error { return refused }); !errors.Is(err, refused) {
+		t.Errorf("put's error: %v", err)
+	}
+	if _, err := p.Enrol(t.Context(), by, publish.Recipient{ID: "bad", Public: []byte("short")}, func(*store.Tx) error { return nil }); err == nil {
+		t.Error("a node with a bad public key was taken")
+	}
+}
+
+func TestChangeTooLargeForOneEntry(t *testing.T) {
+	p, _ := open(t, config(openStore(t, t.TempDir())))
+	z := newZone("big.test")
+	if _, err := p.Create(t.Context(), by, z); err != nil {
+		t.Fatal(err)
+	}
+	_, err := p.Edit(t.Context(), z.ID, by, func(z *store.Zone) error {
+		for i := range 9 {
+			r := zone.Record{ID: fmt.Sprintf("%032d", i), Name: fmt.Sprintf("n%d.big.test", i), Type: "TXT", Content: strings.Repeat("x", 1000<<10), Tags: []string{}}
+			z.Records = append(z.Records, r)
+		}
+		return nil
+	})
+	if !fault.Is(err, fault.TooLarge) {
+		t.Errorf("got %v, want too large", err)
+	}
+	if all := checkLog(t, p); len(all) != 1 {
+		t.Errorf("%d entries", len(all))
+	}
+}
+
+func TestAuditTrail(t *testing.T) {
+	p, _ := open(t, config(openStore(t, t.TempDir())))
+	z := newZone("a.test")
+	if _, err := p.Create(t.Context(), by, z); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Edit(t.Context(), z.ID, publish.Action{Actor: "eve", Name: "dns_record.create", Object: "r"}, addRecord("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Store.Read(t.Context(), func(tx *store.Tx) error {
+		all, err := tx.Events(t.Context(), 10)
+		if err != nil {
+			return err
+		}
+		e := all[0]
+		if len(all) != 2 || e.Actor != "eve" || e.Seq != 2 || e.Before != "" || !strings.Contains(e.After, `"x.a.test"`) || len(e.Changes) != 0 {
+			t.Errorf("newest row: %+v", e)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
