@@ -72,6 +72,9 @@ Edges of dev may reach origins on this machine, which edges otherwise refuse.`,
 			return fmt.Errorf("own path: %w", err)
 		}
 		c.Binary = self
+		if c.Folder, err = os.Getwd(); err != nil {
+			return fmt.Errorf("current folder: %w", err)
+		}
 		return dev.Run(cmd.Context(), c)
 	})
 	return cmd

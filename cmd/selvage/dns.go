@@ -36,7 +36,7 @@ its content.
 		Args: exactly(1, "the zone's name, such as example.com"),
 	}
 	c := a.connection(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON as the API has it")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, with the API's names of fields")
 	cmd.Flags().StringVar(&filter.Type, "type", "", "only records of this type, such as A")
 	cmd.Flags().StringVar(&filter.Name, "name", "", "only records of this full name")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -63,7 +63,7 @@ func ttl(seconds uint32) string {
 }
 
 func content(r zone.Record) string {
-	if r.Priority != nil && r.Type == "MX" {
+	if r.Priority != nil { // MX, SRV
 		return fmt.Sprintf("%d %s", *r.Priority, r.Content)
 	}
 	return r.Content

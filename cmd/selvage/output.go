@@ -8,7 +8,7 @@ import (
 	"text/tabwriter"
 )
 
-// printList writes a listing: JSON as the API has it, or aligned columns.
+// printList writes a listing: JSON with the API's names, or aligned columns.
 func printList[T any](w io.Writer, asJSON bool, items []T, head []string, row func(T) []string) error {
 	if asJSON {
 		enc := json.NewEncoder(w)

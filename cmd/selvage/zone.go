@@ -86,7 +86,7 @@ func (a *app) zoneListCommand() *cobra.Command {
 		Args: exactly(0, ""),
 	}
 	c := a.connection(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON as the API has it")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, with the API's names of fields")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cl, err := c.client()
 		if err != nil {

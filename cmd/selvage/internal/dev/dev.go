@@ -23,6 +23,7 @@ import (
 type Config struct {
 	Binary   string // path of selvage itself
 	State    string
+	Folder   string // the current one; paths below it are shown short
 	Edges    int    // from 1 to MaxEdges
 	API      string // listen addresses; edge i adds i to a port that is not 0
 	Feed     string
@@ -66,6 +67,10 @@ type network struct {
 // Run starts everything, prints the screen and a line "ready", and stops
 // everything when ctx ends. It returns nil after a clean stop.
 func Run(ctx context.Context, c Config) (err error) {
+	// Other programs read paths in dev.json, wherever they stand.
+	if c.State, err = filepath.Abs(c.State); err != nil {
+		return fmt.Errorf("state folder: %w", err)
+	}
 	if err := os.MkdirAll(filepath.Join(c.State, "log"), 0o700); err != nil {
 		return fmt.Errorf("state folder: %w", err)
 	}
@@ -114,7 +119,7 @@ func (n *network) run(ctx context.Context) error {
 	if err := writeState(n.c.State, state); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(n.c.Out, Screen(n.c.State, state, n.c.Demo)+"ready\n"); err != nil {
+	if _, err := io.WriteString(n.c.Out, Screen(n.c.State, n.c.Folder, state, n.c.Demo)+"ready\n"); err != nil {
 		return fmt.Errorf("print screen: %w", err)
 	}
 	return n.watch(ctx)

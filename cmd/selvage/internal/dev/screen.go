@@ -11,8 +11,10 @@ import (
 )
 
 // Screen is what a person sees when everything is ready: where things listen,
-// and lines to paste that work as they stand.
-func Screen(state string, s State, demo bool) string {
+// and lines to paste that work as they stand in the folder.
+func Screen(state, folder string, s State, demo bool) string {
+	state = short(folder, state)
+	s.CA, s.Control.TokenFile = short(folder, s.CA), short(folder, s.Control.TokenFile)
 	var b strings.Builder
 	b.WriteString("Selvage is running: control plane, " + edgesText(len(s.Edges)))
 	if demo {
@@ -31,7 +33,7 @@ func Screen(state string, s State, demo bool) string {
 		b.WriteString("  " + line + "\n")
 	}
 	b.WriteString("\nYour own site: selvage zone add example.com --origin http://127.0.0.1:9000")
-	if state != DefaultState {
+	if state != filepath.FromSlash(DefaultState) {
 		b.WriteString(" --state " + quote(state))
 	}
 	b.WriteString("\nCtrl-C stops everything.\n")
@@ -57,6 +59,14 @@ func Lines(s State, demo bool) []string {
 		fmt.Sprintf("dig @%s -p %s %s A", strings.Trim(dnsHost, "[]"), dnsPort, demoZone),
 		api,
 	}
+}
+
+// short is the path from the current folder when it is below it.
+func short(folder, path string) string {
+	if rel, err := filepath.Rel(folder, path); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return path
 }
 
 func edgesText(n int) string {
