@@ -4,6 +4,9 @@
 
 SHELL      := /bin/bash -o pipefail
 export PATH := /usr/local/go/bin:$(PATH)
+# One static program; the tests are built the same way, so that nothing is
+# compiled twice.
+export CGO_ENABLED := 0
 VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 ARGS       ?=
 STATE      ?= .state/dev
@@ -26,7 +29,7 @@ run: build geoip ## start it all on this machine: control, two edges, a demo sit
 	./bin/selvage dev --state $(STATE) $(ARGS)
 
 build: ## make bin/selvage, one static program
-	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/selvage ./cmd/selvage
+	go build -ldflags '-X main.version=$(VERSION)' -o bin/selvage ./cmd/selvage
 
 test: build geoip ## install what tests need, then house, unit and whole-system tests
 	@tools/need $(NEED_TEST)
@@ -38,7 +41,7 @@ test: build geoip ## install what tests need, then house, unit and whole-system 
 
 race: ## unit tests under the race detector (PKG=./edge/... narrows it)
 	@tools/need gcc:gcc
-	CGO_ENABLED=1 go list $(PKG) | grep -v '/lab/' | CGO_ENABLED=1 xargs go test -race -timeout 20m
+	go list $(PKG) | grep -v '/lab/' | CGO_ENABLED=1 xargs go test -race -timeout 20m
 
 fuzz: ## run each fuzz target for FUZZTIME (20s)
 	@tools/fuzz $(FUZZTIME)

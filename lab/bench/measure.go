@@ -71,9 +71,9 @@ func measure(ctx context.Context, s *server, w workload, conns int, d time.Durat
 	if err != nil {
 		return 0, err
 	}
-	limit, cancel := context.WithTimeout(ctx, d+10*time.Second)
+	limit, cancel := context.WithTimeout(ctx, d+30*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(limit, "taskset", "-c", "1", "wrk", "-t1", "-c"+strconv.Itoa(conns),
+	out, err := exec.CommandContext(limit, "taskset", "-c", "1", "wrk", "--timeout", "10s", "-t1", "-c"+strconv.Itoa(conns),
 		fmt.Sprintf("-d%ds", int(d.Seconds())), "-H", "Host: "+host, "http://"+s.addr+w.path).CombinedOutput()
 	if err != nil {
 		return 0, fmt.Errorf("wrk: %w: %s", err, out)
