@@ -74,7 +74,9 @@ func NewClient(nc net.Conn, l ClientLimits) *Client {
 //
 // The error is a *fault.Error, except that a failure of body.Read that is one
 // itself comes back as it is. Retry is true when the connection was a reused
-// one and ended without one byte of an answer. Time-outs may come early by a
+// one and ended without one byte of an answer: it was most likely closed as
+// idle before the request came. Whether to trust that with a method that is
+// not idempotent, and whether body can be read again, is the caller's. Time-outs may come early by a
 // quarter of their length, or a second. When ctx ends the connection is cut.
 func (c *Client) Do(ctx context.Context, req *msg.Request, body io.Reader, res *msg.Response) error {
 	if c.ex != nil || !c.keep || c.closed.Load() {
@@ -112,13 +114,13 @@ func (c *Client) Do(ctx context.Context, req *msg.Request, body io.Reader, res *
 // sent whole, and both sides allow it.
 func (c *Client) Reusable() bool { return c.keep && c.ex == nil && !c.closed.Load() }
 
-// Close ends the connection and whatever waits on it.
+// Close ends the connection and whatever waits on it. It never fails.
 func (c *Client) Close() error {
-	if c.closed.Swap(true) {
-		return nil
+	if !c.closed.Swap(true) {
+		c.dl.cut()
+		hardClose(c.nc)
 	}
-	c.dl.cut()
-	return c.nc.Close()
+	return nil
 }
 
 func (c *Client) write(p []byte) (int, error) {

@@ -67,13 +67,21 @@ func (c *conn) drain() {
 // cut is called by Drain, from outside.
 func (c *conn) cut() {
 	c.dl.cut()
-	_ = c.nc.Close() // whatever it says, the connection is done with
+	hardClose(c.nc)
+}
+
+// hardClose closes without the farewell of TLS, for which it would wait.
+func hardClose(nc net.Conn) {
+	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = t.NetConn()
+	}
+	_ = nc.Close() // whatever it says, the connection is done with
 }
 
 func (c *conn) serve() {
 	c.sess = c.s.h.Open(c.mc)
 	defer func() {
-		_ = c.nc.Close() // likewise
+		_ = c.nc.Close() // as in hardClose
 		c.sess.Close()
 		c.rd.close()
 	}()

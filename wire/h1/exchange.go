@@ -41,7 +41,8 @@ type exchange struct {
 func (ex *exchange) fail(err error) error {
 	ex.c.closed.Store(true)
 	ex.halt()
-	_ = ex.c.nc.Close() // it failed before
+	ex.c.dl.cut()
+	hardClose(ex.c.nc)
 	ex.join()
 	if ex.ctx.Err() == nil && ex.srcErr != nil {
 		if f, ok := errors.AsType[*fault.Error](ex.srcErr); ok {
@@ -207,7 +208,7 @@ func (ex *exchange) Close() error {
 		return nil
 	}
 	if !ex.whole && ex.dec.state != ended {
-		_ = ex.c.Close() // the connection is of no use any more
+		_ = ex.c.Close() // never fails
 	}
 	ex.whole = ex.whole || ex.dec.state == ended
 	ex.settle()
@@ -224,7 +225,7 @@ func (ex *exchange) settle() {
 	}
 	c.keep = ex.whole && ex.keep && ex.sendErr == nil && len(c.rd.buffered()) == 0 && !c.dl.isHeld()
 	if !c.keep {
-		_ = c.Close() // likewise
+		_ = c.Close() // never fails
 	}
 }
 

@@ -133,9 +133,14 @@ func (rd *reader) room(n int) error {
 	return nil
 }
 
-// fill waits for more bytes.
+// fill waits for more bytes. Behind lent bytes it does not make do with what
+// little room they may have left.
 func (rd *reader) fill() error {
-	if err := rd.room(1); err != nil {
+	want := 1
+	if rd.base > 0 {
+		want = lineRoom
+	}
+	if err := rd.room(want); err != nil {
 		return err
 	}
 	n, err := rd.read(rd.buf[rd.w:])

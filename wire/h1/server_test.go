@@ -298,7 +298,9 @@ func TestSlowHeadIsBounded(t *testing.T) {
 		s := &site{serve: describe}
 		visitor, ended := start(t, NewServer(s, Limits{HeadTimeout: 15 * time.Second}), 1<<20)
 		began := time.Now()
+		gaveUp := make(chan struct{})
 		go func() { // a byte each second, for ever
+			defer close(gaveUp)
 			for _, b := range []byte("GET / HTTP/1.1\r\nHost: a.test\r\nX: " + strings.Repeat("a", 1000)) {
 				if _, err := visitor.Write([]byte{b}); err != nil {
 					return
@@ -315,6 +317,7 @@ func TestSlowHeadIsBounded(t *testing.T) {
 		}
 		_ = visitor.Close()
 		<-ended
+		<-gaveUp
 		if statusOf(out.String()) != 408 || s.refused != 408 || s.served != 0 {
 			t.Errorf("refused %d, served %d: %q", s.refused, s.served, out.String())
 		}
