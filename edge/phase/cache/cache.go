@@ -38,8 +38,12 @@
 //     stale-if-error and stale-while-revalidate.
 //   - Query parameters are sorted by name, those of one name in their order.
 //   - A purge or an invalidation by URL drops http and https, all variants.
-//   - A reader of an object that outgrew the size limit is cut off when it
-//     falls a window behind a reader that waits for more.
+//   - An object whose announced length is over the limit is fetched by each who
+//     asks. One that outgrows the limit on the way is passed on through a
+//     window; a reader that falls a window behind one that waits for more is
+//     cut off. So is passed on what comes while fills already buffer half as
+//     much as the store may hold.
+//   - Trailers are not stored, and not passed on by a fetch that is shared.
 package cache
 
 import (
@@ -93,6 +97,7 @@ type Engine struct {
 	hand  atomic.Uint64
 
 	fills    atomic.Int64 // in flight
+	filling  atomic.Int64 // bytes that fills buffer
 	zones    zones
 	sweeping atomic.Bool
 

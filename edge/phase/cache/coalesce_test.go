@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/selvage-edge/selvage/edge/phase/cache/stream"
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/wire/msg"
@@ -363,7 +364,7 @@ func TestLargeObjectPassesThroughAWindow(t *testing.T) {
 		if len(all) != size || err != nil || <-wrote != nil {
 			t.Errorf("fast reader got %d bytes, %v", len(all), err)
 		}
-		if n, err := io.Copy(io.Discard, slow.Out.Body); !errors.Is(err, errLag) {
+		if n, err := io.Copy(io.Discard, slow.Out.Body); !errors.Is(err, stream.ErrLag) {
 			t.Errorf("slow reader got %d bytes, %v, want errLag", n, err)
 		}
 		fast.Out.Close()
@@ -396,7 +397,7 @@ func TestLargeObjectWithoutReadersIsAbandoned(t *testing.T) {
 		synctest.Wait() // the window is full, the fill waits
 		r.Out.Close()
 		g.e.Close()
-		if st := g.e.Stats(); st.Fills != 0 || st.Objects != 0 {
+		if st := g.e.Stats(); st.Fills != 0 || st.Filling != 0 || st.Objects != 0 {
 			t.Errorf("stats %+v", st)
 		}
 	})

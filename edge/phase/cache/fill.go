@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/selvage-edge/selvage/edge/phase/cache/stream"
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/wire/msg"
@@ -44,9 +45,9 @@ type fill struct {
 	ready chan struct{} // closed when what follows is settled
 	outcome
 	status request.CacheStatus
-	obj    *object // shared
-	stream *stream // of obj's body; nil = obj is complete
-	solo   bool    // obj is for the leader alone
+	obj    *object        // shared
+	stream *stream.Stream // of obj's body; nil = obj is complete
+	solo   bool           // obj is for the leader alone
 	fault  *fault.Error
 	note   request.OriginNote
 
@@ -214,9 +215,10 @@ func (f *fill) take(asked, got time.Time) {
 		f.status = request.CacheExpired
 	}
 	f.obj = f.e.newObject(f, out, &j, f.e.since(got))
-	f.stream = newStream(out.Length)
+	f.stream = stream.New(out.Length)
 	close(f.ready)
 	f.finish(f.pump(out))
+	f.e.filling.Add(-f.stream.Granted)
 	f.obj.release()
 	out.Close()
 	f.stop()
@@ -291,60 +293,73 @@ func (f *fill) suits(r *request.Request) bool {
 	return f.outcome == shared && !f.solo && matches(f.obj.vary, &r.In.Fields, r.Arena)
 }
 
-var (
-	errShort = errors.New("the origin ended the body early")
-	errLong  = errors.New("the origin sent more than the announced length")
-	errIdle  = errors.New("the origin's body returned nothing too often")
-	errLeft  = errors.New("nobody reads an object that is too large to store")
-)
+var errShort = errors.New("the origin announced a body and sent none")
 
 // pump moves the body into the stream. It returns nil when the whole body is
-// in memory, errSpilled when it was passed on without being kept, and why it
-// failed otherwise. The last bytes are held back for finish, so that nobody
-// sees the end before the object is stored.
+// in memory, stream.ErrSpilled when it was passed on without being kept, and
+// why it failed otherwise.
 func (f *fill) pump(out *msg.Response) error {
-	st := f.stream
-	if out.Bytes != nil {
-		return st.fillFrom(bytes.NewReader(out.Bytes), f.e.cfg.MaxObject)
-	}
-	if out.Body == nil {
-		if out.Length > 0 {
-			return errShort
-		}
+	var src io.Reader = out.Body
+	switch {
+	case out.Bytes != nil:
+		src = bytes.NewReader(out.Bytes)
+	case out.Body == nil && out.Length > 0:
+		return errShort
+	case out.Body == nil:
 		return nil
 	}
-	err := st.fillFrom(out.Body, f.e.cfg.MaxObject)
-	if err != errFull {
+	err := f.stream.Fill(src, f.e.cfg.MaxObject, f.e.grant)
+	if err != stream.ErrFull && err != stream.ErrCrowded {
 		return err
 	}
 	s := f.e.shardOf(f.key.hash)
 	s.mu.Lock()
 	s.leave(f)
-	s.mark(f.key.hash, f.e.now()+passFor)
+	if err == stream.ErrFull {
+		s.mark(f.key.hash, f.e.now()+passFor)
+	}
 	s.mu.Unlock()
-	return st.passFrom(f.d.Ctx, out.Body, f.e.cfg.Window, func() bool { return f.expected.Load() > 0 })
+	return f.stream.Pass(f.d.Ctx, src, f.e.cfg.Window, func() bool { return f.expected.Load() > 0 })
+}
+
+// grant gives a fill n bytes to buffer, unless the fills together would hold
+// more than half of what the store may.
+func (e *Engine) grant(n int64) bool {
+	if e.filling.Add(n) <= e.cfg.Bytes/2 {
+		return true
+	}
+	e.filling.Add(-n)
+	return false
+}
+
+// arrived is called once by each who was expected, reading or not.
+func (f *fill) arrived() {
+	f.expected.Add(-1)
+	if f.concluded() && f.stream != nil {
+		f.stream.Poke()
+	}
 }
 
 // finish stores what is whole and lets the readers see the end.
 func (f *fill) finish(err error) {
 	if err == nil {
-		body := f.stream.whole()
+		body := f.stream.Whole()
 		f.obj.seal(f.e, body)
 		f.e.put(f, f.obj)
-		f.stream.show()
-		f.stream.end(io.EOF)
+		f.stream.Show()
+		f.stream.End(io.EOF)
 		return
 	}
 	s := f.e.shardOf(f.key.hash)
 	s.mu.Lock()
 	s.leave(f)
 	s.mu.Unlock()
-	if err == errSpilled {
+	if err == stream.ErrSpilled {
 		err = io.EOF
 	} else {
 		err = &fault.Error{Op: "cache.fill", Side: fault.Origin, Kind: fault.Closed, Err: err}
 	}
-	f.stream.end(err)
+	f.stream.End(err)
 }
 
 // since turns a clock reading into an instant.

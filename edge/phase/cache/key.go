@@ -17,7 +17,7 @@ type key struct {
 
 // maxSorted is how many query parameters are sorted; a longer query stays in
 // the order sent, so that the work per request is bounded.
-const maxSorted = 128
+const maxSorted = 64
 
 // keyOf builds the key of a request in its arena.
 func (e *Engine) keyOf(p *Plan, r *request.Request) key {
@@ -43,6 +43,9 @@ func appendKey(b []byte, zoneID string, scheme msg.Scheme, host, path, query []b
 	b = append(b, '?')
 	if !sorted {
 		return append(b, query...)
+	}
+	if bytes.IndexByte(query, '&') < 0 {
+		return appendNormal(b, query)
 	}
 	return appendSorted(b, query)
 }

@@ -12,6 +12,7 @@ type Stats struct {
 	Bytes     int64 // of stored objects, held against the budget
 	Pinned    int64 // bytes of objects that are evicted but still being read
 	Fills     int64 // in flight
+	Filling   int64 // bytes that they buffer
 	Served    [request.CacheUpdating + 1]uint64
 	Evictions uint64
 	Coalesced uint64 // requests that shared another's fetch
@@ -21,7 +22,7 @@ type Stats struct {
 // Stats reads all counters.
 func (e *Engine) Stats() Stats {
 	st := Stats{
-		Bytes: e.used.Load(), Fills: e.fills.Load(), Evictions: e.evictions.Load(),
+		Bytes: e.used.Load(), Fills: e.fills.Load(), Filling: e.filling.Load(), Evictions: e.evictions.Load(),
 		Coalesced: e.coalesced.Load(), Refused: e.refused.Load(),
 	}
 	st.Pinned = max(0, e.alive.Load()-st.Bytes)
@@ -43,6 +44,7 @@ var (
 	descBudget    = prometheus.NewDesc("selvage_cache_budget_bytes", "Bytes that stored objects may use.", nil, nil)
 	descPinned    = prometheus.NewDesc("selvage_cache_pinned_bytes", "Bytes of evicted objects that are still being read.", nil, nil)
 	descFills     = prometheus.NewDesc("selvage_cache_fills", "Fetches in flight on behalf of the cache.", nil, nil)
+	descFilling   = prometheus.NewDesc("selvage_cache_fill_bytes", "Bytes buffered by fetches in flight.", nil, nil)
 	descServed    = prometheus.NewDesc("selvage_cache_requests_total", "Answers by CF-Cache-Status.", []string{"status"}, nil)
 	descEvictions = prometheus.NewDesc("selvage_cache_evictions_total", "Objects evicted for room.", nil, nil)
 	descCoalesced = prometheus.NewDesc("selvage_cache_coalesced_total", "Requests that waited for another's fetch.", nil, nil)
@@ -51,7 +53,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (e *Engine) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descObjects, descBytes, descBudget, descPinned, descFills, descServed, descEvictions, descCoalesced, descRefused} {
+	for _, d := range []*prometheus.Desc{descObjects, descBytes, descBudget, descPinned, descFills, descFilling, descServed, descEvictions, descCoalesced, descRefused} {
 		to <- d
 	}
 }
@@ -68,6 +70,7 @@ func (e *Engine) Collect(to chan<- prometheus.Metric) {
 	gauge(descBudget, float64(e.cfg.Bytes))
 	gauge(descPinned, float64(st.Pinned))
 	gauge(descFills, float64(st.Fills))
+	gauge(descFilling, float64(st.Filling))
 	for s := request.CacheHit; s <= request.CacheUpdating; s++ {
 		count(descServed, st.Served[s], s.String())
 	}

@@ -113,17 +113,17 @@ func (o *object) seal(e *Engine, body []byte) {
 }
 
 func (o *object) age(now int64) int64    { return max(0, now-o.born) }
-func (o *object) isFresh(now int64) bool { return now-o.born < o.lifetime }
+func (o *object) isFresh(now int64) bool { return o.age(now) < o.lifetime }
 
 // mayRefreshBehind reports the window of stale-while-revalidate.
 func (o *object) mayRefreshBehind(now int64) bool {
-	return !o.strict && now-o.born < o.lifetime+o.revalid
+	return !o.strict && o.age(now) < o.lifetime+o.revalid
 }
 
 // mayStandIn reports whether a stale object may be served for a failing
 // origin, with or without the zone's Always Online.
 func (o *object) mayStandIn(now int64, alwaysOnline bool) bool {
-	return !o.strict && (alwaysOnline && !o.shared || now-o.born < o.lifetime+max(o.fail, 0) || o.mayRefreshBehind(now))
+	return !o.strict && (alwaysOnline && !o.shared || o.age(now) < o.lifetime+o.fail || o.mayRefreshBehind(now))
 }
 
 // purged reports whether its zone was purged after its fill began.

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/selvage-edge/selvage/edge/phase/cache/stream"
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/wire/msg"
@@ -129,7 +130,7 @@ func (t task) follow(f *fill, led bool, k key, s *shard, o *object) (v request.V
 	if !led {
 		t.e.coalesced.Add(1)
 	}
-	defer f.expected.Add(-1)
+	defer f.arrived()
 	select {
 	case <-f.ready:
 	case <-t.r.Ctx.Done():
@@ -173,7 +174,7 @@ func (t task) follow(f *fill, led bool, k key, s *shard, o *object) (v request.V
 		t.answer(f.obj, f.status, t.e.now())
 		return request.Respond, true, nil
 	}
-	body := f.stream.attach(t.r.Ctx)
+	body := f.stream.Attach(t.r.Ctx)
 	if body == nil {
 		v, err = t.passBeside(s, k, o, request.CacheNone)
 		return v, true, err
@@ -210,7 +211,7 @@ func (t task) refreshBehind(k key, s *shard, o *object, now int64) {
 			found.release()
 		}
 		if other != nil {
-			other.expected.Add(-1)
+			other.arrived()
 		}
 		f.stop()
 		f.discard()
@@ -287,12 +288,12 @@ func (t task) answer(o *object, status request.CacheStatus, now int64) {
 }
 
 // streamed answers with an object whose body is still on its way.
-func (t task) streamed(f *fill, body *reader) {
+func (t task) streamed(f *fill, body *stream.Reader) {
 	if t.head(f.obj, f.status, t.e.now()) {
 		_ = body.Close() // never fails
 		return
 	}
-	t.r.Out.Body, t.r.Out.Length = body, f.stream.known()
+	t.r.Out.Body, t.r.Out.Length = body, f.stream.Length()
 }
 
 // pass fetches for this request alone.

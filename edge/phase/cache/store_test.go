@@ -322,7 +322,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	wg.Wait()
 	g.e.Close()
 	checkStore(t, g.e)
-	if st := g.e.Stats(); st.Fills != 0 || st.Pinned != 0 {
+	if st := g.e.Stats(); st.Fills != 0 || st.Filling != 0 || st.Pinned != 0 {
 		t.Errorf("stats %+v", st)
 	}
 }

@@ -1,4 +1,9 @@
-package cache
+// Package stream is a body on its way: one fill appends, any number of readers
+// follow, each at its own pace, woken as bytes arrive. It promises that a slow
+// or absent reader never holds up the others nor the storing of the body, and
+// that a body too large to store takes no more memory than the limit and a
+// window.
+package stream
 
 import (
 	"context"
@@ -6,21 +11,22 @@ import (
 	"io"
 	"slices"
 	"sync"
-
-	"github.com/selvage-edge/selvage/wire/msg"
 )
 
-// stream is a body on its way: one fill appends, any number of readers
-// follow, each at its own pace. While the body may still be stored all of it
-// is kept; once it has outgrown the limit only a window is.
-type stream struct {
-	length int64 // as announced, msg.LengthUnknown when it was not
+// Stream is one body. While it may still be stored all of it is kept; once it
+// has outgrown the limit only a window is. Its filling methods, Fill, Pass,
+// Whole, Show and End, belong to one goroutine.
+type Stream struct {
+	length int64 // as announced, -1 (msg.LengthUnknown) when it was not
+
+	// Granted is how many bytes grant has given; owned by the fill.
+	Granted int64
 
 	mu      sync.Mutex
 	chunks  []chunk // contiguous, in order; one while all is kept
 	size    int64   // bytes that readers may see
 	err     error   // io.EOF at a whole end; nil = more may come
-	readers []*reader
+	readers []*Reader
 	wake    chan struct{} // closed when there is more to read; nil = nobody waits
 	room    chan struct{} // closed when a reader went on or left; nil = the fill does not wait
 
@@ -41,24 +47,36 @@ const (
 	maxIdle     = 100      // reads without a byte in a row
 )
 
+// What becomes of a body that is not stored, beside failures of its source.
 var (
-	errFull    = errors.New("body is larger than what is stored")
-	errSpilled = errors.New("body was passed on without being stored")
-	errLag     = errors.New("reader fell behind the window of an object too large to store")
+	ErrFull    = errors.New("body is larger than what is stored")
+	ErrCrowded = errors.New("too many bytes are on their way into the store")
+	ErrSpilled = errors.New("body was passed on without being stored")
+	ErrLag     = errors.New("reader fell behind the window of an object too large to store")
+
+	errLong = errors.New("the origin sent more than the announced length")
+	errIdle = errors.New("the origin's body returned nothing too often")
+	errLeft = errors.New("nobody reads an object that is too large to store")
 )
 
-func newStream(length int64) *stream { return &stream{length: length} }
+// New returns an empty stream; length is as announced, -1
+// (msg.LengthUnknown) when it was not.
+func New(length int64) *Stream { return &Stream{length: length} }
 
-// fillFrom reads src to its end, or to the announced length, keeping all.
-// It returns errFull when limit bytes are held and more comes.
-func (st *stream) fillFrom(src io.Reader, limit int64) error {
+// Fill reads src to its end, or to the announced length, keeping all. It
+// returns ErrFull when limit bytes are held and more comes, and ErrCrowded when
+// grant refused memory: Pass takes it from there. The last bytes are held back
+// until Show, so that nobody sees the end before the body is stored.
+func (st *Stream) Fill(src io.Reader, limit int64, grant func(bytes int64) bool) error {
 	idle := 0
 	for {
 		if int64(len(st.buf)) == st.length {
 			return nil
 		}
-		if len(st.buf) == cap(st.buf) && !st.grow(limit) {
-			return st.probe(src)
+		if len(st.buf) == cap(st.buf) {
+			if refused := st.grow(limit, grant); refused != nil {
+				return st.probe(src, refused)
+			}
 		}
 		n, err := src.Read(st.buf[len(st.buf):cap(st.buf)])
 		st.buf = st.buf[:len(st.buf)+n]
@@ -71,62 +89,69 @@ func (st *stream) fillFrom(src io.Reader, limit int64) error {
 		case int64(len(st.buf)) == st.length:
 			return nil // the last bytes are shown by whole and end
 		case err == io.EOF && st.length >= 0:
-			st.show()
+			st.Show()
 			return io.ErrUnexpectedEOF
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			st.show()
+			st.Show()
 			return err
 		case idle > maxIdle:
 			return errIdle
 		}
-		st.show()
+		st.Show()
 	}
 }
 
 // grow makes room in buf, at most limit bytes in all.
-func (st *stream) grow(limit int64) bool {
+func (st *Stream) grow(limit int64, grant func(int64) bool) error {
 	held := int64(len(st.buf))
 	if held >= limit {
-		return false
+		return ErrFull
 	}
 	want := max(firstBuffer, 2*held)
 	if st.length >= 0 {
 		want = min(want, st.length)
 	}
-	grown := make([]byte, held, min(want, limit))
+	want = min(want, limit)
+	if !grant(want - held) {
+		return ErrCrowded
+	}
+	st.Granted += want - held
+	grown := make([]byte, held, want)
 	copy(grown, st.buf)
 	st.buf = grown
-	return true
+	return nil
 }
 
-// probe finds out whether a body that fills the limit ends there.
-func (st *stream) probe(src io.Reader) error {
+// probe finds out whether a body that fills what it may ends there; if not,
+// it is the end of keeping.
+func (st *Stream) probe(src io.Reader, refused error) error {
 	var one [1]byte
 	for range maxIdle {
 		n, err := src.Read(one[:])
 		switch {
 		case n > 0:
-			st.show()
+			st.Show()
 			st.mu.Lock()
 			defer st.mu.Unlock()
 			st.chunks = append(st.chunks, chunk{st.size, []byte{one[0]}})
 			st.size++
+			st.buf = nil // the chunk has it, as long as somebody needs it
 			st.signal()
-			return errFull
+			return refused
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			st.show()
+			st.Show()
 			return err
 		}
 	}
 	return errIdle
 }
 
-// show lets readers see all of buf.
-func (st *stream) show() {
+// Show lets readers see all of buf.
+func (st *Stream) Show() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if int64(len(st.buf)) == st.size {
@@ -138,15 +163,15 @@ func (st *stream) show() {
 }
 
 // signal wakes readers; mu is held.
-func (st *stream) signal() {
+func (st *Stream) signal() {
 	if st.wake != nil {
 		close(st.wake)
 		st.wake = nil
 	}
 }
 
-// whole returns the body for storing, without slack worth mentioning.
-func (st *stream) whole() []byte {
+// Whole returns the body for storing, without slack worth mentioning.
+func (st *Stream) Whole() []byte {
 	if slack := cap(st.buf) - len(st.buf); slack > len(st.buf)/8 {
 		st.buf = append(make([]byte, 0, len(st.buf)), st.buf...)
 	}
@@ -156,19 +181,19 @@ func (st *stream) whole() []byte {
 	return st.buf
 }
 
-// end tells readers that the body ends, or why it does not.
-func (st *stream) end(err error) {
+// End tells readers that the body ends, or why it does not.
+func (st *Stream) End(err error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.err = err
 	st.signal()
 }
 
-// passFrom moves the rest of a body through a window of bytes, after what is
+// Pass moves the rest of a body through a window of bytes, after what is
 // held already. It is as fast as its fastest reader: when that one waits for
 // more and the window is full, who is behind is cut off. It ends when nobody
 // reads any more and expected says that nobody will.
-func (st *stream) passFrom(ctx context.Context, src io.Reader, window int64, expected func() bool) error {
+func (st *Stream) Pass(ctx context.Context, src io.Reader, window int64, expected func() bool) error {
 	idle := 0
 	for {
 		data := make([]byte, passBuffer)
@@ -181,7 +206,7 @@ func (st *stream) passFrom(ctx context.Context, src io.Reader, window int64, exp
 		}
 		switch {
 		case err == io.EOF:
-			return errSpilled
+			return ErrSpilled
 		case err != nil:
 			return err
 		case idle > maxIdle:
@@ -190,7 +215,7 @@ func (st *stream) passFrom(ctx context.Context, src io.Reader, window int64, exp
 	}
 }
 
-func (st *stream) push(ctx context.Context, data []byte, window int64, expected func() bool) error {
+func (st *Stream) push(ctx context.Context, data []byte, window int64, expected func() bool) error {
 	for {
 		st.mu.Lock()
 		if st.makeRoom(window) {
@@ -219,7 +244,7 @@ func (st *stream) push(ctx context.Context, data []byte, window int64, expected 
 
 // makeRoom drops chunks that all have read, and those that only laggards
 // need when somebody waits for more. It reports whether there is room.
-func (st *stream) makeRoom(window int64) bool {
+func (st *Stream) makeRoom(window int64) bool {
 	slowest, fastest := st.size, int64(-1)
 	for _, r := range st.readers {
 		slowest, fastest = min(slowest, r.at), max(fastest, r.at)
@@ -238,29 +263,36 @@ func (st *stream) makeRoom(window int64) bool {
 	return true
 }
 
-// reader is one visitor's way through a stream. Read and Close belong to the
+// Reader is one visitor's way through a stream. Read and Close belong to the
 // goroutine that answers the visitor.
-type reader struct {
-	st  *stream
+type Reader struct {
+	st  *Stream
 	ctx context.Context
 	at  int64 // guarded by st.mu
 }
 
-// attach begins at the first byte; nil when that is no longer held.
-func (st *stream) attach(ctx context.Context) *reader {
+// Attach begins at the first byte; nil when that is no longer held.
+func (st *Stream) Attach(ctx context.Context) *Reader {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.size > 0 && (len(st.chunks) == 0 || st.chunks[0].from > 0) {
 		return nil
 	}
-	r := &reader{st: st, ctx: ctx}
+	r := &Reader{st: st, ctx: ctx}
 	st.readers = append(st.readers, r)
 	st.moved()
 	return r
 }
 
+// Poke makes a waiting Pass look again whether readers are expected.
+func (st *Stream) Poke() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.moved()
+}
+
 // moved tells a waiting fill that a reader came, went on or left; mu is held.
-func (st *stream) moved() {
+func (st *Stream) moved() {
 	if st.room != nil {
 		close(st.room)
 		st.room = nil
@@ -269,7 +301,7 @@ func (st *stream) moved() {
 
 // Read waits for bytes that the reader has not seen, the end, a failure of
 // the fill, or the end of the visitor's connection.
-func (r *reader) Read(p []byte) (int, error) {
+func (r *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
@@ -290,7 +322,7 @@ func (r *reader) Read(p []byte) (int, error) {
 }
 
 // next returns up to n bytes and goes past them, or what to wait for.
-func (r *reader) next(n int) (data []byte, wake <-chan struct{}, err error) {
+func (r *Reader) next(n int) (data []byte, wake <-chan struct{}, err error) {
 	st := r.st
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -302,7 +334,7 @@ func (r *reader) next(n int) (data []byte, wake <-chan struct{}, err error) {
 			return 1
 		})
 		if i == len(st.chunks) || st.chunks[i].from > r.at {
-			return nil, nil, errLag
+			return nil, nil, ErrLag
 		}
 		data = st.chunks[i].data[r.at-st.chunks[i].from:]
 		data = data[:min(n, len(data))]
@@ -322,7 +354,7 @@ func (r *reader) next(n int) (data []byte, wake <-chan struct{}, err error) {
 }
 
 // Close leaves the stream.
-func (r *reader) Close() error {
+func (r *Reader) Close() error {
 	st := r.st
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -333,10 +365,5 @@ func (r *reader) Close() error {
 	return nil
 }
 
-// known is the length that readers are told.
-func (st *stream) known() int64 {
-	if st.length < 0 {
-		return msg.LengthUnknown
-	}
-	return st.length
-}
+// Length is what readers are told: as announced, or msg.LengthUnknown.
+func (st *Stream) Length() int64 { return st.length }
