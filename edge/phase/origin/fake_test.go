@@ -95,7 +95,7 @@ func newEngine(t *testing.T, w *world, change func(*Config)) *Engine {
 const zoneID = "0123456789abcdef0123456789abcdef"
 
 // plan compiles a zone with one proxied name, shop.test.
-func plan(t *testing.T, ssl string, contents ...string) *Plan {
+func plan(t testing.TB, ssl string, contents ...string) *Plan {
 	t.Helper()
 	spec := &zone.Spec{Meta: zone.Meta{ID: zoneID, Name: "shop.test"}, Settings: zone.Settings{"ssl": []byte(`"` + ssl + `"`)}}
 	for _, c := range contents {
@@ -115,7 +115,7 @@ func plan(t *testing.T, ssl string, contents ...string) *Plan {
 }
 
 // ask builds a visitor's request; lines are "Name: value".
-func ask(t *testing.T, method, target string, body io.Reader, lines ...string) *request.Request {
+func ask(t testing.TB, method, target string, body io.Reader, lines ...string) *request.Request {
 	in := &msg.Request{
 		MethodText: []byte(method), Method: msg.MethodOf([]byte(method)), Scheme: msg.HTTPS,
 		Authority: []byte("Shop.test:8443"), Target: []byte(target), Path: []byte(target), Proto: msg.HTTP11,
