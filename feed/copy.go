@@ -9,7 +9,6 @@ import (
 	"math"
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -44,9 +43,8 @@ type Copy struct {
 	mu     sync.RWMutex // readers hold it while they pin a view; a leaf
 	db     *pebble.DB   // guarded by mu; replaced by Recover
 	lock   *pebble.Lock // guarded by mu
-	gen    uint32       // the generation that is read; guarded by mu
-	cursor Cursor       // guarded by mu
-	broken atomic.Bool  // Pebble gave up: nothing is written any more
+	meta   meta         // what the store holds; guarded by mu, changed with write held as well
+	health *health      // of db; guarded by mu
 }
 
 // OpenCopy opens or makes the copy at dir and reads all of it once, so that
@@ -103,12 +101,14 @@ func (c *Copy) open() error {
 	cache := pebble.NewCache(c.opts.CacheBytes)
 	defer cache.Unref()
 	var db *pebble.DB
+	h := &health{log: c.log}
 	err = guarded(func() (err error) {
 		db, err = pebble.Open(c.dir, &pebble.Options{
 			Cache:              cache,
 			FS:                 c.opts.FS,
 			Lock:               lock,
-			Logger:             pebbleLog{c.log, &c.broken},
+			Logger:             h,
+			EventListener:      &pebble.EventListener{DataCorruption: h.damage},
 			MemTableSize:       4 << 20,
 			MaxOpenFiles:       256,
 			FormatMajorVersion: pebble.FormatNewest,
@@ -118,16 +118,16 @@ func (c *Copy) open() error {
 	if err != nil {
 		return errors.Join(err, lock.Close())
 	}
-	gen, cursor, err := readMeta(db)
+	m, err := readMeta(db)
 	if err == nil && !c.opts.NoVerify {
-		err = verify(db, gen)
+		err = verify(db, m)
 	}
 	if err != nil {
 		return errors.Join(err, db.Close(), lock.Close())
 	}
 	c.mu.Lock()
-	c.db, c.gen, c.cursor = db, gen, cursor
-	c.lock = lock
+	c.db, c.meta = db, m
+	c.lock, c.health = lock, h
 	c.mu.Unlock()
 	return nil
 }
@@ -136,7 +136,7 @@ func (c *Copy) open() error {
 func (c *Copy) Cursor() Cursor {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.cursor
+	return c.meta.cursor
 }
 
 // Get returns a key's newest value and the number of the entry that wrote it.
@@ -201,9 +201,9 @@ func (c *Copy) iterator(bounds func(gen uint32) (lower, upper []byte)) (*pebble.
 	if c.db == nil {
 		return nil, 0, ErrBroken
 	}
-	lower, upper := bounds(c.gen)
+	lower, upper := bounds(c.meta.gen)
 	it, err := c.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
-	return it, c.gen, err
+	return it, c.meta.gen, err
 }
 
 func closeIterator(it *pebble.Iterator, err error) error {
@@ -232,7 +232,7 @@ func (c *Copy) close() error {
 	if db == nil {
 		return nil
 	}
-	if c.broken.Load() {
+	if c.health.broken.Load() {
 		return ErrBroken // Pebble may hang in Close after it gave up
 	}
 	return errors.Join(guarded(db.Close), lock.Close())

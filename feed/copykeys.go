@@ -6,9 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"log/slog"
-	"runtime"
-	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -20,7 +17,7 @@ const (
 	dataPrefix  = 1 + 4
 	dataSuffix  = 1 + 8
 	metaVersion = 1
-	metaBytes   = 1 + 4 + 8 + 32 + 4
+	metaBytes   = 1 + 4 + 8 + 32 + 8 + 8 + 4
 	valueHead   = 1 + 4
 	kindValue   = 0
 	kindDeleted = 1
@@ -71,6 +68,7 @@ type version struct {
 	seq     uint64
 	deleted bool
 	value   []byte // valid until the iterator moves
+	stored  []byte // the same with its head
 }
 
 func decodeVersion(it *pebble.Iterator, gen uint32) (version, error) {
@@ -95,41 +93,68 @@ func parseVersion(key, p []byte, gen uint32) (version, error) {
 	if len(p) < valueHead || p[0] > kindDeleted {
 		return v, fmt.Errorf("%w: %s at %d: value of %d bytes", ErrCorrupt, v.key, v.seq, len(p))
 	}
-	v.deleted, v.value = p[0] == kindDeleted, p[valueHead:]
+	v.deleted, v.value, v.stored = p[0] == kindDeleted, p[valueHead:], p
 	if valueSum(key, p[0], v.value) != binary.BigEndian.Uint32(p[1:]) {
 		return v, fmt.Errorf("%w: %s at %d: checksum does not match", ErrCorrupt, v.key, v.seq)
 	}
 	return v, nil
 }
 
-func encodeMeta(gen uint32, c Cursor) []byte {
+// meta is the one row beside the data, written in the same batch: which
+// generation is read, what it is the state at, and what must be there. The
+// count and sum find versions that are gone without a trace, as when a torn
+// manifest forgets a table while the log behind it still holds the cursor.
+type meta struct {
+	gen    uint32
+	cursor Cursor
+	tally
+}
+
+// tally counts versions and adds up their checksums.
+type tally struct{ count, sum uint64 }
+
+func (t *tally) add(value []byte) {
+	t.count++
+	t.sum += uint64(binary.BigEndian.Uint32(value[1:]))
+}
+
+func (t *tally) remove(value []byte) {
+	t.count--
+	t.sum -= uint64(binary.BigEndian.Uint32(value[1:]))
+}
+
+func (m meta) encode() []byte {
 	p := append(make([]byte, 0, metaBytes), metaVersion)
-	p = binary.BigEndian.AppendUint32(p, gen)
-	p = appendCursor(p, c)
+	p = binary.BigEndian.AppendUint32(p, m.gen)
+	p = appendCursor(p, m.cursor)
+	p = binary.BigEndian.AppendUint64(p, m.count)
+	p = binary.BigEndian.AppendUint64(p, m.sum)
 	return binary.BigEndian.AppendUint32(p, crc32.Checksum(p, castagnoli))
 }
 
-func parseMeta(p []byte) (gen uint32, c Cursor, err error) {
+func parseMeta(p []byte) (m meta, err error) {
 	if len(p) != metaBytes || p[0] != metaVersion {
-		return 0, c, fmt.Errorf("%w: cursor of %d bytes", ErrCorrupt, len(p))
+		return m, fmt.Errorf("%w: cursor of %d bytes", ErrCorrupt, len(p))
 	}
 	if crc32.Checksum(p[:metaBytes-4], castagnoli) != binary.BigEndian.Uint32(p[metaBytes-4:]) {
-		return 0, c, fmt.Errorf("%w: cursor's checksum does not match", ErrCorrupt)
+		return m, fmt.Errorf("%w: cursor's checksum does not match", ErrCorrupt)
 	}
-	c = Cursor{Seq: binary.BigEndian.Uint64(p[5:]), Hash: [32]byte(p[13:45])}
-	return binary.BigEndian.Uint32(p[1:]), c, nil
+	m.gen = binary.BigEndian.Uint32(p[1:])
+	m.cursor = Cursor{Seq: binary.BigEndian.Uint64(p[5:]), Hash: [32]byte(p[13:45])}
+	m.count, m.sum = binary.BigEndian.Uint64(p[45:]), binary.BigEndian.Uint64(p[53:])
+	return m, nil
 }
 
-func readMeta(db *pebble.DB) (uint32, Cursor, error) {
+func readMeta(db *pebble.DB) (meta, error) {
 	p, closer, err := db.Get(metaKey)
 	if errors.Is(err, pebble.ErrNotFound) {
-		return 0, Cursor{}, empty(db)
+		return meta{}, empty(db)
 	}
 	if err != nil {
-		return 0, Cursor{}, err
+		return meta{}, err
 	}
-	gen, c, err := parseMeta(p)
-	return gen, c, errors.Join(err, closer.Close())
+	m, err := parseMeta(p)
+	return m, errors.Join(err, closer.Close())
 }
 
 // empty refuses data without a cursor: a lost cursor is damage, and reading on
@@ -147,37 +172,22 @@ func empty(db *pebble.DB) error {
 	return errors.Join(err, it.Close())
 }
 
-// verify reads every value once.
-func verify(db *pebble.DB, gen uint32) error {
-	lower, upper := prefixBounds(gen, "")
+// verify reads every value once and compares with what must be there.
+func verify(db *pebble.DB, m meta) error {
+	lower, upper := prefixBounds(m.gen, "")
 	it, err := db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return err
 	}
+	var got tally
 	for it.First(); it.Valid() && err == nil; it.Next() {
-		_, err = decodeVersion(it, gen)
+		var v version
+		if v, err = decodeVersion(it, m.gen); err == nil {
+			got.add(v.stored)
+		}
 	}
-	return closeIterator(it, errors.Join(err, it.Error()))
-}
-
-// pebbleLog hands Pebble's log to slog. What Pebble calls fatal (a failed
-// write to its log or manifest) must not end an edge that can go on serving
-// from memory: it marks the copy broken and ends the goroutine that found it.
-type pebbleLog struct {
-	log    *slog.Logger
-	broken *atomic.Bool
-}
-
-func (l pebbleLog) Infof(format string, args ...any) {
-	l.log.Debug("copy store", "note", fmt.Sprintf(format, args...))
-}
-
-func (l pebbleLog) Errorf(format string, args ...any) {
-	l.log.Warn("copy store", "error", fmt.Sprintf(format, args...))
-}
-
-func (l pebbleLog) Fatalf(format string, args ...any) {
-	l.broken.Store(true)
-	l.log.Error("copy store failed; nothing more is written to it", "error", fmt.Sprintf(format, args...))
-	runtime.Goexit()
+	if err = closeIterator(it, errors.Join(err, it.Error())); err == nil && got != m.tally {
+		err = fmt.Errorf("%w: %d versions at %d, want %d", ErrCorrupt, got.count, m.cursor.Seq, m.count)
+	}
+	return err
 }

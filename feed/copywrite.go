@@ -13,53 +13,61 @@ import (
 func (c *Copy) Apply(e *Entry) error {
 	c.write.Lock()
 	defer c.write.Unlock()
-	if c.broken.Load() || c.db == nil {
-		return ErrBroken
-	}
-	if err := e.Follows(c.cursor); err != nil {
+	if err := c.writable(); err != nil {
 		return err
 	}
+	next := c.meta
+	if err := e.Follows(next.cursor); err != nil {
+		return err
+	}
+	next.cursor = Cursor{e.Seq, e.Hash}
 	b := c.db.NewBatch()
 	defer func() { _ = b.Close() }()
+	last := lastOfEachKey(e.Changes)
 	for i := range e.Changes {
-		if err := c.stage(b, &e.Changes[i], e.Seq); err != nil {
-			return fmt.Errorf("apply entry %d: %s: %w", e.Seq, e.Changes[i].Key, err)
+		change := &e.Changes[i]
+		if change.Op == Signal || last[change.Key] != i {
+			continue
+		}
+		if err := c.stage(b, &next, change); err != nil {
+			return fmt.Errorf("apply entry %d: %s: %w", e.Seq, change.Key, err)
 		}
 	}
-	to := Cursor{e.Seq, e.Hash}
-	if err := b.Set(metaKey, encodeMeta(c.gen, to), nil); err != nil {
+	if err := c.finish(b, next, !c.opts.NoSync); err != nil {
 		return fmt.Errorf("apply entry %d: %w", e.Seq, err)
 	}
-	if err := c.commit(b, !c.opts.NoSync); err != nil {
-		return fmt.Errorf("apply entry %d: %w", e.Seq, err)
-	}
-	c.mu.Lock()
-	c.cursor = to
-	c.mu.Unlock()
 	return nil
 }
 
-func (c *Copy) stage(b *pebble.Batch, change *Change, seq uint64) error {
-	if change.Op == Signal {
-		return nil
+// lastOfEachKey: within an entry the last change of a key is the one that
+// counts, and a number names one version of a key.
+func lastOfEachKey(changes []Change) map[string]int {
+	last := make(map[string]int, len(changes))
+	for i := range changes {
+		if changes[i].Op != Signal {
+			last[changes[i].Key] = i
+		}
 	}
+	return last
+}
+
+// stage writes a change's version and deletes those that are over the number
+// kept.
+func (c *Copy) stage(b *pebble.Batch, next *meta, change *Change) error {
 	kind := byte(kindValue)
 	if change.Op == Delete {
 		kind = kindDeleted
 	}
-	key := appendDataKey(nil, c.gen, change.Key, seq)
-	if err := b.Set(key, appendValue(nil, key, kind, change.Value), nil); err != nil {
+	seq := next.cursor.Seq
+	key := appendDataKey(nil, next.gen, change.Key, seq)
+	value := appendValue(nil, key, kind, change.Value)
+	if err := b.Set(key, value, nil); err != nil {
 		return err
 	}
-	return c.trim(b, change.Key, seq)
-}
-
-// trim deletes the versions before seq that are over the number kept, seq's own
-// counted.
-func (c *Copy) trim(b *pebble.Batch, key string, seq uint64) error {
+	next.add(value)
 	it, err := c.db.NewIter(&pebble.IterOptions{
-		LowerBound: appendDataKey(nil, c.gen, key, seq-1),
-		UpperBound: append(appendDataKey(nil, c.gen, key, 0), 0),
+		LowerBound: appendDataKey(nil, next.gen, change.Key, seq-1),
+		UpperBound: append(appendDataKey(nil, next.gen, change.Key, 0), 0),
 	})
 	if err != nil {
 		return err
@@ -70,9 +78,33 @@ func (c *Copy) trim(b *pebble.Batch, key string, seq uint64) error {
 			kept++
 			continue
 		}
-		err = b.Delete(it.Key(), nil)
+		err = c.drop(b, next, it)
 	}
 	return closeIterator(it, err)
+}
+
+// drop deletes the version that it stands at.
+func (c *Copy) drop(b *pebble.Batch, next *meta, it *pebble.Iterator) error {
+	v, err := decodeVersion(it, next.gen)
+	if err != nil {
+		return err
+	}
+	next.remove(v.stored)
+	return b.Delete(it.Key(), nil)
+}
+
+// finish writes meta with the batch, and moves to it.
+func (c *Copy) finish(b *pebble.Batch, next meta, sync bool) error {
+	if err := b.Set(metaKey, next.encode(), nil); err != nil {
+		return err
+	}
+	if err := c.commit(b, sync); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.meta = next
+	c.mu.Unlock()
+	return nil
 }
 
 // Trim forgets what only history needs: older versions than the newest, and
@@ -80,10 +112,11 @@ func (c *Copy) trim(b *pebble.Batch, key string, seq uint64) error {
 func (c *Copy) Trim(before uint64) error {
 	c.write.Lock()
 	defer c.write.Unlock()
-	if c.broken.Load() || c.db == nil {
-		return ErrBroken
+	if err := c.writable(); err != nil {
+		return err
 	}
-	lower, upper := prefixBounds(c.gen, "")
+	next := c.meta
+	lower, upper := prefixBounds(next.gen, "")
 	it, err := c.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return fmt.Errorf("trim copy: %w", err)
@@ -93,31 +126,43 @@ func (c *Copy) Trim(before uint64) error {
 	last := ""
 	for it.First(); it.Valid() && err == nil; it.Next() {
 		var v version
-		if v, err = decodeVersion(it, c.gen); err != nil {
+		if v, err = decodeVersion(it, next.gen); err != nil {
 			break
 		}
 		newest := v.key != last
 		last = v.key
 		if v.seq <= before && (!newest || v.deleted) {
-			err = b.Delete(it.Key(), nil)
+			err = c.drop(b, &next, it)
 		}
 	}
 	if err = closeIterator(it, err); err != nil {
 		return fmt.Errorf("trim copy: %w", err)
 	}
-	if err := c.commit(b, false); err != nil {
+	if err := c.finish(b, next, false); err != nil {
 		return fmt.Errorf("trim copy: %w", err)
 	}
 	return nil
 }
 
+// writable says why nothing can be written, with the write lock held.
+func (c *Copy) writable() error {
+	switch {
+	case c.db == nil || c.health.broken.Load():
+		return ErrBroken
+	case c.health.corrupt.Load():
+		return fmt.Errorf("%w: found in the background", ErrCorrupt)
+	}
+	return nil
+}
+
+// commit writes a batch; b is the caller's to close.
 func (c *Copy) commit(b *pebble.Batch, sync bool) error {
 	how := pebble.NoSync
 	if sync {
 		how = pebble.Sync
 	}
 	err := guarded(func() error { return b.Commit(how) })
-	if err == nil && c.broken.Load() {
+	if err == nil && c.health.broken.Load() {
 		return ErrBroken
 	}
 	if err != nil && pebble.IsCorruptionError(err) {
@@ -127,7 +172,7 @@ func (c *Copy) commit(b *pebble.Batch, sync bool) error {
 }
 
 // guarded runs f in a goroutine of its own and waits for it, because Pebble
-// ends the goroutine in which a write fails for good (see pebbleLog).
+// ends the goroutine in which a write fails for good (see health).
 func guarded(f func() error) error {
 	result := make(chan error, 1)
 	go func() {
@@ -143,9 +188,8 @@ func guarded(f func() error) error {
 // No entry can be applied meanwhile.
 type SnapshotWriter struct {
 	c    *Copy
-	gen  uint32
+	next meta
 	b    *pebble.Batch
-	rows uint64
 	done bool
 }
 
@@ -154,13 +198,13 @@ const snapshotBatchBytes = 1 << 20
 // BeginSnapshot starts a snapshot; the caller must end it by Commit or Abort.
 func (c *Copy) BeginSnapshot() (*SnapshotWriter, error) {
 	c.write.Lock()
-	if c.broken.Load() || c.db == nil {
+	if err := c.writable(); err != nil {
 		c.write.Unlock()
-		return nil, ErrBroken
+		return nil, err
 	}
-	w := &SnapshotWriter{c: c, gen: c.gen + 1, b: c.db.NewBatch()}
+	w := &SnapshotWriter{c: c, next: meta{gen: c.meta.gen + 1}, b: c.db.NewBatch()}
 	// What an earlier, interrupted snapshot left behind goes first.
-	if err := w.dropGeneration(w.gen); err != nil {
+	if err := w.dropGeneration(w.next.gen); err != nil {
 		w.Abort()
 		return nil, fmt.Errorf("begin snapshot: %w", err)
 	}
@@ -174,11 +218,12 @@ func (w *SnapshotWriter) dropGeneration(gen uint32) error {
 
 // Add stores one row; each key comes once.
 func (w *SnapshotWriter) Add(key string, value []byte, seq uint64) error {
-	k := appendDataKey(nil, w.gen, key, seq)
-	if err := w.b.Set(k, appendValue(nil, k, kindValue, value), nil); err != nil {
+	k := appendDataKey(nil, w.next.gen, key, seq)
+	stored := appendValue(nil, k, kindValue, value)
+	if err := w.b.Set(k, stored, nil); err != nil {
 		return fmt.Errorf("snapshot row %s: %w", key, err)
 	}
-	w.rows++
+	w.next.add(stored)
 	if w.b.Len() < snapshotBatchBytes {
 		return nil
 	}
@@ -197,10 +242,11 @@ func (w *SnapshotWriter) Commit(at Cursor) error {
 	}
 	defer w.Abort()
 	c := w.c
-	if err := w.dropGeneration(c.gen); err != nil {
+	if err := w.dropGeneration(c.meta.gen); err != nil {
 		return fmt.Errorf("commit snapshot: %w", err)
 	}
-	if err := w.b.Set(metaKey, encodeMeta(w.gen, at), nil); err != nil {
+	w.next.cursor = at
+	if err := w.b.Set(metaKey, w.next.encode(), nil); err != nil {
 		return fmt.Errorf("commit snapshot: %w", err)
 	}
 	// Readers take their view and the generation under mu, so both change
@@ -210,7 +256,7 @@ func (w *SnapshotWriter) Commit(at Cursor) error {
 	if err := c.commit(w.b, !c.opts.NoSync); err != nil {
 		return fmt.Errorf("commit snapshot: %w", err)
 	}
-	c.gen, c.cursor = w.gen, at
+	c.meta = w.next
 	return nil
 }
 

@@ -64,6 +64,9 @@ func ParseToken(text string) (Token, error) {
 		}
 		copy(dst, p)
 	}
+	if t.String() != strings.TrimSpace(text) {
+		return t, fmt.Errorf("join token: has characters that do not belong; was it copied whole?")
+	}
 	return t, nil
 }
 

@@ -1,0 +1,370 @@
+package feed
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// testCA signs nodes as control/identity does.
+type testCA struct {
+	t    testing.TB
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+	pem  []byte
+}
+
+func newTestCA(t testing.TB) *testCA {
+	t.Helper()
+	ca := &testCA{t: t, key: newKey(t)}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"},
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(1000 * time.Hour * 24),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, ca.key.Public(), ca.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ca.cert, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	ca.pem = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return ca
+}
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// sign issues a certificate: for "control", or a node with that id.
+func (ca *testCA) sign(name, colo string, pub any) []byte {
+	ca.t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(2), NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(90 * 24 * time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	if name == "control" {
+		template.URIs = append(template.URIs, ControlURI())
+	} else {
+		template.URIs = append(template.URIs, NodeURI(name))
+		template.Subject.OrganizationalUnit = []string{colo}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, pub, ca.key)
+	if err != nil {
+		ca.t.Fatal(err)
+	}
+	return der
+}
+
+func (ca *testCA) identity(name, colo string) *Identity {
+	ca.t.Helper()
+	key := newKey(ca.t)
+	sealing, err := hpkeKEM().GenerateKey()
+	if err != nil {
+		ca.t.Fatal(err)
+	}
+	raw, err := sealing.Bytes()
+	if err != nil {
+		ca.t.Fatal(err)
+	}
+	pair := tls.Certificate{Certificate: [][]byte{ca.sign(name, colo, key.Public()), ca.cert.Raw}, PrivateKey: key}
+	id, err := NewIdentity(pair, ca.pem, raw)
+	if err != nil {
+		ca.t.Fatal(err)
+	}
+	return id
+}
+
+func nodeID(n int) string { return hex.EncodeToString([]byte(fmt.Sprintf("node-%011d", n))) }
+
+// memLog is a Log in memory, with faults to order.
+type memLog struct {
+	mu      sync.Mutex
+	entries []Entry // guarded by mu
+	floor   uint64  // entries up to it are gone; guarded by mu
+	changed chan struct{}
+	reads   int
+	broken  error // of the next reads; guarded by mu
+}
+
+func newMemLog() *memLog { return &memLog{changed: make(chan struct{})} }
+
+func (l *memLog) put(changes ...Change) Entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var prev [32]byte
+	if n := len(l.entries); n > 0 {
+		prev = l.entries[n-1].Hash
+	}
+	e := Seal(prev, uint64(len(l.entries))+1, time.Now(), changes)
+	l.entries = append(l.entries, e)
+	close(l.changed)
+	l.changed = make(chan struct{})
+	return e
+}
+
+func (l *memLog) set(key, value string) Entry {
+	return l.put(Change{Op: Set, Key: key, Value: []byte(value)})
+}
+
+func (l *memLog) compact(floor uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.floor = floor
+}
+
+func (l *memLog) Head() (uint64, [32]byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.entries) == 0 {
+		return 0, [32]byte{}
+	}
+	e := l.entries[len(l.entries)-1]
+	return e.Seq, e.Hash
+}
+
+func (l *memLog) Read(_ context.Context, after uint64, maxBytes int) ([]Entry, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reads++
+	if l.broken != nil {
+		return nil, l.broken
+	}
+	if after < l.floor {
+		return nil, ErrCompacted
+	}
+	var out []Entry
+	for size := 0; after < uint64(len(l.entries)) && (len(out) == 0 || size < maxBytes); after++ {
+		out = append(out, l.entries[after])
+		size += l.entries[after].Size()
+	}
+	return out, nil
+}
+
+func (l *memLog) Snapshot(_ context.Context, yield func(string, []byte, uint64) error) (uint64, [32]byte, error) {
+	l.mu.Lock()
+	entries := slices.Clone(l.entries)
+	l.mu.Unlock()
+	rows := map[string]row{}
+	for _, e := range entries {
+		for _, c := range e.Changes {
+			switch c.Op {
+			case Set:
+				rows[c.Key] = row{c.Key, c.Value, e.Seq}
+			case Delete:
+				delete(rows, c.Key)
+			}
+		}
+	}
+	for _, r := range rows {
+		if err := yield(r.key, r.value, r.seq); err != nil {
+			return 0, [32]byte{}, err
+		}
+	}
+	last := entries[len(entries)-1]
+	return last.Seq, last.Hash, nil
+}
+
+func (l *memLog) Changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
+}
+
+// pipes is a listener whose connections are net.Pipes.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), closed: make(chan struct{})} }
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+func (p *pipes) dial(ctx context.Context, _ string) (net.Conn, error) {
+	a, b := net.Pipe()
+	select {
+	case p.conns <- a:
+		return b, nil
+	case <-p.closed:
+	case <-ctx.Done():
+	}
+	return nil, errors.New("refused")
+}
+
+// world is a CA, a log and a server of it, running until the test ends.
+type world struct {
+	t      *testing.T
+	ca     *testCA
+	log    *memLog
+	server *Server
+	ln     *pipes
+	stop   func()
+
+	mu    sync.Mutex
+	acks  []string       // guarded by mu
+	nodes map[string]int // connections of each node; guarded by mu
+}
+
+func newWorld(t *testing.T, change func(*ServerConfig)) *world {
+	w := &world{t: t, ca: newTestCA(t), log: newMemLog(), nodes: map[string]int{}}
+	w.start(change)
+	return w
+}
+
+func (w *world) start(change func(*ServerConfig)) {
+	cfg := ServerConfig{Log: w.log, Identity: w.ca.identity("control", ""),
+		OnAck: func(n NodeInfo, seq uint64, rejected string) {
+			if rejected == "" {
+				return
+			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.acks = append(w.acks, fmt.Sprintf("%s %d %s", n.Colo, seq, rejected))
+		},
+		Connected: func(n NodeInfo) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.nodes[n.Node]++
+		},
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	w.server, w.ln = NewServer(cfg), newPipes()
+	ctx, cancel := context.WithCancel(w.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.server.Serve(ctx, w.ln) }()
+	w.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Errorf("Serve: %v", err)
+		}
+	})
+	w.t.Cleanup(w.stop)
+}
+
+// edge is a subscriber with what it heard.
+type edge struct {
+	*Subscriber
+	t    *testing.T
+	copy *Copy
+	stop func()
+
+	mu        sync.Mutex
+	seqs      []uint64 // guarded by mu
+	snapshots []uint64 // guarded by mu
+}
+
+func memCopy(t testing.TB, fs vfs.FS) *Copy {
+	t.Helper()
+	c, err := OpenCopy("copy", CopyOptions{FS: fs, NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (w *world) edge(n int, change func(*SubscriberConfig)) *edge {
+	return w.edgeOn(n, memCopy(w.t, vfs.NewMem()), change)
+}
+
+// edgeOn runs a subscriber on a copy, which it closes at the end.
+func (w *world) edgeOn(n int, c *Copy, change func(*SubscriberConfig)) *edge {
+	w.t.Helper()
+	e := &edge{t: w.t, copy: c}
+	cfg := SubscriberConfig{
+		Parents: []string{"parent"}, Dial: w.ln.dial, Identity: w.ca.identity(nodeID(n), "FRA"), Copy: c,
+		OnEntry: func(x *Entry) error {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.seqs = append(e.seqs, x.Seq)
+			return nil
+		},
+		OnSnapshot: func(seq uint64) error {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.snapshots = append(e.snapshots, seq)
+			return nil
+		},
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	e.Subscriber = NewSubscriber(cfg)
+	ctx, cancel := context.WithCancel(w.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	e.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Errorf("Run: %v", err)
+		}
+		if err := c.Close(); err != nil {
+			w.t.Errorf("close copy: %v", err)
+		}
+	})
+	w.t.Cleanup(e.stop)
+	return e
+}
+
+func (e *edge) heard() (seqs, snapshots []uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.seqs), slices.Clone(e.snapshots)
+}
+
+// reaches waits in the bubble until the copy stands at seq.
+func (e *edge) reaches(seq uint64) {
+	e.t.Helper()
+	for range 2000 {
+		synctest.Wait()
+		if e.copy.Cursor().Seq == seq && e.Status().Applied == seq {
+			return
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	e.t.Fatalf("copy stands at %d (%+v), want %d", e.copy.Cursor().Seq, e.Status(), seq)
+}
+
+func (e *edge) has(key, want string) {
+	e.t.Helper()
+	got, _, ok, err := e.copy.Get(key)
+	if err != nil || string(got) != want || ok != (want != "") {
+		e.t.Errorf("copy has %s = %q, %t, %v; want %q", key, got, ok, err, want)
+	}
+}

@@ -1,0 +1,384 @@
+package feed
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+func TestChangesReachTheCopyInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		e := w.edge(1, nil)
+		synctest.Wait()
+		w.log.set("a", "1")
+		w.log.put(Change{Op: Set, Key: "a", Value: []byte("2")}, Change{Op: Set, Key: "b", Value: []byte("3")}, Change{Op: Signal, Key: "purge/z"})
+		w.log.put(Change{Op: Delete, Key: "b"})
+		e.reaches(3)
+		e.has("a", "2")
+		e.has("b", "")
+		e.has("purge/z", "")
+		if seqs, _ := e.heard(); !slices.Equal(seqs, []uint64{1, 2, 3}) {
+			t.Errorf("heard %v, want 1 2 3", seqs)
+		}
+	})
+}
+
+func TestLoneChangeIsNotHeldByTheGatherWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		e := w.edge(1, nil)
+		synctest.Wait()
+		<-time.After(100 * time.Millisecond)
+		start := time.Now()
+		w.log.set("a", "1")
+		synctest.Wait()
+		if got := e.copy.Cursor().Seq; got != 1 || time.Since(start) != 0 {
+			t.Errorf("cursor %d after %s, want 1 at once", got, time.Since(start))
+		}
+	})
+}
+
+func TestPeersShowWhoHasWhat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		e := w.edge(1, nil)
+		w.log.set("a", "1")
+		e.reaches(1)
+		synctest.Wait()
+		peers := w.server.Peers()
+		if len(peers) != 1 || peers[0].Node != nodeID(1) || peers[0].Colo != "FRA" || peers[0].Acked != 1 {
+			t.Errorf("peers %+v, want node 1 in FRA at 1", peers)
+		}
+		e.stop()
+		synctest.Wait()
+		if peers := w.server.Peers(); len(peers) != 0 {
+			t.Errorf("peers %+v after the edge went, want none", peers)
+		}
+	})
+}
+
+func TestResumeFromTheCursorRepeatsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		var mu sync.Mutex
+		var last net.Conn
+		e := w.edge(1, func(c *SubscriberConfig) {
+			c.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+				conn, err := w.ln.dial(ctx, addr)
+				mu.Lock()
+				defer mu.Unlock()
+				last = conn
+				return conn, err
+			}
+		})
+		synctest.Wait()
+		for i := range uint64(5) {
+			w.log.set("k", fmt.Sprint(i))
+			e.reaches(i + 1)
+			mu.Lock()
+			_ = last.Close()
+			mu.Unlock()
+		}
+		w.log.set("k", "end")
+		e.reaches(6)
+		seqs, snapshots := e.heard()
+		if !slices.Equal(seqs, []uint64{1, 2, 3, 4, 5, 6}) || len(snapshots) > 0 {
+			t.Errorf("heard %v and snapshots %v, want 1 to 6 once each and no snapshot", seqs, snapshots)
+		}
+	})
+}
+
+func TestRestartOfBothSidesKeepsTheCursor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewMem()
+		w := newWorld(t, nil)
+		first := w.edgeOn(1, memCopy(t, disk), nil)
+		w.log.set("a", "1")
+		first.reaches(1)
+		first.stop()
+		w.stop()
+		w.log.set("b", "2")
+		w.start(nil)
+		second := w.edgeOn(1, memCopy(t, disk), nil)
+		second.reaches(2)
+		second.has("a", "1")
+		if seqs, snapshots := second.heard(); !slices.Equal(seqs, []uint64{2}) || len(snapshots) > 0 {
+			t.Errorf("heard %v and snapshots %v, want 2 alone", seqs, snapshots)
+		}
+	})
+}
+
+func TestSnapshotWhenTheTailCannotBeHad(t *testing.T) {
+	cases := []struct {
+		name   string
+		resume Resume
+		before func(w *world) // between the edge's two connections
+	}{
+		{"below the floor", ResumeCompacted, func(w *world) {
+			w.log.set("b", "2")
+			w.log.set("c", "3")
+			w.log.compact(2)
+		}},
+		{"chain fork", ResumeFork, func(w *world) {
+			w.log = newMemLog()
+			w.log.set("b", "other")
+			w.log.set("c", "3")
+			w.log.set("d", "4")
+		}},
+		{"fork at the head", ResumeFork, func(w *world) {
+			w.log = newMemLog()
+			w.log.set("c", "3")
+		}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				disk := vfs.NewMem()
+				w := newWorld(t, nil)
+				first := w.edgeOn(1, memCopy(t, disk), nil)
+				w.log.set("a", "1")
+				first.reaches(1)
+				first.stop()
+				w.stop()
+				c.before(w)
+				w.start(nil)
+				second := w.edgeOn(1, memCopy(t, disk), nil)
+				head, _ := w.log.Head()
+				second.reaches(head)
+				if got := second.Status().Resume; got != c.resume {
+					t.Errorf("resume %s, want %s", got, c.resume)
+				}
+				if c.resume == ResumeFork {
+					second.has("a", "")
+				}
+				second.has("c", "3")
+				w.log.set("tail", "follows")
+				second.reaches(head + 1)
+				second.has("tail", "follows")
+				seqs, snapshots := second.heard()
+				if !slices.Equal(snapshots, []uint64{head}) || !slices.Equal(seqs, []uint64{head + 1}) {
+					t.Errorf("snapshots %v then %v, want %d then %d", snapshots, seqs, head, head+1)
+				}
+			})
+		})
+	}
+}
+
+func TestLargeSnapshotArrivesWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		for i := range 40 {
+			changes := make([]Change, 100)
+			for j := range changes {
+				changes[j] = Change{Op: Set, Key: fmt.Sprintf("zone/%02d/%03d", i, j), Value: []byte(strings.Repeat("v", 700))}
+			}
+			w.log.put(changes...)
+		}
+		e := w.edge(1, nil)
+		e.reaches(40)
+		rows := 0
+		if err := e.copy.Scan("zone/", func(string, []byte, uint64) error { rows++; return nil }); err != nil || rows != 4000 {
+			t.Errorf("%d rows, %v; want 4000", rows, err)
+		}
+	})
+}
+
+func TestCursorAheadIsToldAndKeepsServing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := memCopy(t, vfs.NewMem())
+		other := newMemLog()
+		for range 3 {
+			e := other.set("a", "kept")
+			if err := c.Apply(&e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w := newWorld(t, nil)
+		w.log.set("x", "1")
+		e := w.edgeOn(1, c, nil)
+		<-time.After(20 * time.Second)
+		e.has("a", "kept")
+		if got := c.Cursor().Seq; got != 3 || e.Status().Connected {
+			t.Errorf("cursor %d, connected %t; want 3 and no connection", got, e.Status().Connected)
+		}
+		for range 3 {
+			w.log.set("x", "2") // the log passes the cursor: now it is a fork
+		}
+		e.reaches(4)
+		e.has("a", "")
+	})
+}
+
+func TestRejectedEntryIsReportedAndTheFeedGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		e := w.edge(1, func(c *SubscriberConfig) {
+			c.OnEntry = func(e *Entry) error {
+				if e.Seq == 2 {
+					return errors.New("zone x: no meta")
+				}
+				return nil
+			}
+		})
+		synctest.Wait()
+		for range 3 {
+			w.log.set("a", "1")
+		}
+		e.reaches(3)
+		synctest.Wait()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if !slices.Equal(w.acks, []string{"FRA 2 zone x: no meta"}) {
+			t.Errorf("control heard %q, want the rejection of 2", w.acks)
+		}
+	})
+}
+
+func TestSilentParentIsLeftForTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		silent := fakeParent(w, func(conn *tls.Conn, _ hello) {
+			_ = writeFrame(conn, frameWelcome, welcome{resume: ResumeTail}.append(nil))
+			<-w.t.Context().Done()
+		})
+		e := w.edge(1, func(c *SubscriberConfig) {
+			c.Parents = []string{"silent", "parent"}
+			c.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+				if addr == "silent" {
+					return silent(ctx, addr)
+				}
+				return w.ln.dial(ctx, addr)
+			}
+		})
+		start := time.Now()
+		w.log.set("a", "1")
+		e.reaches(1)
+		if d := time.Since(start); d < 3*time.Second || d > 4*time.Second {
+			t.Errorf("next parent after %s, want 3 s and a little", d)
+		}
+	})
+}
+
+// fakeParent answers one connection's hello by a script of the test's.
+func fakeParent(w *world, script func(conn *tls.Conn, h hello)) DialFunc {
+	control := w.ca.identity("control", "")
+	return func(context.Context, string) (net.Conn, error) {
+		a, b := net.Pipe()
+		go func() {
+			defer func() { _ = a.Close() }()
+			conn := tls.Server(a, control.ServerTLS(ALPNFeed))
+			if conn.HandshakeContext(w.t.Context()) != nil {
+				return
+			}
+			_, p, err := readFrame(conn, nil, maxUpFrame)
+			if err != nil {
+				return
+			}
+			h, err := decodeHello(p)
+			if err != nil {
+				return
+			}
+			go func() {
+				for {
+					if _, _, err := readFrame(conn, nil, maxUpFrame); err != nil {
+						return
+					}
+				}
+			}()
+			script(conn, h)
+		}()
+		return b, nil
+	}
+}
+
+// What a parent sends wrongly must leave the copy as it was, and the next
+// connection must bring it up to date.
+func TestBadFramesFromAParent(t *testing.T) {
+	log := newMemLog()
+	one, two, three := log.set("a", "1"), log.set("a", "2"), log.set("a", "3")
+	forked := Seal([32]byte{9}, 2, time.Now(), nil)
+	good := func(es ...*Entry) []byte {
+		var p []byte
+		for _, e := range es {
+			p = AppendEntry(p, e)
+		}
+		return p
+	}
+	torn := good(&one, &two)
+	torn[len(torn)-40] ^= 1
+	row := appendRow(nil, "x", []byte("y"), 1)
+	end := snapshotEnd{cursor: Cursor{7, [32]byte{7}}, rows: 1, sum: sha256.Sum256(row)}
+	short := end
+	short.rows = 2
+	wrong := end
+	wrong.sum[0] ^= 1
+	cases := []struct {
+		name   string
+		frames [][2]any
+		raw    []byte
+		seq    uint64 // where the copy stands after
+	}{
+		{name: "gap", frames: [][2]any{{frameEntries, good(&one, &three)}}, seq: 1},
+		{name: "repeated entry", frames: [][2]any{{frameEntries, good(&one, &one)}}, seq: 1},
+		{name: "fork", frames: [][2]any{{frameEntries, good(&one, &forked)}}, seq: 1},
+		{name: "checksum mismatch", frames: [][2]any{{frameEntries, torn}}, seq: 1},
+		{name: "half an entry", frames: [][2]any{{frameEntries, good(&one)[:50]}}},
+		{name: "bytes after the entry", frames: [][2]any{{frameEntries, append(good(&one), 1)}}, seq: 1},
+		{name: "unknown frame", frames: [][2]any{{77, []byte("x")}}},
+		{name: "truncated frame", raw: []byte{0, 0, 1, 0, frameEntries, 1, 2, 3}},
+		{name: "oversized frame", raw: []byte{0xff, 0xff, 0xff, 0xff, frameEntries}},
+		{name: "rows without a snapshot", frames: [][2]any{{frameRows, row}}},
+		{name: "end without a snapshot", frames: [][2]any{{frameEnd, end.append(nil)}}},
+		{name: "entries within a snapshot", frames: [][2]any{{frameBegin, []byte{2}}, {frameEntries, good(&one)}}},
+		{name: "snapshot cut off", frames: [][2]any{{frameBegin, []byte{2}}, {frameRows, row}}},
+		{name: "snapshot with rows missing", frames: [][2]any{{frameBegin, []byte{2}}, {frameRows, row}, {frameEnd, short.append(nil)}}},
+		{name: "snapshot with another sum", frames: [][2]any{{frameBegin, []byte{2}}, {frameRows, row}, {frameEnd, wrong.append(nil)}}},
+		{name: "snapshot with half a row", frames: [][2]any{{frameBegin, []byte{2}}, {frameRows, row[:5]}}},
+		{name: "short heartbeat", frames: [][2]any{{frameHeartbeat, []byte("x")}}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &world{t: t, ca: newTestCA(t), log: newMemLog(), nodes: map[string]int{}}
+				w.log.entries = log.entries
+				w.start(nil)
+				bad := fakeParent(w, func(conn *tls.Conn, _ hello) {
+					_ = writeFrame(conn, frameWelcome, welcome{resume: ResumeTail}.append(nil))
+					for _, f := range c.frames {
+						_ = writeFrame(conn, byte(f[0].(int)), f[1].([]byte))
+					}
+					_, _ = conn.Write(c.raw)
+				})
+				first := true
+				e := w.edge(1, func(cfg *SubscriberConfig) {
+					cp := cfg.Copy
+					cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+						if first {
+							first = false
+							return bad(ctx, addr)
+						}
+						if got := cp.Cursor().Seq; got != c.seq {
+							t.Errorf("copy stands at %d after the bad frame, want %d", got, c.seq)
+						}
+						return w.ln.dial(ctx, addr)
+					}
+				})
+				e.reaches(3)
+				e.has("a", "3")
+				e.has("x", "")
+			})
+		})
+	}
+}
