@@ -112,9 +112,9 @@ func (f *Fields) DelFunc(drop func(*Field) bool) {
 	kept := f.list[:0]
 	f.has = [2]uint64{}
 	for i := range f.list {
-		if l := f.list[i]; !drop(&l) {
-			kept = append(kept, l)
-			f.mark(l.ID)
+		if !drop(&f.list[i]) {
+			kept = append(kept, f.list[i])
+			f.mark(f.list[i].ID)
 		}
 	}
 	clear(f.list[len(kept):])

@@ -174,7 +174,8 @@ func (e *Engine) run(p *Plan, r *request.Request) (request.Verdict, error) {
 	if r.In.Method == msg.CONNECT {
 		return request.Respond, &fault.Error{Op: "origin.run", Side: fault.Visitor, Kind: fault.Malformed, Err: errConnect}
 	}
-	targets, err := e.targets(p, r)
+	var room [maxTargets]*pool
+	targets, err := e.targets(p, r, room[:0])
 	if err != nil {
 		return request.Respond, err
 	}
@@ -211,8 +212,8 @@ func repeatable(r *request.Request, c *conn, err error) bool {
 	return !r.Body.Present() || !c.body.started || r.Body.Rewind()
 }
 
-// targets lists the origins to try, the preferred one first.
-func (e *Engine) targets(p *Plan, r *request.Request) ([]*pool, error) {
+// targets lists the origins to try in pools, the preferred one first.
+func (e *Engine) targets(p *Plan, r *request.Request, pools []*pool) ([]*pool, error) {
 	var names [1]string
 	list := names[:]
 	if p == nil {
@@ -237,7 +238,6 @@ func (e *Engine) targets(p *Plan, r *request.Request) ([]*pool, error) {
 		from = int(e.turn.Add(1)) % len(list)
 	}
 	now := time.Now()
-	pools := make([]*pool, 0, min(len(list), maxTargets))
 	var avoided []*pool
 	for i := range list {
 		k.host = list[(from+i)%len(list)]
@@ -312,7 +312,7 @@ func (e *Engine) exchange(r *request.Request, c *conn) error {
 func (e *Engine) accept(r *request.Request, c *conn) (request.Verdict, error) {
 	cleanAnswer(&r.Out.Fields, r.In.Method == msg.HEAD || r.Out.Status == 304, r.Out.Tunnel != nil)
 	c.release = r.Out.Release
-	r.Out.Release = c.finish
+	r.Out.Release = c.finished
 	if r.Out.Tunnel != nil {
 		return request.Hijack, nil
 	}

@@ -59,6 +59,8 @@ type conn struct {
 	body    sender
 	visitor func(int, *msg.Fields) error // takes 1xx answers; nil = nobody
 	release func()                       // the client's own, of the answer
+
+	finished func() // finish, made once
 }
 
 // pool finds or makes the pool for k.
@@ -170,6 +172,7 @@ func (p *pool) dial(ctx context.Context) (*conn, error) {
 		return nil, dialFailure(ctx, err)
 	}
 	c := &conn{pool: p, nc: nc, addr: addrOf(nc)}
+	c.finished = c.finish
 	if p.tls != nil {
 		if nc, err = e.handshake(ctx, nc, p.tls); err != nil {
 			p.free()
