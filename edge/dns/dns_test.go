@@ -186,7 +186,7 @@ func answerCases() []answerCase {
 	withEdge := func(lines []string, owner string) []string {
 		return append(append(lines, edge4(owner)...), edge6(owner))
 	}
-	return []answerCase{
+	return append(placeCases(), []answerCase{
 		{name: "example.com", typ: dns.TypeA, answer: edge4("example.com.")},
 		{name: "example.com", typ: dns.TypeAAAA, answer: []string{edge6("example.com.")}},
 		{name: "example.com", typ: dns.TypeSOA, answer: soa},
@@ -214,6 +214,26 @@ func answerCases() []answerCase {
 		{name: "chain.example.com", typ: dns.TypeA, answer: []string{"chain.example.com. CNAME 60 Chain2.example.com.", "Chain2.example.com. CNAME 70 mail.example.com.", mailA}},
 		{name: "dangling.example.com", typ: dns.TypeA, rcode: dns.RcodeNameError, answer: []string{"dangling.example.com. CNAME 60 nothing.example.com."}, authority: soa},
 		{name: "loop.example.com", typ: dns.TypeA, answer: []string{"loop.example.com. CNAME 60 loop2.example.com.", "loop2.example.com. CNAME 60 loop.example.com."}},
+		{name: "_sip._tcp.example.com", typ: dns.TypeSRV, answer: []string{"_sip._tcp.example.com. SRV 60 1 5 5060 mail.example.com."}, additional: []string{mailA, mailAAAA}},
+		{name: "_xmpp._tcp.example.com", typ: dns.TypeSRV, answer: []string{"_xmpp._tcp.example.com. SRV 60 1 2 5222 proxied.example.com."}, additional: withEdge(nil, "proxied.example.com.")},
+		{name: "https.example.com", typ: dns.TypeHTTPS, answer: []string{`https.example.com. HTTPS 60 1 . alpn="h2,h3"`}},
+		{name: "https2.example.com", typ: dns.TypeHTTPS, answer: []string{`https2.example.com. HTTPS 60 1 . alpn="h2" port="8443"`}},
+		{name: "ptr.example.com", typ: dns.TypePTR, answer: []string{"ptr.example.com. PTR 60 host.example.com."}},
+		{name: "long.example.com", typ: dns.TypeTXT, answer: []string{`long.example.com. TXT 60 "` + strings.Repeat("x", 255) + `" "` + strings.Repeat("x", 45) + `"`}},
+		{name: "other.test", typ: dns.TypeA, rcode: dns.RcodeRefused, notAA: true},
+		{name: "notexample.com", typ: dns.TypeA, rcode: dns.RcodeRefused, notAA: true},
+		{name: "com", typ: dns.TypeNS, rcode: dns.RcodeRefused, notAA: true},
+		{name: ".", typ: dns.TypeNS, rcode: dns.RcodeRefused, notAA: true},
+		{name: "example.com", typ: dns.TypeAXFR, rcode: dns.RcodeRefused, notAA: true},
+		{name: "example.com", typ: dns.TypeIXFR, rcode: dns.RcodeRefused, notAA: true},
+	}...)
+}
+
+// placeCases are about where a name stands: between others, under a wildcard,
+// below a delegation.
+func placeCases() []answerCase {
+	soa := []string{testSOA}
+	return []answerCase{
 		{name: "ent.example.com", typ: dns.TypeA, authority: soa},
 		{name: "deep.ent.example.com", typ: dns.TypeA, answer: []string{"deep.ent.example.com. A 60 192.0.2.7"}},
 		{name: "no.deep.ent.example.com", typ: dns.TypeA, rcode: dns.RcodeNameError, authority: soa},
@@ -236,18 +256,6 @@ func answerCases() []answerCase {
 			additional: []string{"ns1.sub.example.com. A 3600 192.0.2.53"}},
 		{name: "sub.example.com", typ: dns.TypeDS, authority: soa},
 		{name: "tosub.example.com", typ: dns.TypeA, answer: []string{"tosub.example.com. CNAME 60 host.sub.example.com."}},
-		{name: "_sip._tcp.example.com", typ: dns.TypeSRV, answer: []string{"_sip._tcp.example.com. SRV 60 1 5 5060 mail.example.com."}, additional: []string{mailA, mailAAAA}},
-		{name: "_xmpp._tcp.example.com", typ: dns.TypeSRV, answer: []string{"_xmpp._tcp.example.com. SRV 60 1 2 5222 proxied.example.com."}, additional: withEdge(nil, "proxied.example.com.")},
-		{name: "https.example.com", typ: dns.TypeHTTPS, answer: []string{`https.example.com. HTTPS 60 1 . alpn="h2,h3"`}},
-		{name: "https2.example.com", typ: dns.TypeHTTPS, answer: []string{`https2.example.com. HTTPS 60 1 . alpn="h2" port="8443"`}},
-		{name: "ptr.example.com", typ: dns.TypePTR, answer: []string{"ptr.example.com. PTR 60 host.example.com."}},
-		{name: "long.example.com", typ: dns.TypeTXT, answer: []string{`long.example.com. TXT 60 "` + strings.Repeat("x", 255) + `" "` + strings.Repeat("x", 45) + `"`}},
-		{name: "other.test", typ: dns.TypeA, rcode: dns.RcodeRefused, notAA: true},
-		{name: "notexample.com", typ: dns.TypeA, rcode: dns.RcodeRefused, notAA: true},
-		{name: "com", typ: dns.TypeNS, rcode: dns.RcodeRefused, notAA: true},
-		{name: ".", typ: dns.TypeNS, rcode: dns.RcodeRefused, notAA: true},
-		{name: "example.com", typ: dns.TypeAXFR, rcode: dns.RcodeRefused, notAA: true},
-		{name: "example.com", typ: dns.TypeIXFR, rcode: dns.RcodeRefused, notAA: true},
 	}
 }
 

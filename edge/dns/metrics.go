@@ -78,16 +78,16 @@ type descriptions struct {
 
 func newDescriptions() descriptions {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("selvage_dns_"+name, help, labels, nil)
+		return prometheus.NewDesc(name, help, labels, nil)
 	}
 	return descriptions{
-		queries:      desc("queries_total", "Queries answered.", "proto", "type", "rcode"),
-		truncated:    desc("truncated_total", "Answers sent with TC because they did not fit.", "proto"),
-		ignored:      desc("ignored_total", "Messages not answered: too short, an answer themselves, or from port 0.", "proto"),
-		unsent:       desc("unsent_total", "Answers over UDP that the kernel did not take."),
-		refusedConns: desc("tcp_refused_total", "TCP connections closed at once because the limit was reached."),
-		conns:        desc("tcp_connections", "TCP connections open."),
-		seconds:      desc("answer_seconds", "Server time per query, averaged over each batch read together."),
+		queries:      desc("selvage_dns_queries_total", "Queries answered.", "proto", "type", "rcode"),
+		truncated:    desc("selvage_dns_truncated_total", "Answers sent with TC because they did not fit.", "proto"),
+		ignored:      desc("selvage_dns_ignored_total", "Messages not answered: too short, an answer themselves, or from port 0.", "proto"),
+		unsent:       desc("selvage_dns_unsent_total", "Answers over UDP that the kernel did not take."),
+		refusedConns: desc("selvage_dns_tcp_refused_total", "TCP connections closed at once because the limit was reached."),
+		conns:        desc("selvage_dns_tcp_connections", "TCP connections open."),
+		seconds:      desc("selvage_dns_answer_seconds", "Server time per query, averaged over each batch read together."),
 	}
 }
 
