@@ -24,7 +24,9 @@ import (
 
 type vault struct{ key []byte }
 
-func (v vault) Wrap(name string, key []byte) ([]byte, error) { return feed.EncryptKey(v.key, name, key) }
+func (v vault) Wrap(name string, key []byte) ([]byte, error) {
+	return feed.EncryptKey(v.key, name, key)
+}
 
 func (v vault) Unwrap(name string, wrapped []byte) ([]byte, error) {
 	return feed.DecryptKey(v.key, name, wrapped)

@@ -53,6 +53,9 @@ func (s *Server) putEntrypoint(ctx context.Context, c *api.Call) (api.Answer, er
 	if err != nil {
 		return api.Answer{}, err
 	}
+	if dry := c.URL.Query().Get("dry_run"); dry != "" && dry != "false" {
+		return api.Answer{}, api.Invalid(api.CodeBadRequest, "dry_run", "is not supported")
+	}
 	body, err := api.Read(c)
 	if err != nil {
 		return api.Answer{}, err

@@ -1,0 +1,205 @@
+package control_test
+
+import (
+	"context"
+	"crypto/tls"
+	"database/sql"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/selvage-edge/selvage/feed"
+	"github.com/selvage-edge/selvage/zone"
+)
+
+func (r *running) own(path string) string {
+	return strings.TrimSuffix(r.API, "/client/v4") + "/selvage/v1" + path
+}
+
+// join makes a node and subscribes it; each stored entry's number is sent.
+func join(t *testing.T, r *running, colo string) (*feed.Identity, *feed.Copy, <-chan uint64) {
+	t.Helper()
+	status, _, out := r.do(t, "POST", r.own("/join-tokens"), `{"ttl":60}`)
+	if status != 200 {
+		t.Fatalf("join token: %v", out)
+	}
+	token := out["result"].(map[string]any)["token"].(string)
+	dir := t.TempDir()
+	id, err := feed.Join(t.Context(), r.Feed, token, filepath.Join(dir, "id"), colo, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := feed.Join(t.Context(), r.Feed, token, filepath.Join(dir, "again"), colo, "test"); !feed.Refused(err, feed.ReasonToken) {
+		t.Errorf("the token's second use: %v", err)
+	}
+	copied, err := feed.OpenCopy(filepath.Join(dir, "copy"), feed.CopyOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seqs := make(chan uint64, 100)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	s := feed.NewSubscriber(feed.SubscriberConfig{
+		Parents: []string{r.Feed}, Identity: id, Copy: copied,
+		OnEntry: func(e *feed.Entry) error {
+			seqs <- e.Seq
+			for _, c := range e.Changes {
+				if strings.HasPrefix(c.Key, zone.PrefixPurge) && strings.Contains(string(c.Value), "reject-me") {
+					return errors.New("refused by the test")
+				}
+			}
+			return nil
+		},
+		OnSnapshot: func(seq uint64) error { seqs <- seq; return nil },
+	})
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+		if err := copied.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return id, copied, seqs
+}
+
+func await(t *testing.T, seqs <-chan uint64, want string) {
+	t.Helper()
+	late := time.After(10 * time.Second)
+	for {
+		select {
+		case got := <-seqs:
+			if fmt.Sprint(got) == want {
+				return
+			}
+		case <-late:
+			t.Fatalf("entry %s did not arrive", want)
+		}
+	}
+}
+
+// until polls a change until its answer satisfies ok.
+func (r *running) until(t *testing.T, seq string, ok func(map[string]any) bool) map[string]any {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(10 * time.Second)
+	for {
+		_, _, out := r.do(t, "GET", r.own("/changes/"+seq), "")
+		change, given := out["result"].(map[string]any)
+		if given && ok(change) {
+			return change
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("change %s: %v", seq, change)
+		}
+	}
+}
+
+func list(change map[string]any, name string) []any { return change[name].([]any) }
+
+func TestNodesGetChangesAndKeysAndReport(t *testing.T) {
+	r := start(t, t.TempDir())
+	_, _, out := r.do(t, "POST", r.API+"/zones", `{"name":"early.test"}`)
+	early := out["result"].(map[string]any)["id"].(string)
+	id, copied, seqs := join(t, r, "FRA")
+	_, seq, out := r.do(t, "POST", r.API+"/zones", `{"name":"late.test"}`)
+	late := out["result"].(map[string]any)["id"].(string)
+	await(t, seqs, seq)
+	change := r.until(t, seq, func(c map[string]any) bool { return len(list(c, "acked")) == 1 })
+	acked := list(change, "acked")[0].(map[string]any)
+	if acked["colo"] != "FRA" || acked["node"] != id.NodeID || len(list(change, "pending")) != 0 {
+		t.Errorf("change: %v", change)
+	}
+	// The certificate made before the node joined and the one made after both
+	// open at the node.
+	for _, zoneID := range []string{early, late} {
+		found := 0
+		if err := copied.Scan(zone.Prefix(zoneID)+"cert/", func(_ string, value []byte, _ uint64) error {
+			found++
+			return opens(copied, id, value)
+		}); err != nil || found != 1 {
+			t.Errorf("zone %s: %d certificates, %v", zoneID, found, err)
+		}
+	}
+	_, seq, _ = r.do(t, "POST", r.API+"/zones/"+late+"/purge_cache", `{"files":["http://late.test/reject-me"]}`)
+	change = r.until(t, seq, func(c map[string]any) bool { return len(list(c, "rejected")) == 1 })
+	if why := list(change, "rejected")[0].(map[string]any)["reason"].(string); !strings.Contains(why, "refused by the test") {
+		t.Errorf("rejection: %v", change)
+	}
+	_, _, out = r.do(t, "GET", r.own("/nodes"), "")
+	node := out["result"].([]any)[0].(map[string]any)
+	if node["connected"] != true || node["colo"] != "FRA" {
+		t.Errorf("nodes: %v", node)
+	}
+	for _, body := range []string{`{"ttl":0}`, `{"ttl":99999999}`, `{"ttl":"x"}`} {
+		if status, _, out := r.do(t, "POST", r.own("/join-tokens"), body); status != 400 {
+			t.Errorf("join token %s: %d %v", body, status, out)
+		}
+	}
+}
+
+// opens checks that a certificate's key opens at a node and fits its chain.
+func opens(copied *feed.Copy, id *feed.Identity, value []byte) error {
+	var c zone.Certificate
+	if err := json.Unmarshal(value, &c); err != nil {
+		return err
+	}
+	sealed, _, _, err := copied.Get(zone.SealedKey(c.ID, id.NodeID))
+	if err != nil {
+		return err
+	}
+	dataKey, err := id.OpenKey(c.ID, sealed)
+	if err != nil {
+		return err
+	}
+	der, err := feed.DecryptKey(dataKey, c.ID, c.Sealed)
+	if err != nil {
+		return err
+	}
+	_, err = tls.X509KeyPair([]byte(c.Chain), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	return err
+}
+
+func TestDevelopmentModeEndsByItself(t *testing.T) {
+	dir := t.TempDir()
+	r := start(t, dir)
+	_, _, out := r.do(t, "POST", r.API+"/zones", `{"name":"dev.test"}`)
+	path := r.API + "/zones/" + out["result"].(map[string]any)["id"].(string) + "/settings/development_mode"
+	if status, _, out := r.do(t, "PATCH", path, `{"value":"on"}`); status != 200 {
+		t.Fatal(out)
+	}
+	r.stop()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "control.db")+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.ExecContext(t.Context(), `UPDATE settings SET expires = expires - 10800000000`)
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	r = start(t, dir)
+	path = r.API + path[strings.Index(path, "/zones/"):]
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(10 * time.Second)
+	for {
+		_, _, out := r.do(t, "GET", path, "")
+		if out["result"].(map[string]any)["value"] == "off" {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("development mode is still on: %v", out)
+		}
+	}
+	r.until(t, "3", func(c map[string]any) bool { return c["head"].(float64) == 3 })
+}
