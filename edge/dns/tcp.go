@@ -80,8 +80,8 @@ func (s *Server) startConn(conn net.Conn, c *counters) {
 		return
 	}
 	go func() { // waited for by Drain, bounded by tcpConns
-		defer s.openConns.Add(-1)
 		defer s.leave(conn)
+		defer s.openConns.Add(-1)
 		s.serveConn(conn, c)
 	}()
 }
