@@ -130,11 +130,11 @@ func (f *fill) run() {
 	out := f.d.Out
 	switch {
 	case err != nil:
-		f.fail(fault.As(err), got)
+		f.fail(fault.As(err), asked, got)
 	case out.Status == 304 && f.stale != nil && f.stale.validate:
 		f.refresh(asked, got)
 	case out.Status >= 500 && f.stale != nil && f.stale.mayStandIn(f.e.since(got), f.plan.alwaysOnline):
-		f.fail(&fault.Error{Op: "cache.fill", Side: fault.Origin, Err: errServer}, got)
+		f.fail(&fault.Error{Op: "cache.fill", Side: fault.Origin, Err: errServer}, asked, got)
 	default:
 		f.take(asked, got)
 	}
@@ -143,16 +143,25 @@ func (f *fill) run() {
 var errServer = errors.New("the origin answered with a server error")
 
 // fail ends a fill without a usable answer.
-func (f *fill) fail(cause *fault.Error, got time.Time) {
+func (f *fill) fail(cause *fault.Error, asked, got time.Time) {
 	f.d.Out.Close()
 	f.stop()
 	f.outcome, f.fault = failed, cause
 	now := f.e.since(got)
 	if cause.Side == fault.Origin && f.stale != nil && f.stale.mayStandIn(now, f.plan.alwaysOnline) {
-		f.stale.failed.Store(max(now, 1))
+		f.stale.tried(f.e.since(asked), now)
 		f.outcome, f.status = standIn, request.CacheStale
 	}
 	f.close()
+}
+
+var errClosed = &fault.Error{Op: "cache.fill", Side: fault.Edge, Kind: fault.Draining, Err: errors.New("the cache is closed")}
+
+// refuse ends a fill that could not be started.
+func (f *fill) refuse() {
+	now := f.e.cfg.Now()
+	f.fail(errClosed, now, now)
+	f.discard()
 }
 
 // close takes the fill out of the table, then wakes those who wait.

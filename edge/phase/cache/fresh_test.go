@@ -3,6 +3,7 @@ package cache
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/selvage-edge/selvage/edge/request"
@@ -311,6 +312,34 @@ func TestFailingOriginIsNotAskedForEachVisitor(t *testing.T) {
 	g.sleep(2 * time.Second)
 	g.serve = always(200, "back", "Cache-Control: max-age=60")
 	g.want(g.run("GET /a"), 200, "EXPIRED", "back")
+}
+
+// While the origin only times out, one visitor waits for it; the others, and
+// those after the first failure, do not.
+func TestNobodyWaitsForAnOriginThatTimesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, Config{}, always(200, "body", "Cache-Control: max-age=60"))
+		g.run("GET /a")
+		time.Sleep(2 * time.Minute)
+		g.serve = func(*request.Request) error {
+			time.Sleep(15 * time.Second)
+			return originFault(fault.Timeout)
+		}
+		g.want(g.run("GET /a"), 200, "STALE", "body")
+		begin := time.Now()
+		for range 10 {
+			time.Sleep(5 * time.Second)
+			g.want(g.run("GET /a"), 200, "STALE", "body")
+		}
+		if took := time.Since(begin); took != 50*time.Second {
+			t.Errorf("visitors waited %v", took-50*time.Second)
+		}
+		time.Sleep(time.Minute)
+		g.serve = always(200, "back", "Cache-Control: max-age=60")
+		g.want(g.run("GET /a"), 200, "STALE", "body") // refreshed behind this one
+		synctest.Wait()
+		g.want(g.run("GET /a"), 200, "HIT", "back")
+	})
 }
 
 func TestEdgeFaultIsNotCoveredByStale(t *testing.T) {

@@ -50,6 +50,7 @@ type object struct {
 	notMod     atomic.Pointer[msg.Prepared]
 	refreshing atomic.Bool  // a fill that nobody waits for runs
 	failed     atomic.Int64 // instant of the last vain refresh, 0 = none
+	slow       atomic.Bool  // that refresh took longer than a visitor should wait
 	freq       atomic.Uint32
 	refs       atomic.Int32 // the store's and the readers'
 	release    func()       // gives back one of refs
@@ -124,6 +125,18 @@ func (o *object) mayRefreshBehind(now int64) bool {
 // origin, with or without the zone's Always Online.
 func (o *object) mayStandIn(now int64, alwaysOnline bool) bool {
 	return !o.strict && (alwaysOnline && !o.shared || o.age(now) < o.lifetime+o.fail || o.mayRefreshBehind(now))
+}
+
+// tried notes a vain refresh that began and ended at these instants.
+func (o *object) tried(began, ended int64) {
+	o.slow.Store(ended-began > retryAfter)
+	o.failed.Store(max(ended, 1))
+}
+
+// failedLately reports whether the origin need not be asked again yet.
+func (o *object) failedLately(now int64) bool {
+	at := o.failed.Load()
+	return at > 0 && now-at < retryAfter
 }
 
 // purged reports whether its zone was purged after its fill began.

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"context"
-	"errors"
 	"net/url"
 	"strconv"
 	"time"
@@ -22,6 +21,8 @@ type task struct {
 
 // retryAfter is how long a stale object is served without asking, after the
 // origin failed to refresh it: a dead origin is not asked for each visitor.
+// Where the failure itself took longer (a time-out), visitors do not wait for
+// the next one either: it happens behind them.
 const retryAfter = int64(time.Second)
 
 // get answers GET and HEAD without a body.
@@ -54,7 +55,8 @@ func (t task) miss(k key, s *shard, o *object, now int64) (request.Verdict, erro
 		t.refreshBehind(k, s, o, now)
 		o.touch()
 		return t.stored(o, request.CacheUpdating, now)
-	case o != nil && o.failedLately(now) && o.mayStandIn(now, t.p.alwaysOnline):
+	case o != nil && (o.failedLately(now) || o.slow.Load()) && o.mayStandIn(now, t.p.alwaysOnline):
+		t.refreshBehind(k, s, o, now)
 		o.touch()
 		return t.stored(o, request.CacheStale, now)
 	case t.r.In.Method == msg.HEAD, in.Has(msg.Range):
@@ -65,11 +67,6 @@ func (t task) miss(k key, s *shard, o *object, now int64) (request.Verdict, erro
 		return t.passBeside(s, k, o, request.CacheNone)
 	}
 	return t.share(k, s, o, now)
-}
-
-func (o *object) failedLately(now int64) bool {
-	at := o.failed.Load()
-	return at > 0 && now-at < retryAfter
 }
 
 // refuse answers only-if-cached (RFC 9111 §5.2.1.7).
@@ -93,8 +90,7 @@ func (t task) share(k key, s *shard, o *object, now int64) (request.Verdict, err
 		case led:
 			f, mine = mine, nil
 			if !t.e.start(f.run) {
-				f.fail(errClosed, t.e.cfg.Now())
-				f.discard()
+				f.refuse()
 			}
 		case found == nil && f == nil:
 			if mine = t.e.newFill(t.p, t.r, k, o, true); mine == nil {
@@ -121,8 +117,6 @@ func (t task) share(k key, s *shard, o *object, now int64) (request.Verdict, err
 		now = t.e.now()
 	}
 }
-
-var errClosed = &fault.Error{Op: "cache.fill", Side: fault.Edge, Kind: fault.Draining, Err: errors.New("the cache is closed")}
 
 // follow waits for the head of a fill and answers with what came of it. It
 // is not done when the answer is another variant than the one asked for.
@@ -219,8 +213,7 @@ func (t task) refreshBehind(k key, s *shard, o *object, now int64) {
 		return
 	}
 	if !t.e.start(func() { defer o.refreshing.Store(false); f.run() }) {
-		f.fail(errClosed, t.e.cfg.Now())
-		f.discard()
+		f.refuse()
 	}
 }
 
@@ -324,7 +317,7 @@ func (t task) passBeside(s *shard, k key, o *object, status request.CacheStatus)
 	out := t.r.Out
 	fails := err != nil && fault.As(err).Side == fault.Origin || err == nil && out.Status >= 500
 	if fails && o != nil && o.mayStandIn(now, t.p.alwaysOnline) {
-		o.failed.Store(max(now, 1))
+		o.tried(t.e.since(asked), now)
 		out.Close()
 		out.Reset()
 		return t.stored(o, request.CacheStale, now)

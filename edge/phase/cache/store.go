@@ -141,13 +141,14 @@ func (s *shard) leave(f *fill) bool {
 }
 
 // put stores what a fill brought and closes the fill, in one step, unless a
-// purge came first. The room was made by reserve.
+// purge came first.
 func (e *Engine) put(f *fill, o *object) {
 	s := e.shardOf(o.key.hash)
 	e.reserve(s, o.size)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.leave(f) || o.purged() {
+		e.used.Add(-o.size)
 		return
 	}
 	delete(s.passes, o.key.hash)
@@ -169,7 +170,6 @@ func (e *Engine) put(f *fill, o *object) {
 	en.variants = slices.Insert(en.variants, 0, o)
 	o.refs.Add(1)
 	s.queues.insert(o, from)
-	e.used.Add(o.size)
 }
 
 // forget removes a variant, but leaves the entry even when it is empty.
@@ -221,10 +221,12 @@ func sameVariant(a, b []varyField) bool {
 	})
 }
 
-// reserve evicts until size bytes more fit the budget: from the shard that
-// will hold them while it has its share or more, else from all in turn.
+// reserve takes size bytes of the budget and evicts until they fit: from the
+// shard that will hold them while it has its share or more, else from all in
+// turn.
 func (e *Engine) reserve(s *shard, size int64) {
-	for idle := 0; e.used.Load()+size > e.cfg.Bytes && idle <= len(e.shards); {
+	e.used.Add(size)
+	for idle := 0; e.used.Load() > e.cfg.Bytes && idle <= len(e.shards); {
 		if e.evictFrom(s, s.queues.share) {
 			continue
 		}

@@ -121,7 +121,7 @@ func TestBudgetHoldsUnderChurn(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, uint64(g.fetches.Load())))
 			for range 1500 {
 				g.run(fmt.Sprintf("GET /%d", rng.IntN(2000)))
-				if used := g.e.used.Load(); used > budget+4*(100<<10) {
+				if used := g.e.used.Load(); used > budget+4*(50<<10) { // four may be about to store
 					t.Errorf("%d bytes used of %d", used, budget)
 				}
 			}
