@@ -140,3 +140,31 @@ func TestHitDoesNotAllocate(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkClient is one request without a body and its answer, over TCP.
+func BenchmarkClient(b *testing.B) {
+	nc, err := net.Dial("tcp", listen(b, NewServer(newHitSite(1<<10), Limits{}), nil))
+	if err != nil {
+		b.Fatal(err)
+	}
+	c := NewClient(nc, ClientLimits{})
+	defer c.Close()
+	req := ask("GET", "/")
+	var res msg.Response
+	p := make([]byte, 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		res.Reset()
+		if err := c.Do(b.Context(), req, nil, &res); err != nil {
+			b.Fatal(err)
+		}
+		for {
+			if _, err := res.Body.Read(p); err == io.EOF {
+				break
+			} else if err != nil {
+				b.Fatal(err)
+			}
+		}
+		res.Close()
+	}
+}

@@ -30,6 +30,7 @@ type conn struct {
 	sess  msg.Session
 	dl    deadlines
 	rd    reader
+	idle  *idleReader // nil where there is no descriptor
 	state atomic.Int32
 
 	req     msg.Request
@@ -50,6 +51,7 @@ func newConn(s *Server, nc net.Conn, mc *msg.Conn) *conn {
 	c.tcp, _ = nc.(*net.TCPConn)
 	c.dl.nc, c.dl.clock = nc, s.clock
 	c.rd = reader{nc: nc, dl: &c.dl, pools: s.pools}
+	c.idle = newIdleReader(c.tcp, &c.rd)
 	c.interim = c.sendInterim
 	return c
 }
@@ -198,7 +200,11 @@ func (c *conn) await() error {
 	} else if c.state.Store(idle); c.s.draining.Load() {
 		return errQuiet // Drain has passed by, or waits for CompareAndSwap to fail
 	}
-	if c.rd.fill() != nil {
+	fill := c.rd.fill
+	if c.idle != nil {
+		fill = c.idle.fill
+	}
+	if fill() != nil {
 		return errQuiet
 	}
 	if !c.state.CompareAndSwap(idle, busy) && !c.state.CompareAndSwap(fresh, busy) {
