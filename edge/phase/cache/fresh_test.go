@@ -335,6 +335,7 @@ func TestNobodyWaitsForAnOriginThatTimesOut(t *testing.T) {
 			t.Errorf("visitors waited %v", took-50*time.Second)
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		g.serve = always(200, "back", "Cache-Control: max-age=60")
 		g.want(g.run("GET /a"), 200, "STALE", "body") // refreshed behind this one
 		synctest.Wait()
