@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -85,12 +86,20 @@ func NewServer(c ServerConfig) (*Server, error) {
 	return s, nil
 }
 
+// acceptPause is waited after an accept that failed for want of descriptors:
+// connections that end give some back.
+const acceptPause = 50 * time.Millisecond
+
 // Serve accepts connections until l is closed, which is no error.
 func (s *Server) Serve(l net.Listener) error {
 	for {
 		nc, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return nil
+		}
+		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+			<-time.After(acceptPause)
+			continue
 		}
 		if err != nil {
 			return err
