@@ -101,6 +101,9 @@ func (e *Edge) registerEngines() {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "selvage_edge_zones", Help: "Zones served."}, func() float64 { return float64(e.zones.Len()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "selvage_edge_connections_refused_total", Help: "Visitors' connections closed at once because there were too many."}, func() float64 { return float64(e.overflow.Load()) }),
 	)
+	if e.peer != nil {
+		e.registry.MustRegister(e.peer)
+	}
 	if e.access == nil {
 		return
 	}

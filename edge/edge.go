@@ -17,6 +17,7 @@ import (
 
 	"github.com/selvage-edge/selvage/edge/dns"
 	"github.com/selvage-edge/selvage/edge/geo"
+	"github.com/selvage-edge/selvage/edge/peer"
 	"github.com/selvage-edge/selvage/edge/phase/cache"
 	pages "github.com/selvage-edge/selvage/edge/phase/errors"
 	"github.com/selvage-edge/selvage/edge/phase/normalize"
@@ -46,6 +47,7 @@ type Edge struct {
 	dns   *dns.Server
 	tls   *tlsterm.Engine
 	h1    *h1.Server
+	peer  *peer.Server // nil without a listener
 
 	normalize *normalize.Engine
 	settings  *settings.Engine
@@ -176,6 +178,9 @@ func (e *Edge) build() (err error) {
 		Parents: e.cfg.Parents, Identity: e.identity, Copy: e.copy, Log: e.log,
 		OnEntry: e.applier.apply, OnSnapshot: e.onSnapshot,
 	})
+	if err := e.openPeer(); err != nil {
+		return err
+	}
 	e.registerEngines()
 	return nil
 }

@@ -94,6 +94,9 @@ func (e *Edge) open(ctx context.Context, spawn func(string, func() error)) {
 	accept("https", e.sockets.https, e.serveHTTPS)
 	spawn("dns udp", func() error { return e.dns.ServeUDP(e.sockets.dnsUDP) })
 	spawn("dns tcp", func() error { return e.dns.ServeTCP(e.sockets.dnsTCP) })
+	if e.peer != nil {
+		spawn("peer", func() error { return e.peer.Serve(e.sockets.peer) })
+	}
 }
 
 // drain refuses new work, finishes what is in flight for at most
@@ -106,14 +109,18 @@ func (e *Edge) drain() error {
 	closeErr := errors.Join(e.sockets.http.Close(), e.sockets.https.Close())
 	e.accepting.Wait() // now nobody is added to visitors any more
 	var work sync.WaitGroup
-	var h1Err, dnsErr error
+	var h1Err, dnsErr, peerErr error
 	work.Go(func() { h1Err = e.h1.Drain(patience) })
 	work.Go(func() { dnsErr = e.dns.Drain(patience) })
+	if e.peer != nil {
+		closeErr = errors.Join(closeErr, e.sockets.peer.Close())
+		work.Go(func() { peerErr = e.peer.Drain(patience) })
+	}
 	work.Wait()
 	e.cutRequests()
 	e.visitors.Wait()
 	e.log.Info("drained")
-	return errors.Join(closeErr, ignoreTimeout(h1Err), ignoreTimeout(dnsErr), e.removeState())
+	return errors.Join(closeErr, ignoreTimeout(h1Err), ignoreTimeout(dnsErr), ignoreTimeout(peerErr), e.removeState())
 }
 
 // ignoreTimeout: that the patience ended is how a drain may end.
