@@ -91,6 +91,7 @@ func noCommand(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	hint := ""
+	cmd.SuggestionsMinimumDistance = 2
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		hint = fmt.Sprintf("did you mean %q? ", near[0])
 	}
@@ -111,9 +112,9 @@ func exactly(n int, want string) cobra.PositionalArgs {
 			return nil
 		}
 		if n == 0 {
-			return usage("%s takes no arguments, got %q; \"%[1]s --help\" shows an example", cmd.CommandPath(), args[0])
+			return usage("%q is one word too many; \"%s --help\" shows an example", args[0], cmd.CommandPath())
 		}
-		return usage("%s needs %s; \"%[1]s --help\" shows an example", cmd.CommandPath(), want)
+		return usage("%d instead of %d words are given; say %s; \"%s --help\" shows an example", len(args), n, want, cmd.CommandPath())
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -119,7 +120,7 @@ func (n *network) run(ctx context.Context) error {
 	if err := writeState(n.c.State, state); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(n.c.Out, Screen(n.c.State, n.c.Folder, state, n.c.Demo)+"ready\n"); err != nil {
+	if _, err := io.WriteString(n.c.Out, Screen(n.c.State, n.c.Folder, n.command(), state, n.c.Demo)+"ready\n"); err != nil {
 		return fmt.Errorf("print screen: %w", err)
 	}
 	return n.watch(ctx)
@@ -160,6 +161,14 @@ func (n *network) start(begin, life context.Context) error {
 		return err
 	}
 	return n.tryDemo(begin)
+}
+
+// command is what a user types to call this program.
+func (n *network) command() string {
+	if found, err := exec.LookPath("selvage"); err == nil && found == n.c.Binary {
+		return "selvage"
+	}
+	return short(n.c.Folder, n.c.Binary)
 }
 
 func (n *network) client() (*client.Client, error) {

@@ -11,8 +11,9 @@ import (
 )
 
 // Screen is what a person sees when everything is ready: where things listen,
-// and lines to paste that work as they stand in the folder.
-func Screen(state, folder string, s State, demo bool) string {
+// and lines to paste that work as they stand in the folder;
+// command is how selvage is called there.
+func Screen(state, folder, command string, s State, demo bool) string {
 	state = short(folder, state)
 	s.CA, s.Control.TokenFile = short(folder, s.CA), short(folder, s.Control.TokenFile)
 	var b strings.Builder
@@ -32,7 +33,7 @@ func Screen(state, folder string, s State, demo bool) string {
 	for _, line := range Lines(s, demo) {
 		b.WriteString("  " + line + "\n")
 	}
-	b.WriteString("\nYour own site: selvage zone add example.com --origin http://127.0.0.1:9000")
+	b.WriteString("\nYour own site: " + quote(command) + " zone add example.com --origin http://127.0.0.1:9000")
 	if state != filepath.FromSlash(DefaultState) {
 		b.WriteString(" --state " + quote(state))
 	}
