@@ -130,17 +130,6 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
-func TestHitDoesNotAllocate(t *testing.T) {
-	for _, size := range []int{0, 1 << 10, 16 << 10, 128 << 10} {
-		round := loopback(t, newHitSite(size), hitRequest)
-		round()
-		// The Date line is rendered anew each second: that is what the 0.05 is for.
-		if got := testing.AllocsPerRun(500, round); got > 0.05 {
-			t.Errorf("body of %d bytes: %v allocations per request, want 0", size, got)
-		}
-	}
-}
-
 // BenchmarkClient is one request without a body and its answer, over TCP.
 func BenchmarkClient(b *testing.B) {
 	nc, err := net.Dial("tcp", listen(b, NewServer(newHitSite(1<<10), Limits{}), nil))

@@ -159,7 +159,7 @@ func (c *Client) stale() bool {
 	switch {
 	case err != nil:
 		return true
-	case peeked == syscall.EAGAIN:
+	case errors.Is(peeked, syscall.EAGAIN):
 		return false
 	}
 	return peeked != nil || n == 0 || !under
@@ -211,7 +211,7 @@ func appendRequest(p []byte, req *msg.Request) ([]byte, error) {
 // classify turns what failed into a fault of the origin's.
 func classify(op string, err error, begun bool) *fault.Error {
 	f := &fault.Error{Op: op, Side: fault.Origin, Kind: fault.Closed, Err: err}
-	if _, ok := err.(*refusal); ok {
+	if _, ok := errors.AsType[*refusal](err); ok {
 		f.Kind = fault.Malformed
 		return f
 	}

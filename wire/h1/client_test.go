@@ -114,74 +114,77 @@ func TestRequestOnTheWire(t *testing.T) {
 
 const ok = "HTTP/1.1 200 OK\r\n"
 
+// malformed is how an origin that breaks the protocol is reported.
+const malformed = "origin malformed"
+
+var responseCases = []struct {
+	name, method, in string
+	err              string // "" = none
+	status           int
+	body             string
+	reusable         bool
+}{
+	{"length", "GET", ok + "Content-Length: 2\r\n\r\nab", "", 200, "ab", true},
+	{"length zero", "GET", ok + "Content-Length: 0\r\n\r\n", "", 200, "", true},
+	{"chunked", "GET", ok + "Transfer-Encoding: chunked\r\n\r\n2;x=y\r\nab\r\n0\r\nT: u\r\n\r\n", "", 200, "ab", true},
+	{"until close", "GET", ok + "\r\nabc", "", 200, "abc", false},
+	{"1.0 until close", "GET", "HTTP/1.0 200 OK\r\n\r\nabc", "", 200, "abc", false},
+	{"1.0 length", "GET", "HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\na", "", 200, "a", false},
+	{"1.0 keep-alive", "GET", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\na", "", 200, "a", true},
+	{"close", "GET", ok + "Connection: close\r\nContent-Length: 1\r\n\r\na", "", 200, "a", false},
+	{"excess", "GET", ok + "Content-Length: 1\r\n\r\nab", "", 200, "a", false},
+	{"second answer behind", "GET", ok + "Content-Length: 1\r\n\r\na" + ok + "\r\n", "", 200, "a", false},
+	{"HEAD", "HEAD", ok + "Content-Length: 5\r\n\r\n", "", 200, "", true},
+	{"HEAD with a body", "HEAD", ok + "Content-Length: 5\r\n\r\nabcde", "", 200, "", false},
+	{"204", "GET", "HTTP/1.1 204 No Content\r\n\r\n", "", 204, "", true},
+	{"204 with length", "GET", "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", "", 204, "", false},
+	{"304 with length", "GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", "", 304, "", true},
+	{"interim", "GET", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + ok + "Content-Length: 1\r\n\r\na", "", 200, "a", true},
+	{"no reason", "GET", "HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n", "", 200, "", true},
+	{"no reason, no space", "GET", "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", "", 200, "", true},
+	{"reason in Latin-1", "GET", "HTTP/1.1 404 pas trouv\xe9\r\nContent-Length: 0\r\n\r\n", "", 404, "", true},
+
+	{"nothing", "GET", "", "origin closed", 0, "", false},
+	{"half a head", "GET", "HTTP/1.1 200 OK\r\nA:", "origin closed", 0, "", false},
+	{"short body", "GET", ok + "Content-Length: 3\r\n\r\nab", "body origin closed", 200, "ab", false},
+	{"short chunked", "GET", ok + "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", "body origin closed", 200, "ab", false},
+	{"bad chunk", "GET", ok + "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\nx\r\n", "body origin malformed", 200, "ab", false},
+	{"bad trailer", "GET", ok + "Transfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 3\r\n\r\n", "body origin malformed", 200, "", false},
+	{"0.9", "GET", "<html>\r\n\r\n", malformed, 0, "", false},
+	{"version 2", "GET", "HTTP/2.0 200 OK\r\n\r\n", malformed, 0, "", false},
+	{"version 1.2", "GET", "HTTP/1.2 200 OK\r\n\r\n", malformed, 0, "", false},
+	{"version lower case", "GET", "http/1.1 200 OK\r\n\r\n", malformed, 0, "", false},
+	{"status short", "GET", "HTTP/1.1 20 OK\r\n\r\n", malformed, 0, "", false},
+	{"status long", "GET", "HTTP/1.1 2000 OK\r\n\r\n", malformed, 0, "", false},
+	{"status 600", "GET", "HTTP/1.1 600 X\r\n\r\n", malformed, 0, "", false},
+	{"status 099", "GET", "HTTP/1.1 099 X\r\n\r\n", malformed, 0, "", false},
+	{"status word", "GET", "HTTP/1.1 2x0 OK\r\n\r\n", malformed, 0, "", false},
+	{"two spaces", "GET", "HTTP/1.1  200 OK\r\n\r\n", malformed, 0, "", false},
+	{"NUL in reason", "GET", "HTTP/1.1 200 O\x00K\r\n\r\n", malformed, 0, "", false},
+	{"CR in reason", "GET", "HTTP/1.1 200 O\rK\r\n\r\n", malformed, 0, "", false},
+	{"leading CRLF", "GET", "\r\n" + ok + "\r\n", malformed, 0, "", false},
+	{"lines by LF", "GET", "HTTP/1.1 200 OK\nContent-Length: 0\n\n", malformed, 0, "", false},
+	{"fold", "GET", ok + "A: b\r\n c\r\nContent-Length: 0\r\n\r\n", malformed, 0, "", false},
+	{"space before colon", "GET", ok + "Content-Length : 0\r\n\r\n", malformed, 0, "", false},
+	{"NUL in value", "GET", ok + "A: \x00\r\nContent-Length: 0\r\n\r\n", malformed, 0, "", false},
+	{"TE and CL", "GET", ok + "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n", malformed, 0, "", false},
+	{"TE in 1.0", "GET", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", malformed, 0, "", false},
+	{"TE gzip", "GET", ok + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", malformed, 0, "", false},
+	{"TE twice", "GET", ok + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", malformed, 0, "", false},
+	{"CL twice", "GET", ok + "Content-Length: 0\r\nContent-Length: 0\r\n\r\n", malformed, 0, "", false},
+	{"CL list", "GET", ok + "Content-Length: 1, 1\r\n\r\na", malformed, 0, "", false},
+	{"CL minus", "GET", ok + "Content-Length: -1\r\n\r\n", malformed, 0, "", false},
+	{"CL bad for HEAD", "HEAD", ok + "Content-Length: x\r\n\r\n", malformed, 0, "", false},
+	{"101 not asked for", "GET", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", malformed, 0, "", false},
+	{"interim without end", "GET", strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 40), malformed, 0, "", false},
+	{"long line", "GET", ok + "A: " + strings.Repeat("a", 40<<10) + "\r\n\r\n", malformed, 0, "", false},
+	{"many fields", "GET", ok + strings.Repeat("A: b\r\n", 300) + "\r\n", malformed, 0, "", false},
+	{"long head", "GET", ok + strings.Repeat("A: "+strings.Repeat("b", 1000)+"\r\n", 80) + "\r\n", malformed, 0, "", false},
+}
+
 // TestResponseFraming: bytes from an origin in, the fault or the body out.
 func TestResponseFraming(t *testing.T) {
-	const malformed = "origin malformed"
-	cases := []struct {
-		name, method, in string
-		err              string // "" = none
-		status           int
-		body             string
-		reusable         bool
-	}{
-		{"length", "GET", ok + "Content-Length: 2\r\n\r\nab", "", 200, "ab", true},
-		{"length zero", "GET", ok + "Content-Length: 0\r\n\r\n", "", 200, "", true},
-		{"chunked", "GET", ok + "Transfer-Encoding: chunked\r\n\r\n2;x=y\r\nab\r\n0\r\nT: u\r\n\r\n", "", 200, "ab", true},
-		{"until close", "GET", ok + "\r\nabc", "", 200, "abc", false},
-		{"1.0 until close", "GET", "HTTP/1.0 200 OK\r\n\r\nabc", "", 200, "abc", false},
-		{"1.0 length", "GET", "HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\na", "", 200, "a", false},
-		{"1.0 keep-alive", "GET", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\na", "", 200, "a", true},
-		{"close", "GET", ok + "Connection: close\r\nContent-Length: 1\r\n\r\na", "", 200, "a", false},
-		{"excess", "GET", ok + "Content-Length: 1\r\n\r\nab", "", 200, "a", false},
-		{"second answer behind", "GET", ok + "Content-Length: 1\r\n\r\na" + ok + "\r\n", "", 200, "a", false},
-		{"HEAD", "HEAD", ok + "Content-Length: 5\r\n\r\n", "", 200, "", true},
-		{"HEAD with a body", "HEAD", ok + "Content-Length: 5\r\n\r\nabcde", "", 200, "", false},
-		{"204", "GET", "HTTP/1.1 204 No Content\r\n\r\n", "", 204, "", true},
-		{"204 with length", "GET", "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", "", 204, "", false},
-		{"304 with length", "GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", "", 304, "", true},
-		{"interim", "GET", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + ok + "Content-Length: 1\r\n\r\na", "", 200, "a", true},
-		{"no reason", "GET", "HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n", "", 200, "", true},
-		{"no reason, no space", "GET", "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", "", 200, "", true},
-		{"reason in Latin-1", "GET", "HTTP/1.1 404 pas trouv\xe9\r\nContent-Length: 0\r\n\r\n", "", 404, "", true},
-
-		{"nothing", "GET", "", "origin closed", 0, "", false},
-		{"half a head", "GET", "HTTP/1.1 200 OK\r\nA:", "origin closed", 0, "", false},
-		{"short body", "GET", ok + "Content-Length: 3\r\n\r\nab", "body origin closed", 200, "ab", false},
-		{"short chunked", "GET", ok + "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", "body origin closed", 200, "ab", false},
-		{"bad chunk", "GET", ok + "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\nx\r\n", "body origin malformed", 200, "ab", false},
-		{"bad trailer", "GET", ok + "Transfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 3\r\n\r\n", "body origin malformed", 200, "", false},
-		{"0.9", "GET", "<html>\r\n\r\n", malformed, 0, "", false},
-		{"version 2", "GET", "HTTP/2.0 200 OK\r\n\r\n", malformed, 0, "", false},
-		{"version 1.2", "GET", "HTTP/1.2 200 OK\r\n\r\n", malformed, 0, "", false},
-		{"version lower case", "GET", "http/1.1 200 OK\r\n\r\n", malformed, 0, "", false},
-		{"status short", "GET", "HTTP/1.1 20 OK\r\n\r\n", malformed, 0, "", false},
-		{"status long", "GET", "HTTP/1.1 2000 OK\r\n\r\n", malformed, 0, "", false},
-		{"status 600", "GET", "HTTP/1.1 600 X\r\n\r\n", malformed, 0, "", false},
-		{"status 099", "GET", "HTTP/1.1 099 X\r\n\r\n", malformed, 0, "", false},
-		{"status word", "GET", "HTTP/1.1 2x0 OK\r\n\r\n", malformed, 0, "", false},
-		{"two spaces", "GET", "HTTP/1.1  200 OK\r\n\r\n", malformed, 0, "", false},
-		{"NUL in reason", "GET", "HTTP/1.1 200 O\x00K\r\n\r\n", malformed, 0, "", false},
-		{"CR in reason", "GET", "HTTP/1.1 200 O\rK\r\n\r\n", malformed, 0, "", false},
-		{"leading CRLF", "GET", "\r\n" + ok + "\r\n", malformed, 0, "", false},
-		{"lines by LF", "GET", "HTTP/1.1 200 OK\nContent-Length: 0\n\n", malformed, 0, "", false},
-		{"fold", "GET", ok + "A: b\r\n c\r\nContent-Length: 0\r\n\r\n", malformed, 0, "", false},
-		{"space before colon", "GET", ok + "Content-Length : 0\r\n\r\n", malformed, 0, "", false},
-		{"NUL in value", "GET", ok + "A: \x00\r\nContent-Length: 0\r\n\r\n", malformed, 0, "", false},
-		{"TE and CL", "GET", ok + "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n", malformed, 0, "", false},
-		{"TE in 1.0", "GET", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", malformed, 0, "", false},
-		{"TE gzip", "GET", ok + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", malformed, 0, "", false},
-		{"TE twice", "GET", ok + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", malformed, 0, "", false},
-		{"CL twice", "GET", ok + "Content-Length: 0\r\nContent-Length: 0\r\n\r\n", malformed, 0, "", false},
-		{"CL list", "GET", ok + "Content-Length: 1, 1\r\n\r\na", malformed, 0, "", false},
-		{"CL minus", "GET", ok + "Content-Length: -1\r\n\r\n", malformed, 0, "", false},
-		{"CL bad for HEAD", "HEAD", ok + "Content-Length: x\r\n\r\n", malformed, 0, "", false},
-		{"101 not asked for", "GET", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", malformed, 0, "", false},
-		{"interim without end", "GET", strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 40), malformed, 0, "", false},
-		{"long line", "GET", ok + "A: " + strings.Repeat("a", 40<<10) + "\r\n\r\n", malformed, 0, "", false},
-		{"many fields", "GET", ok + strings.Repeat("A: b\r\n", 300) + "\r\n", malformed, 0, "", false},
-		{"long head", "GET", ok + strings.Repeat("A: "+strings.Repeat("b", 1000)+"\r\n", 80) + "\r\n", malformed, 0, "", false},
-	}
-	for _, tc := range cases {
+	for _, tc := range responseCases {
 		t.Run(tc.name, func(t *testing.T) {
 			far, near := memConns(1 << 20)
 			send(t, far, tc.in)

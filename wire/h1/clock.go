@@ -101,18 +101,28 @@ func (d *deadlines) hold() {
 	_ = d.nc.SetReadDeadline(past()) // fails on a closed connection only, whose reads have ended
 }
 
-// bound lets the waiting read and those to come wait for timeout in all; 0
-// lifts the bound.
-func (d *deadlines) bound(timeout time.Duration) {
+// bound lets the waiting read and those to come wait for timeout in all, if
+// holds (nil = yes) says so under the lock.
+func (d *deadlines) bound(timeout time.Duration, holds func() bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if timeout == 0 {
-		d.limit = 0
+	if holds != nil && !holds() {
 		return
 	}
 	d.limit = d.clock.now() + timeout
 	d.read = d.limit
 	_ = d.nc.SetReadDeadline(d.clock.start.Add(d.read)) // as in hold
+}
+
+// unbound lifts bound if change, made under the lock, succeeds.
+func (d *deadlines) unbound(change func() bool) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !change() {
+		return false
+	}
+	d.limit = 0
+	return true
 }
 
 func (d *deadlines) free() {

@@ -58,12 +58,11 @@ func newConn(s *Server, nc net.Conn, mc *msg.Conn) *conn {
 
 // drain is called by Drain, from outside.
 func (c *conn) drain() {
-	switch {
-	case c.state.CompareAndSwap(idle, leaving):
+	if c.state.CompareAndSwap(idle, leaving) {
 		c.dl.hold()
-	case c.state.Load() == fresh:
-		c.dl.bound(drainGrace)
+		return
 	}
+	c.dl.bound(drainGrace, func() bool { return c.state.Load() == fresh })
 }
 
 // cut is called by Drain, from outside.
@@ -195,7 +194,7 @@ func (c *conn) await() error {
 	c.rd.wait = c.s.l.IdleTimeout
 	if c.state.Load() == fresh {
 		if c.s.draining.Load() {
-			c.dl.bound(drainGrace)
+			c.dl.bound(drainGrace, nil)
 		}
 	} else if c.state.Store(idle); c.s.draining.Load() {
 		return errQuiet // Drain has passed by, or waits for CompareAndSwap to fail
@@ -207,11 +206,11 @@ func (c *conn) await() error {
 	if fill() != nil {
 		return errQuiet
 	}
-	if !c.state.CompareAndSwap(idle, busy) && !c.state.CompareAndSwap(fresh, busy) {
-		return errQuiet // Drain was first
+	if c.state.CompareAndSwap(idle, busy) {
+		return nil
 	}
-	if c.s.draining.Load() {
-		c.dl.bound(0)
+	if !c.dl.unbound(func() bool { return c.state.CompareAndSwap(fresh, busy) }) {
+		return errQuiet // Drain was first
 	}
 	return nil
 }
@@ -258,7 +257,7 @@ func (c *conn) begin(h requestHead) {
 // refuse answers what cannot be served, tells the session and ends.
 func (c *conn) refuse(err error) {
 	var status int
-	bad, isBad := err.(*refusal)
+	bad, isBad := errors.AsType[*refusal](err)
 	switch {
 	case isBad:
 		status = bad.status
@@ -319,7 +318,7 @@ func (c *conn) endBody(keep bool) bool {
 // visitorFault says whose fault a failed read or write is: the visitor's.
 func visitorFault(op string, err error) *fault.Error {
 	f := &fault.Error{Op: op, Side: fault.Visitor, Kind: fault.Closed, Err: err}
-	if bad, ok := err.(*refusal); ok {
+	if bad, ok := errors.AsType[*refusal](err); ok {
 		f.Kind = fault.Malformed
 		if bad.status == 413 || bad.status == 431 {
 			f.Kind = fault.TooLarge

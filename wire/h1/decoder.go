@@ -2,6 +2,7 @@ package h1
 
 import (
 	"bytes"
+	"errors"
 	"io"
 
 	"github.com/selvage-edge/selvage/wire/msg"
@@ -283,7 +284,7 @@ func (d *decoder) gap() error {
 func (d *decoder) readTrailer() error {
 	p, err := d.rd.head(&d.tail, d.lim)
 	if err != nil {
-		if r, ok := err.(*refusal); ok && r.status == 431 {
+		if r, ok := errors.AsType[*refusal](err); ok && r.status == 431 {
 			return errTrailerBig
 		}
 		return err

@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -41,10 +42,10 @@ func (r *idleReader) readable(fd uintptr) bool {
 	}
 	for {
 		r.n, r.err = syscall.Read(int(fd), r.rd.buf[r.rd.w:])
-		switch r.err {
-		case syscall.EINTR:
+		switch {
+		case errors.Is(r.err, syscall.EINTR):
 			continue
-		case syscall.EAGAIN:
+		case errors.Is(r.err, syscall.EAGAIN):
 			r.rd.drop()
 			return false
 		}

@@ -47,79 +47,83 @@ func TestPipelineLargerThanTheBuffer(t *testing.T) {
 	}
 }
 
-// TestAnswers is how answers are framed: request, answer, bytes on the wire
-// without the Date line.
-func TestAnswers(t *testing.T) {
-	stream := func(parts ...string) io.ReadCloser {
-		readers := make([]io.Reader, len(parts))
-		for i, p := range parts {
-			readers[i] = strings.NewReader(p)
+// stream is a body that is pulled in these parts.
+func stream(parts ...string) io.ReadCloser {
+	readers := make([]io.Reader, len(parts))
+	for i, p := range parts {
+		readers[i] = strings.NewReader(p)
+	}
+	return io.NopCloser(io.MultiReader(readers...))
+}
+
+func field(res *msg.Response, name, value string) { res.Fields.Add([]byte(name), []byte(value)) }
+
+// answerCases are request, answer, bytes on the wire without the Date line.
+var answerCases = []struct {
+	name, in string
+	serve    func(*msg.Request, *msg.Response)
+	want     string
+}{
+	{"memory", get, func(_ *msg.Request, r *msg.Response) { r.Status, r.Bytes = 200, []byte("hi") },
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"},
+	{"empty", get, func(_ *msg.Request, r *msg.Response) { r.Status = 200 },
+		"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"},
+	{"unknown status", get, func(_ *msg.Request, r *msg.Response) { r.Status = 299 },
+		"HTTP/1.1 299 \r\nContent-Length: 0\r\n\r\n"},
+	{"204", get, func(_ *msg.Request, r *msg.Response) { r.Status, r.Bytes = 204, []byte("no") },
+		"HTTP/1.1 204 No Content\r\n\r\n"},
+	{"304", get, func(_ *msg.Request, r *msg.Response) {
+		r.Status = 304
+		field(r, "ETag", `"x"`)
+		field(r, "Content-Length", "17")
+	}, "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 17\r\n\r\n"},
+	{"HEAD memory", "HEAD / HTTP/1.1\r\n" + h + "\r\n", func(_ *msg.Request, r *msg.Response) { r.Status, r.Bytes = 200, []byte("hi") },
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"},
+	{"HEAD field", "HEAD / HTTP/1.1\r\n" + h + "\r\n", func(_ *msg.Request, r *msg.Response) {
+		r.Status = 200
+		field(r, "Content-Length", "9")
+	}, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"},
+	{"HEAD stream", "HEAD / HTTP/1.1\r\n" + h + "\r\n", func(_ *msg.Request, r *msg.Response) {
+		r.Status, r.Length, r.Body = 200, msg.LengthUnknown, stream("x")
+	}, "HTTP/1.1 200 OK\r\n\r\n"},
+	{"stream of known length", get, func(_ *msg.Request, r *msg.Response) {
+		r.Status, r.Length, r.Body = 200, 4, stream("ab", "cdef")
+	}, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd"},
+	{"stream", get, func(_ *msg.Request, r *msg.Response) {
+		r.Status, r.Length, r.Body = 200, msg.LengthUnknown, stream("ab", strings.Repeat("c", 17))
+	}, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n11\r\n" + strings.Repeat("c", 17) + "\r\n0\r\n\r\n"},
+	{"trailers", get, func(_ *msg.Request, r *msg.Response) {
+		r.Status, r.Length, r.Body = 200, msg.LengthUnknown, stream("ab")
+		r.Trailer = new(msg.Fields)
+		r.Trailer.Add([]byte("X-Sum"), []byte("7"))
+	}, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX-Sum: 7\r\n\r\n"},
+	{"stream for 1.0", "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", func(_ *msg.Request, r *msg.Response) {
+		r.Status, r.Length, r.Body = 200, msg.LengthUnknown, stream("ab")
+	}, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nab"},
+	{"1.0", "GET / HTTP/1.0\r\n\r\n", func(_ *msg.Request, r *msg.Response) { r.Status, r.Bytes = 200, []byte("x") },
+		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx"},
+	{"1.0 keep-alive", "GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", func(_ *msg.Request, r *msg.Response) { r.Status, r.Bytes = 200, []byte("x") },
+		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: keep-alive\r\n\r\nx"},
+	{"close asked for", "GET / HTTP/1.1\r\n" + h + "Connection: x, Close\r\n\r\n", func(_ *msg.Request, r *msg.Response) { r.Status = 200 },
+		"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"},
+	{"EndConn", get, func(_ *msg.Request, r *msg.Response) { r.Status, r.EndConn = 200, true },
+		"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"},
+	{"dropped", get, func(_ *msg.Request, r *msg.Response) { r.EndConn = true }, ""},
+	{"connection fields are ours", get, func(_ *msg.Request, r *msg.Response) {
+		r.Status = 200
+		for _, n := range []string{"Connection", "keep-alive", "Transfer-Encoding", "Content-Length", "Upgrade", "Proxy-Connection"} {
+			field(r, n, "1")
 		}
-		return io.NopCloser(io.MultiReader(readers...))
-	}
-	field := func(res *msg.Response, name, value string) { res.Fields.Add([]byte(name), []byte(value)) }
-	cases := []struct {
-		name, in string
-		serve    func(*msg.Request, *msg.Response)
-		want     string
-	}{
-		{"memory", get, func(_ *msg.Request, r *msg.Response) { r.Status, r.Bytes = 200, []byte("hi") },
-			"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"},
-		{"empty", get, func(_ *msg.Request, r *msg.Response) { r.Status = 200 },
-			"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"},
-		{"unknown status", get, func(_ *msg.Request, r *msg.Response) { r.Status = 299 },
-			"HTTP/1.1 299 \r\nContent-Length: 0\r\n\r\n"},
-		{"204", get, func(_ *msg.Request, r *msg.Response) { r.Status, r.Bytes = 204, []byte("no") },
-			"HTTP/1.1 204 No Content\r\n\r\n"},
-		{"304", get, func(_ *msg.Request, r *msg.Response) {
-			r.Status = 304
-			field(r, "ETag", `"x"`)
-			field(r, "Content-Length", "17")
-		}, "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 17\r\n\r\n"},
-		{"HEAD memory", "HEAD / HTTP/1.1\r\n" + h + "\r\n", func(_ *msg.Request, r *msg.Response) { r.Status, r.Bytes = 200, []byte("hi") },
-			"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"},
-		{"HEAD field", "HEAD / HTTP/1.1\r\n" + h + "\r\n", func(_ *msg.Request, r *msg.Response) {
-			r.Status = 200
-			field(r, "Content-Length", "9")
-		}, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"},
-		{"HEAD stream", "HEAD / HTTP/1.1\r\n" + h + "\r\n", func(_ *msg.Request, r *msg.Response) {
-			r.Status, r.Length, r.Body = 200, msg.LengthUnknown, stream("x")
-		}, "HTTP/1.1 200 OK\r\n\r\n"},
-		{"stream of known length", get, func(_ *msg.Request, r *msg.Response) {
-			r.Status, r.Length, r.Body = 200, 4, stream("ab", "cdef")
-		}, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd"},
-		{"stream", get, func(_ *msg.Request, r *msg.Response) {
-			r.Status, r.Length, r.Body = 200, msg.LengthUnknown, stream("ab", strings.Repeat("c", 17))
-		}, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n11\r\n" + strings.Repeat("c", 17) + "\r\n0\r\n\r\n"},
-		{"trailers", get, func(_ *msg.Request, r *msg.Response) {
-			r.Status, r.Length, r.Body = 200, msg.LengthUnknown, stream("ab")
-			r.Trailer = new(msg.Fields)
-			r.Trailer.Add([]byte("X-Sum"), []byte("7"))
-		}, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX-Sum: 7\r\n\r\n"},
-		{"stream for 1.0", "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", func(_ *msg.Request, r *msg.Response) {
-			r.Status, r.Length, r.Body = 200, msg.LengthUnknown, stream("ab")
-		}, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nab"},
-		{"1.0", "GET / HTTP/1.0\r\n\r\n", func(_ *msg.Request, r *msg.Response) { r.Status, r.Bytes = 200, []byte("x") },
-			"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx"},
-		{"1.0 keep-alive", "GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", func(_ *msg.Request, r *msg.Response) { r.Status, r.Bytes = 200, []byte("x") },
-			"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: keep-alive\r\n\r\nx"},
-		{"close asked for", "GET / HTTP/1.1\r\n" + h + "Connection: x, Close\r\n\r\n", func(_ *msg.Request, r *msg.Response) { r.Status = 200 },
-			"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"},
-		{"EndConn", get, func(_ *msg.Request, r *msg.Response) { r.Status, r.EndConn = 200, true },
-			"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"},
-		{"dropped", get, func(_ *msg.Request, r *msg.Response) { r.EndConn = true }, ""},
-		{"connection fields are ours", get, func(_ *msg.Request, r *msg.Response) {
-			r.Status = 200
-			for _, n := range []string{"Connection", "keep-alive", "Transfer-Encoding", "Content-Length", "Upgrade", "Proxy-Connection"} {
-				field(r, n, "1")
-			}
-		}, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"},
-		{"prepared", get, func(_ *msg.Request, r *msg.Response) {
-			r.Status, r.Bytes, r.Prepared = 200, []byte("x"), &msg.Prepared{H1: []byte("A: b\r\nC: d\r\n")}
-			field(r, "Age", "3")
-		}, "HTTP/1.1 200 OK\r\nA: b\r\nC: d\r\nAge: 3\r\nContent-Length: 1\r\n\r\nx"},
-	}
-	for _, tc := range cases {
+	}, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"},
+	{"prepared", get, func(_ *msg.Request, r *msg.Response) {
+		r.Status, r.Bytes, r.Prepared = 200, []byte("x"), &msg.Prepared{H1: []byte("A: b\r\nC: d\r\n")}
+		field(r, "Age", "3")
+	}, "HTTP/1.1 200 OK\r\nA: b\r\nC: d\r\nAge: 3\r\nContent-Length: 1\r\n\r\nx"},
+}
+
+// TestAnswers is how answers are framed.
+func TestAnswers(t *testing.T) {
+	for _, tc := range answerCases {
 		t.Run(tc.name, func(t *testing.T) {
 			out := talk(t, &site{serve: tc.serve}, Limits{}, tc.in)
 			if got := undated(out); got != tc.want {
@@ -191,7 +195,7 @@ func (f *failing) Read(p []byte) (int, error) {
 func (f *failing) Close() error { return nil }
 
 func TestBrokenStreamIsNotFinished(t *testing.T) {
-	boom := errors.New("boom")
+	boom := &fault.Error{Op: "origin", Err: io.EOF} // wraps an end, but is none
 	for _, length := range []int64{msg.LengthUnknown, 10} {
 		for _, cause := range []error{boom, io.EOF} {
 			if length < 0 && cause == io.EOF {

@@ -299,6 +299,7 @@ func (c *conn) stream(head []byte, s shape) (sent int64, err error) {
 			room = min(room, s.length-sent)
 		}
 		n, rerr := body.Read(blk.b[chunkFront : chunkFront+room])
+		// io.EOF itself and nothing that wraps it: a failure at the origin may.
 		last := rerr == io.EOF && s.chunked && c.res.Trailer == nil
 		if n > 0 || last {
 			if _, err := c.writeBoth(head, frame(blk.b, n, s.chunked, last)); err != nil {
