@@ -171,10 +171,11 @@ func (e *Engine) nowOf(r *request.Request) int64 {
 	return e.now()
 }
 
-// Run answers a request from the store or through Fetch. A nil plan and an
-// Upgrade go on to the row below. What it returns as an error is the
-// *fault.Error that Fetch gave, or one of its own while waiting; the answer
-// is then up to the caller.
+// Run answers a request from the store or through Fetch. A nil plan, an
+// Upgrade and CONNECT go on to the row below. A fault of Fetch's, or one while
+// waiting, is left in r.Fault with the verdict Respond, for whoever makes the
+// answer from it; the error, which would say that the cache itself is broken
+// and send the request to the origin a second time, is nil.
 func (e *Engine) Run(p *Plan, r *request.Request) (request.Verdict, error) {
 	if p == nil {
 		return request.Next, nil

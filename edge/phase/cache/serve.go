@@ -134,7 +134,7 @@ func (t task) follow(f *fill, led bool, k key, s *shard, o *object) (v request.V
 		if o != nil {
 			o.release()
 		}
-		return t.fail(&fault.Error{Op: "cache.wait", Side: fault.Visitor, Kind: fault.Closed, Err: context.Cause(t.r.Ctx)}, true)
+		return t.fail(&fault.Error{Op: "cache.wait", Side: fault.Visitor, Kind: fault.Closed, Err: context.Cause(t.r.Ctx)}), true, nil
 	}
 	if led {
 		t.r.Tried = f.note
@@ -147,7 +147,7 @@ func (t task) follow(f *fill, led bool, k key, s *shard, o *object) (v request.V
 		if o != nil {
 			o.release()
 		}
-		return t.fail(f.fault, true)
+		return t.fail(f.fault), true, nil
 	case f.outcome == private && led:
 		if o != nil {
 			o.release()
@@ -181,10 +181,10 @@ func (t task) follow(f *fill, led bool, k key, s *shard, o *object) (v request.V
 }
 
 // fail leaves the answer to whoever turns faults into pages.
-func (t task) fail(f *fault.Error, done bool) (request.Verdict, bool, error) {
+func (t task) fail(f *fault.Error) request.Verdict {
 	t.r.Fault = f
 	t.r.Cache = request.CacheNote{Tier: request.TierEdge}
-	return request.Respond, done, nil
+	return request.Respond
 }
 
 // refreshBehind starts a fill that nobody waits for, unless one runs.
@@ -292,8 +292,7 @@ func (t task) streamed(f *fill, body *stream.Reader) {
 // pass fetches for this request alone.
 func (t task) pass(status request.CacheStatus) (request.Verdict, error) {
 	if err := t.e.cfg.Fetch(t.r); err != nil {
-		v, _, err := t.fail(fault.As(err), true)
-		return v, err
+		return t.fail(fault.As(err)), nil
 	}
 	t.label(status)
 	return request.Respond, nil
@@ -326,8 +325,7 @@ func (t task) passBeside(s *shard, k key, o *object, status request.CacheStatus)
 		o.release()
 	}
 	if err != nil {
-		v, _, err := t.fail(fault.As(err), true)
-		return v, err
+		return t.fail(fault.As(err)), nil
 	}
 	if status == request.CacheNone {
 		j := judge(&t.r.In.Fields, out, asked, got)
