@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -98,7 +99,7 @@ func (e *Edge) Run(ctx context.Context) (err error) {
 	if e.identity, err = e.enrol(ctx); err != nil {
 		return err
 	}
-	if err := e.build(); err != nil {
+	if err := e.build(ctx); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.release()) }()
@@ -150,7 +151,7 @@ func (e *Edge) enrol(ctx context.Context) (*feed.Identity, error) {
 }
 
 // build constructs the engines, top of the pipeline to bottom.
-func (e *Edge) build() (err error) {
+func (e *Edge) build(ctx context.Context) (err error) {
 	if e.copy, err = feed.OpenCopy(filepath.Join(e.cfg.State, "copy"), feed.CopyOptions{Log: e.log}); err != nil {
 		return fmt.Errorf("open the copy: %w", err)
 	}
@@ -164,7 +165,8 @@ func (e *Edge) build() (err error) {
 	e.tls = tlsterm.New(e.certificatesOf, e.log)
 	e.normalize = normalize.New()
 	e.settings = settings.New(portOf(e.sockets.https))
-	dialer := guard.New(guard.Config{Allow: e.cfg.AllowOrigins, Own: e.ownAddresses})
+	own := e.ownAddresses(ctx)
+	dialer := guard.New(guard.Config{Allow: e.cfg.AllowOrigins, Own: func() []netip.AddrPort { return own }})
 	e.origin = origin.New(origin.Config{Dial: dialer.Dial})
 	originRow := rowNamed("origin")
 	e.cache = cache.New(cache.Config{Bytes: e.cfg.CacheBytes, Ctx: e.requests, Fetch: func(r *Request) error { return e.Reenter(originRow, r) }})

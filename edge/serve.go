@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 )
@@ -129,38 +128,4 @@ func ignoreTimeout(err error) error {
 		return nil
 	}
 	return err
-}
-
-// ownAddresses are the edge's own doors, which no origin may be.
-func (e *Edge) ownAddresses() []netip.AddrPort {
-	var own []netip.AddrPort
-	for _, l := range []net.Listener{e.sockets.http, e.sockets.https, e.sockets.dnsTCP, e.sockets.metrics, e.sockets.peer} {
-		if l == nil {
-			continue
-		}
-		at := addrPort(l.Addr())
-		if !at.Addr().IsUnspecified() {
-			own = append(own, at)
-			continue
-		}
-		for _, a := range append(localAddrs(), e.cfg.Advertise...) {
-			own = append(own, netip.AddrPortFrom(a, at.Port()))
-		}
-	}
-	return own
-}
-
-// localAddrs lists the addresses of this machine's interfaces.
-func localAddrs() []netip.Addr {
-	list, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil
-	}
-	var addrs []netip.Addr
-	for _, a := range list {
-		if prefix, err := netip.ParsePrefix(a.String()); err == nil {
-			addrs = append(addrs, prefix.Addr().Unmap())
-		}
-	}
-	return addrs
 }
