@@ -26,6 +26,9 @@ func (c *conn) upgrade() (sent int64, err error) {
 	}
 	t := &tunnel{c: c, far: c.res.Tunnel, downEnd: make(chan struct{})}
 	t.last.Store(int64(c.s.clock.now()))
+	t.watch = time.AfterFunc(time.Hour, t.check)
+	t.watch.Reset(c.s.l.IdleTimeout) // after watch is set
+	defer t.watch.Stop()
 	go func() { // join waits for it
 		defer close(t.downEnd)
 		t.downErr = t.down()
@@ -33,7 +36,10 @@ func (c *conn) upgrade() (sent int64, err error) {
 	upErr := t.up()
 	ended := c.dl.isHeld() // by down, which then knows why
 	err = t.join(upErr)
-	if ended {
+	switch {
+	case t.idle.Load():
+		err = os.ErrDeadlineExceeded
+	case ended:
 		err = t.downErr
 	}
 	if errors.Is(err, errNoHalfClose) {
@@ -63,6 +69,8 @@ type tunnel struct {
 	sent    atomic.Int64
 	downEnd chan struct{} // closed when down has returned
 	downErr error         // what it returned
+	watch   *time.Timer   // runs check
+	idle    atomic.Bool   // check ended it
 }
 
 func (t *tunnel) touch() { t.last.Store(int64(t.c.s.clock.now())) }
@@ -136,29 +144,34 @@ func (t *tunnel) down() error {
 }
 
 // join waits for down. After a clean end of the visitor's side the far side
-// may go on until it is idle for too long; after a failure it is closed.
+// may go on; after a failure it is closed.
 func (t *tunnel) join(upErr error) error {
-	if upErr == nil {
-		timer := time.NewTimer(t.c.s.l.IdleTimeout)
-		defer timer.Stop()
-		for {
-			select {
-			case <-t.downEnd:
-				return t.downErr
-			case <-timer.C:
-			}
-			left := t.quiet()
-			if left <= 0 {
-				break
-			}
-			timer.Reset(left)
-		}
-		upErr = os.ErrDeadlineExceeded
+	if upErr != nil {
+		t.end()
 	}
-	_ = t.far.Close() // it ends down; what it says does not matter any more
-	t.c.dl.cut()
 	<-t.downEnd
+	if upErr == nil {
+		return t.downErr
+	}
 	return upErr
+}
+
+// end cuts both sides.
+func (t *tunnel) end() {
+	_ = t.far.Close() // it ends what waits there; what it says does not matter any more
+	t.c.dl.cut()
+}
+
+// check runs when the tunnel may have been idle for too long. It is needed
+// beside the visitor's read deadline for the sides that have none: a far side
+// that takes nothing, or one that says nothing after the visitor has ended.
+func (t *tunnel) check() {
+	if left := t.quiet(); left > 0 {
+		t.watch.Reset(left)
+		return
+	}
+	t.idle.Store(true)
+	t.end()
 }
 
 var errNoHalfClose = errors.New("h1: side cannot be half-closed")

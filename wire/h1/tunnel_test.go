@@ -144,3 +144,20 @@ func TestUpgradeThroughClientAndServer(t *testing.T) {
 	}
 	<-ended
 }
+
+// TestTunnelThatTakesNothingEnds: a far side that does not read is idle too.
+func TestTunnelThatTakesNothingEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &site{serve: func(_ *msg.Request, res *msg.Response) {
+			near, _ := memConns(10)
+			res.Status, res.Tunnel = 101, near
+		}}
+		visitor, ended := start(t, NewServer(s, Limits{IdleTimeout: time.Minute}), 1<<20)
+		began := time.Now()
+		send(t, visitor, upgrade+strings.Repeat("x", 100))
+		<-ended
+		if took := time.Since(began); took > 61*time.Second || s.lastErr == nil {
+			t.Errorf("ended after %v, err %v", took, s.lastErr)
+		}
+	})
+}
