@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -113,5 +114,26 @@ func wantTLS(t *testing.T, addr, ca string) {
 	c.Transport.(*http.Transport).TLSClientConfig.ServerName = "site.test"
 	if a := get(t, c, "https://other.test/"); a.Status != 421 {
 		t.Errorf("other zone's host on this zone's connection: %d, want 421", a.Status)
+	}
+}
+
+// Origins cannot be a way inside, even where loopback is allowed: not the
+// edge's own doors, not the control plane's feed, not the cloud's metadata.
+func TestNoWayInside(t *testing.T) {
+	n := dev(t, t.TempDir(), "--no-demo", "--edges", "1")
+	var state struct {
+		Control struct{ Feed string }
+	}
+	waitJSON(t, filepath.Join(n.State, "dev.json"), &state)
+	e := n.Edges[0]
+	for name, target := range map[string]string{
+		"self": e.HTTP, "metrics": e.Metrics, "feed": state.Control.Feed, "private": "10.0.0.1:80", "metadata": "169.254.169.254:80", "mapped": "[::ffff:10.0.0.1]:80",
+	} {
+		zone := name + ".test"
+		n.cli(t, "zone", "add", zone, "--origin", "http://"+target)
+		a := get(t, visitor(t, e.HTTP, ""), "http://"+zone+"/")
+		if a.Status != 530 {
+			t.Errorf("origin %s: %d, want 530", target, a.Status)
+		}
 	}
 }

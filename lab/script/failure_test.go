@@ -3,6 +3,7 @@ package script
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	_ "modernc.org/sqlite"
 )
 
 // page is an origin that counts what reaches it.
@@ -85,15 +88,9 @@ type apart struct {
 func startApart(t *testing.T) *apart {
 	t.Helper()
 	a := &apart{dir: t.TempDir()}
-	ctlState := filepath.Join(a.dir, "control")
-	a.control = start(t, "control", "--state", ctlState, "--api", "127.0.0.1:0", "--feed", "127.0.0.1:0")
-	var c struct {
-		Feed string `json:"feed"`
-	}
-	waitJSON(t, filepath.Join(ctlState, "control.json"), &c)
-	a.feed = c.Feed
-	n := &network{State: ctlState}
-	token := strings.TrimSpace(n.cli(t, "control", "token", "--join"))
+	a.feed = "127.0.0.1:0"
+	a.startControl(t)
+	token := strings.TrimSpace(a.network().cli(t, "control", "token", "--join"))
 	fields := strings.Fields(token)
 	a.edgeArg = []string{
 		"edge", "--state", filepath.Join(a.dir, "edge"), "--colo", "FRA", "--parent", a.feed, "--join", fields[len(fields)-1],
@@ -102,6 +99,18 @@ func startApart(t *testing.T) *apart {
 	}
 	a.startEdge(t)
 	return a
+}
+
+// startControl starts it on the feed address that it had before.
+func (a *apart) startControl(t *testing.T) {
+	t.Helper()
+	state := filepath.Join(a.dir, "control")
+	a.control = start(t, "control", "--state", state, "--api", "127.0.0.1:0", "--feed", a.feed)
+	var c struct {
+		Feed string `json:"feed"`
+	}
+	waitJSON(t, filepath.Join(state, "control.json"), &c)
+	a.feed = c.Feed
 }
 
 func (a *apart) startEdge(t *testing.T) {
@@ -179,6 +188,43 @@ func TestTruncatedCopyIsNamedAndRecovered(t *testing.T) {
 	})
 	if log := a.edge.out.String(); !strings.Contains(log, "copy is damaged") || !strings.Contains(log, "copy.bad-") {
 		t.Errorf("the log does not name the broken copy:\n%s", tail(log, 3000))
+	}
+}
+
+func TestTruncatedFeedEntryIsNamedAndRecovered(t *testing.T) {
+	origin, _ := page(t, cacheable("on"))
+	for which, pick := range map[string]string{"newest": "SELECT MAX(seq) FROM log", "one before": "SELECT MAX(seq) - 1 FROM log"} {
+		t.Run(which, func(t *testing.T) {
+			a := startApart(t)
+			a.network().cli(t, "zone", "add", "site.test", "--origin", origin.URL)
+			if err := a.control.stop(t); err != nil {
+				t.Fatal(err)
+			}
+			db, err := sql.Open("sqlite", filepath.Join(a.dir, "control", "control.db"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := db.ExecContext(t.Context(), "UPDATE log SET payload = substr(payload, 1, length(payload) / 2) WHERE seq = ("+pick+")")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n, err := res.RowsAffected(); n != 1 || err != nil {
+				t.Fatalf("%d entries truncated, %v", n, err)
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			a.startControl(t)
+			if log := a.control.out.String(); !strings.Contains(log, "entry of the log is damaged") {
+				t.Errorf("the log does not name the broken entry:\n%s", log)
+			}
+			a.network().cli(t, "zone", "add", "late.test", "--origin", origin.URL)
+			for _, zone := range []string{"site.test", "late.test"} {
+				if got := get(t, visitor(t, a.http, ""), "http://"+zone+"/"); got.Status != 200 {
+					t.Errorf("%s answers %d", zone, got.Status)
+				}
+			}
+		})
 	}
 }
 
