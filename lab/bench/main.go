@@ -76,7 +76,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer source.Close()
+	defer func() { err = errors.Join(err, source.Close()) }()
 	ours, stopOurs, err := startSelvage(ctx, o.binary, dir, source.Addr)
 	if err != nil {
 		return err
