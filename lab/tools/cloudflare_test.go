@@ -1,0 +1,344 @@
+package tools
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/cloudflare/cloudflare-go/v7"
+	"github.com/cloudflare/cloudflare-go/v7/accounts"
+	"github.com/cloudflare/cloudflare-go/v7/cache"
+	"github.com/cloudflare/cloudflare-go/v7/custom_certificates"
+	"github.com/cloudflare/cloudflare-go/v7/custom_hostnames"
+	"github.com/cloudflare/cloudflare-go/v7/dns"
+	"github.com/cloudflare/cloudflare-go/v7/option"
+	"github.com/cloudflare/cloudflare-go/v7/rulesets"
+	"github.com/cloudflare/cloudflare-go/v7/shared"
+	"github.com/cloudflare/cloudflare-go/v7/zones"
+)
+
+// TestCloudflareGo drives every endpoint through the unmodified SDK.
+func TestCloudflareGo(t *testing.T) {
+	plane := startControl(t)
+	s := &sdk{T: t, ctx: t.Context(), client: cloudflare.NewClient(
+		option.WithBaseURL(plane.API), option.WithAPIToken(plane.token), option.WithMaxRetries(0)), plane: plane}
+	s.tokens()
+	s.zones()
+	s.records()
+	s.batch()
+	s.importExport()
+	s.settings()
+	s.purge()
+	s.certificates()
+	s.rulesets()
+	s.deleteZone()
+}
+
+type sdk struct {
+	*testing.T
+	ctx     context.Context
+	client  *cloudflare.Client
+	plane   *controlPlane
+	account string
+	zone    string
+}
+
+func (s *sdk) must(what string, err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatalf("%s: %v", what, err)
+	}
+}
+
+// refused checks that an error is the API's, with status, code and field.
+func (s *sdk) refused(what string, err error, status int, code int64, field string) {
+	s.Helper()
+	e, ok := errors.AsType[*cloudflare.Error](err)
+	if !ok {
+		s.Errorf("%s: got %v, want an API error", what, err)
+		return
+	}
+	if e.StatusCode != status || len(e.Errors) != 1 || e.Errors[0].Code != code || !strings.HasPrefix(e.Errors[0].Message, field) {
+		s.Errorf("%s: got %d %+v, want %d, code %d, %q", what, e.StatusCode, e.Errors, status, code, field)
+	}
+}
+
+func (s *sdk) tokens() {
+	got, err := s.client.User.Tokens.Verify(s.ctx)
+	s.must("verify", err)
+	exact(s.T, "verify", got)
+	if got.Status != "active" {
+		s.Errorf("token is %s", got.Status)
+	}
+	_, err = cloudflare.NewClient(option.WithBaseURL(s.plane.API), option.WithAPIToken("wrong"), option.WithMaxRetries(0)).User.Tokens.Verify(s.ctx)
+	s.refused("wrong token", err, http.StatusForbidden, 9109, "Invalid")
+	pager := s.client.Accounts.ListAutoPaging(s.ctx, accounts.AccountListParams{})
+	n := 0
+	for pager.Next() {
+		n++
+		s.account = pager.Current().ID
+		exact(s.T, "account", pager.Current())
+	}
+	s.must("accounts", pager.Err())
+	if n != 1 {
+		s.Fatalf("%d accounts", n)
+	}
+	one, err := s.client.Accounts.Get(s.ctx, accounts.AccountGetParams{AccountID: cloudflare.F(s.account)})
+	s.must("account", err)
+	exact(s.T, "account", one)
+}
+
+func (s *sdk) zones() {
+	made, err := s.client.Zones.New(s.ctx, zones.ZoneNewParams{
+		Name: cloudflare.F("SDK.Example"), Type: cloudflare.F(zones.TypeFull),
+		Account: cloudflare.F(zones.ZoneNewParamsAccount{ID: cloudflare.F(s.account)}),
+	})
+	s.must("new zone", err)
+	exact(s.T, "zone", made)
+	s.zone = made.ID
+	if made.Name != "sdk.example" || made.Status != "active" || len(made.NameServers) != 1 {
+		s.Errorf("zone: %s", made.JSON.RawJSON())
+	}
+	_, err = s.client.Zones.New(s.ctx, zones.ZoneNewParams{
+		Name: cloudflare.F("sdk.example"), Account: cloudflare.F(zones.ZoneNewParamsAccount{ID: cloudflare.F(s.account)}),
+	})
+	s.refused("zone again", err, http.StatusConflict, 1061, "name")
+	_, err = s.client.Zones.New(s.ctx, zones.ZoneNewParams{Name: cloudflare.F("192.0.2.1"), Account: cloudflare.F(zones.ZoneNewParamsAccount{})})
+	s.refused("zone of an address", err, http.StatusBadRequest, 1049, "name")
+	pager := s.client.Zones.ListAutoPaging(s.ctx, zones.ZoneListParams{
+		Name: cloudflare.F("sdk.example"), Status: cloudflare.F(zones.ZoneListParamsStatusActive),
+		Account: cloudflare.F(zones.ZoneListParamsAccount{ID: cloudflare.F(s.account)}), PerPage: cloudflare.F(5.0),
+		Order: cloudflare.F(zones.ZoneListParamsOrderName), Direction: cloudflare.F(zones.ZoneListParamsDirectionAsc),
+	})
+	n := 0
+	for pager.Next() {
+		n++
+		exact(s.T, "zone in list", pager.Current())
+	}
+	s.must("zones", pager.Err())
+	if n != 1 {
+		s.Errorf("%d zones", n)
+	}
+	edited, err := s.client.Zones.Edit(s.ctx, zones.ZoneEditParams{ZoneID: cloudflare.F(s.zone), Paused: cloudflare.F(true)})
+	s.must("edit zone", err)
+	exact(s.T, "edited zone", edited)
+	_, err = s.client.Zones.Edit(s.ctx, zones.ZoneEditParams{ZoneID: cloudflare.F(s.zone), Paused: cloudflare.F(false)})
+	s.must("edit zone", err)
+	got, err := s.client.Zones.Get(s.ctx, zones.ZoneGetParams{ZoneID: cloudflare.F(s.zone)})
+	s.must("get zone", err)
+	if !edited.Paused || got.Paused {
+		s.Errorf("paused: %v, then %v", edited.Paused, got.Paused)
+	}
+	_, err = s.client.Zones.Get(s.ctx, zones.ZoneGetParams{ZoneID: cloudflare.F(strings.Repeat("0", 32))})
+	s.refused("no zone", err, http.StatusNotFound, 1001, "zone_id")
+}
+
+func (s *sdk) newRecord(body dns.RecordNewParamsBodyUnion) *dns.RecordResponse {
+	s.Helper()
+	r, err := s.client.DNS.Records.New(s.ctx, dns.RecordNewParams{ZoneID: cloudflare.F(s.zone), Body: body})
+	s.must("new record", err)
+	exact(s.T, "record", r)
+	return r
+}
+
+func address(name, content string) dns.ARecordParam {
+	return dns.ARecordParam{Name: cloudflare.F(name), TTL: cloudflare.F(dns.TTL1), Type: cloudflare.F(dns.ARecordTypeA), Content: cloudflare.F(content)}
+}
+
+func (s *sdk) records() {
+	a := s.newRecord(dns.ARecordParam{
+		Name: cloudflare.F("WWW"), TTL: cloudflare.F(dns.TTL1), Type: cloudflare.F(dns.ARecordTypeA), Content: cloudflare.F("192.0.2.1"),
+		Proxied: cloudflare.F(true), Comment: cloudflare.F("by the SDK"), Tags: cloudflare.F([]dns.RecordTags{"a:b"}),
+	})
+	if a.Name != "www.sdk.example" || !a.Proxied || a.Comment != "by the SDK" {
+		s.Errorf("record: %s", a.JSON.RawJSON())
+	}
+	srv := s.newRecord(dns.SRVRecordParam{
+		Name: cloudflare.F("_sip._tcp"), TTL: cloudflare.F(dns.TTL1), Type: cloudflare.F(dns.SRVRecordTypeSRV),
+		Data: cloudflare.F(dns.SRVRecordDataParam{Priority: cloudflare.F(1.0), Weight: cloudflare.F(2.0), Port: cloudflare.F(5060.0), Target: cloudflare.F("sip.sdk.example")}),
+	})
+	// The SDK's union reads every record as the first variant that fits, so
+	// priority and data stand in the raw text only.
+	if raw := srv.JSON.RawJSON(); srv.Content != "2 5060 sip.sdk.example" || !strings.Contains(raw, `"priority":1,`) || !strings.Contains(raw, `"port":5060`) {
+		s.Errorf("SRV: %s", raw)
+	}
+	s.newRecord(dns.MXRecordParam{Name: cloudflare.F("@"), TTL: cloudflare.F(dns.TTL(300)), Type: cloudflare.F(dns.MXRecordTypeMX), Content: cloudflare.F("mail.sdk.example"), Priority: cloudflare.F(10.0)})
+	s.newRecord(dns.CAARecordParam{Name: cloudflare.F("sdk.example"), TTL: cloudflare.F(dns.TTL1), Type: cloudflare.F(dns.CAARecordTypeCAA),
+		Data: cloudflare.F(dns.CAARecordDataParam{Flags: cloudflare.F(0.0), Tag: cloudflare.F("issue"), Value: cloudflare.F("ca.test")})})
+	s.newRecord(dns.HTTPSRecordParam{Name: cloudflare.F("h"), TTL: cloudflare.F(dns.TTL1), Type: cloudflare.F(dns.HTTPSRecordTypeHTTPS),
+		Data: cloudflare.F(dns.HTTPSRecordDataParam{Priority: cloudflare.F(1.0), Target: cloudflare.F("."), Value: cloudflare.F(`alpn="h2"`)})})
+	got, err := s.client.DNS.Records.Get(s.ctx, a.ID, dns.RecordGetParams{ZoneID: cloudflare.F(s.zone)})
+	s.must("get record", err)
+	exact(s.T, "record", got)
+	edited, err := s.client.DNS.Records.Edit(s.ctx, a.ID, dns.RecordEditParams{ZoneID: cloudflare.F(s.zone), Body: address("www", "192.0.2.2")})
+	s.must("edit record", err)
+	updated, err := s.client.DNS.Records.Update(s.ctx, a.ID, dns.RecordUpdateParams{ZoneID: cloudflare.F(s.zone), Body: address("www", "192.0.2.3")})
+	s.must("update record", err)
+	if !edited.Proxied || edited.Content != "192.0.2.2" || updated.Proxied || updated.Content != "192.0.2.3" {
+		s.Errorf("edited %+v, updated %+v", edited, updated)
+	}
+	_, err = s.client.DNS.Records.New(s.ctx, dns.RecordNewParams{ZoneID: cloudflare.F(s.zone), Body: address("www", "192.0.2.3")})
+	s.refused("same record", err, http.StatusConflict, 81058, "name")
+	_, err = s.client.DNS.Records.New(s.ctx, dns.RecordNewParams{ZoneID: cloudflare.F(s.zone), Body: address("x", "nonsense")})
+	s.refused("bad record", err, http.StatusBadRequest, 9005, "content")
+	pager := s.client.DNS.Records.ListAutoPaging(s.ctx, dns.RecordListParams{
+		ZoneID: cloudflare.F(s.zone), PerPage: cloudflare.F(2.0), Order: cloudflare.F(dns.RecordListParamsOrderName)})
+	n := 0
+	for pager.Next() {
+		n++
+		exact(s.T, "record in list", pager.Current())
+	}
+	s.must("records", pager.Err())
+	if n != 5 {
+		s.Errorf("%d records, want 5", n)
+	}
+	page, err := s.client.DNS.Records.List(s.ctx, dns.RecordListParams{ZoneID: cloudflare.F(s.zone),
+		Name: cloudflare.F(dns.RecordListParamsName{Exact: cloudflare.F("www.sdk.example")}), Type: cloudflare.F(dns.RecordListParamsTypeA), Match: cloudflare.F(dns.RecordListParamsMatchAll)})
+	s.must("filtered records", err)
+	if len(page.Result) != 1 {
+		s.Errorf("filter by name: %+v", page.Result)
+	}
+	gone, err := s.client.DNS.Records.Delete(s.ctx, a.ID, dns.RecordDeleteParams{ZoneID: cloudflare.F(s.zone)})
+	s.must("delete record", err)
+	exact(s.T, "deleted record", gone)
+	_, err = s.client.DNS.Records.Get(s.ctx, a.ID, dns.RecordGetParams{ZoneID: cloudflare.F(s.zone)})
+	s.refused("deleted record", err, http.StatusNotFound, 81044, "dns_record_id")
+}
+
+func (s *sdk) batch() {
+	one, two, three := s.newRecord(address("b1", "192.0.2.1")), s.newRecord(address("b2", "192.0.2.1")), s.newRecord(address("b3", "192.0.2.1"))
+	out, err := s.client.DNS.Records.Batch(s.ctx, dns.RecordBatchParams{
+		ZoneID:  cloudflare.F(s.zone),
+		Deletes: cloudflare.F([]dns.RecordBatchParamsDelete{{ID: cloudflare.F(one.ID)}}),
+		Patches: cloudflare.F([]dns.BatchPatchUnionParam{dns.BatchPatchARecordParam{ID: cloudflare.F(two.ID), ARecordParam: address("b2", "192.0.2.2")}}),
+		Puts:    cloudflare.F([]dns.BatchPutUnionParam{dns.BatchPutARecordParam{ID: cloudflare.F(three.ID), ARecordParam: address("b3", "192.0.2.3")}}),
+		Posts:   cloudflare.F([]dns.RecordBatchParamsPostUnion{address("b4", "192.0.2.4")}),
+	})
+	s.must("batch", err)
+	exact(s.T, "batch", out)
+	if len(out.Deletes) != 1 || out.Patches[0].Content != "192.0.2.2" || out.Puts[0].Content != "192.0.2.3" || out.Posts[0].Name != "b4.sdk.example" {
+		s.Errorf("batch: %s", out.JSON.RawJSON())
+	}
+}
+
+func (s *sdk) importExport() {
+	got, err := s.client.DNS.Records.Import(s.ctx, dns.RecordImportParams{ZoneID: cloudflare.F(s.zone), Proxied: cloudflare.F("true"),
+		File: cloudflare.F("i1 300 IN A 192.0.2.1\ni2 300 IN TXT \"imported\"\n")})
+	s.must("import", err)
+	exact(s.T, "import", got)
+	if got.RecsAdded != 2 || got.TotalRecordsParsed != 2 {
+		s.Errorf("import: %+v", got)
+	}
+	text, err := s.client.DNS.Records.Export(s.ctx, dns.RecordExportParams{ZoneID: cloudflare.F(s.zone)})
+	s.must("export", err)
+	if !strings.Contains(*text, "i2.sdk.example.\t300\tIN\tTXT\t\"imported\"") {
+		s.Errorf("export:\n%s", *text)
+	}
+}
+
+func (s *sdk) settings() {
+	for name, value := range map[string]zones.SettingEditParamsBodyValueValueUnion{
+		"ssl": shared.UnionString("strict"), "always_use_https": shared.UnionString("on"),
+		"development_mode": shared.UnionString("on"), "min_tls_version": shared.UnionString("1.3"),
+		"browser_cache_ttl": shared.UnionFloat(14400),
+	} {
+		_, err := s.client.Zones.Settings.Edit(s.ctx, name, zones.SettingEditParams{ZoneID: cloudflare.F(s.zone), Body: zones.SettingEditParamsBodyValue{
+			Value: cloudflare.F(value)}})
+		s.must("edit "+name, err)
+		got, err := s.client.Zones.Settings.Get(s.ctx, name, zones.SettingGetParams{ZoneID: cloudflare.F(s.zone)})
+		s.must("get "+name, err)
+		exact(s.T, name, got)
+	}
+	_, err := s.client.Zones.Settings.Get(s.ctx, "nonsense", zones.SettingGetParams{ZoneID: cloudflare.F(s.zone)})
+	s.refused("unknown setting", err, http.StatusNotFound, 1006, "nonsense")
+}
+
+func (s *sdk) purge() {
+	for _, body := range []cache.CachePurgeParamsBodyUnion{
+		cache.CachePurgeParamsBodyCachePurgeEverything{PurgeEverything: cloudflare.F(true)},
+		cache.CachePurgeParamsBodyCachePurgeSingleFile{Files: cloudflare.F([]string{"https://www.sdk.example/a"})},
+		cache.CachePurgeParamsBodyCachePurgeSingleFileWithURLAndHeaders{Files: cloudflare.F([]cache.CachePurgeParamsBodyCachePurgeSingleFileWithURLAndHeadersFile{
+			{URL: cloudflare.F("https://www.sdk.example/a"), Headers: cloudflare.F(map[string]string{"Origin": "x"})}})},
+	} {
+		var answer *http.Response
+		got, err := s.client.Cache.Purge(s.ctx, cache.CachePurgeParams{ZoneID: cloudflare.F(s.zone), Body: body}, option.WithResponseInto(&answer))
+		s.must("purge", err)
+		exact(s.T, "purge", got)
+		if answer.Header.Get("Selvage-Seq") == "" {
+			s.Error("purge: no Selvage-Seq header")
+		}
+	}
+	_, err := s.client.Cache.Purge(s.ctx, cache.CachePurgeParams{ZoneID: cloudflare.F(s.zone),
+		Body: cache.CachePurgeParamsBodyCachePurgeFlexPurgeByTags{Tags: cloudflare.F([]string{"a"})}})
+	s.refused("purge by tag", err, http.StatusBadRequest, 1107, "tags")
+}
+
+func (s *sdk) certificates() {
+	chain, key := selfSigned(s.T, "sdk.example", "*.sdk.example")
+	made, err := s.client.CustomCertificates.New(s.ctx, custom_certificates.CustomCertificateNewParams{ZoneID: cloudflare.F(s.zone),
+		Certificate: cloudflare.F(chain), PrivateKey: cloudflare.F(key), BundleMethod: cloudflare.F(custom_hostnames.BundleMethodForce)})
+	s.must("new certificate", err)
+	exact(s.T, "certificate", made)
+	if made.Status != "active" || len(made.Hosts) != 2 {
+		s.Errorf("certificate: %+v", made)
+	}
+	pager := s.client.CustomCertificates.ListAutoPaging(s.ctx, custom_certificates.CustomCertificateListParams{ZoneID: cloudflare.F(s.zone)})
+	n := 0
+	for pager.Next() {
+		n++
+	}
+	s.must("certificates", pager.Err())
+	if n != 1 {
+		s.Errorf("%d certificates", n)
+	}
+	_, err = s.client.CustomCertificates.Get(s.ctx, made.ID, custom_certificates.CustomCertificateGetParams{ZoneID: cloudflare.F(s.zone)})
+	s.must("get certificate", err)
+	chain, key = selfSigned(s.T, "sdk.example")
+	edited, err := s.client.CustomCertificates.Edit(s.ctx, made.ID, custom_certificates.CustomCertificateEditParams{ZoneID: cloudflare.F(s.zone),
+		Certificate: cloudflare.F(chain), PrivateKey: cloudflare.F(key)})
+	s.must("edit certificate", err)
+	if len(edited.Hosts) != 1 {
+		s.Errorf("edited certificate: %+v", edited)
+	}
+	gone, err := s.client.CustomCertificates.Delete(s.ctx, made.ID, custom_certificates.CustomCertificateDeleteParams{ZoneID: cloudflare.F(s.zone)})
+	s.must("delete certificate", err)
+	exact(s.T, "deleted certificate", gone)
+}
+
+func (s *sdk) rulesets() {
+	phase := rulesets.PhaseHTTPRequestOrigin
+	_, err := s.client.Rulesets.Phases.Get(s.ctx, phase, rulesets.PhaseGetParams{ZoneID: cloudflare.F(s.zone)})
+	s.refused("no ruleset", err, http.StatusNotFound, 10003, "could not find")
+	put, err := s.client.Rulesets.Phases.Update(s.ctx, phase, rulesets.PhaseUpdateParams{
+		ZoneID: cloudflare.F(s.zone), Name: cloudflare.F("origin"), Description: cloudflare.F("by the SDK"),
+		Rules: cloudflare.F([]rulesets.PhaseUpdateParamsRuleUnion{rulesets.RouteRuleParam{
+			Action: cloudflare.F(rulesets.RouteRuleActionRoute), Expression: cloudflare.F("true"), Description: cloudflare.F("all"), Enabled: cloudflare.F(true),
+			ActionParameters: cloudflare.F(rulesets.RouteRuleActionParametersParam{
+				Origin: cloudflare.F(rulesets.RouteRuleActionParametersOriginParam{Host: cloudflare.F("127.0.0.1"), Port: cloudflare.F(int64(9000))})}),
+		}}),
+	})
+	s.must("put ruleset", err)
+	got, err := s.client.Rulesets.Phases.Get(s.ctx, phase, rulesets.PhaseGetParams{ZoneID: cloudflare.F(s.zone)})
+	s.must("get ruleset", err)
+	if put.ID != got.ID || got.Version != "1" || got.Name != "origin" || len(got.Rules) != 1 || got.Rules[0].Expression != "true" || got.JSON.RawJSON() != put.JSON.RawJSON() {
+		s.Errorf("ruleset: put %s, got %s", put.JSON.RawJSON(), got.JSON.RawJSON())
+	}
+	_, err = s.client.Rulesets.Phases.Update(s.ctx, phase, rulesets.PhaseUpdateParams{ZoneID: cloudflare.F(s.zone),
+		Rules: cloudflare.F([]rulesets.PhaseUpdateParamsRuleUnion{rulesets.RouteRuleParam{
+			Action: cloudflare.F(rulesets.RouteRuleActionRoute), Expression: cloudflare.F("maybe"),
+			ActionParameters: cloudflare.F(rulesets.RouteRuleActionParametersParam{HostHeader: cloudflare.F("x.test")})}})})
+	s.refused("bad expression", err, http.StatusBadRequest, 20015, "rules[0].expression")
+}
+
+func (s *sdk) deleteZone() {
+	gone, err := s.client.Zones.Delete(s.ctx, zones.ZoneDeleteParams{ZoneID: cloudflare.F(s.zone)})
+	s.must("delete zone", err)
+	exact(s.T, "deleted zone", gone)
+	page, err := s.client.Zones.List(s.ctx, zones.ZoneListParams{})
+	s.must("zones", err)
+	if len(page.Result) != 0 {
+		s.Errorf("zones after delete: %+v", page.Result)
+	}
+}
