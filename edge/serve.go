@@ -30,7 +30,7 @@ func (e *Edge) serve(ctx context.Context) error {
 	// learns of purges.
 	feeding, stopFeeding := context.WithCancel(e.requests)
 	defer stopFeeding()
-	spawn("feed", func() error { return e.feed.Run(feeding) })
+	work.Go(func() { e.follow(feeding) })
 	err := e.waitLoaded(ctx, failed)
 	if err == nil {
 		e.open(running, spawn)
@@ -48,6 +48,15 @@ func (e *Edge) serve(ctx context.Context) error {
 	stopFeeding()
 	work.Wait()
 	return errors.Join(err, drainErr)
+}
+
+// follow keeps the configuration up to date. When the disk under the copy
+// fails, visitors are served on with the last good state: an old configuration
+// is better than none, and readiness and metrics say how old it is.
+func (e *Edge) follow(ctx context.Context) {
+	if err := e.feed.Run(ctx); err != nil {
+		e.log.Error("the configuration cannot be kept up to date any more; serving on with what is known until a restart", "applied", e.copy.Cursor().Seq, "err", err)
+	}
 }
 
 // pollLoaded is how often a new edge looks whether its first state arrived.
