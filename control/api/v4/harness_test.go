@@ -67,7 +67,9 @@ func newPlane(t *testing.T) *plane {
 		return errors.Join(
 			tx.PutAccount(t.Context(), store.Account{ID: p.account, Name: "Test", Created: store.Now()}),
 			tx.PutToken(t.Context(), store.Token{ID: strings.Repeat("70", 16), Account: p.account, Name: "root", Status: "active"}, store.HashToken(secret)),
-			tx.PutToken(t.Context(), store.Token{ID: strings.Repeat("71", 16), Account: p.account, Name: "off", Status: "disabled"}, store.HashToken("off")))
+			tx.PutToken(t.Context(), store.Token{ID: strings.Repeat("71", 16), Account: p.account, Name: "off", Status: "disabled"}, store.HashToken("off")),
+			tx.PutAccount(t.Context(), store.Account{ID: strings.Repeat("ad", 16), Name: "Other", Created: store.Now().Add(1e9)}),
+			tx.PutToken(t.Context(), store.Token{ID: strings.Repeat("72", 16), Account: strings.Repeat("ad", 16), Name: "other", Status: "active"}, store.HashToken("stranger")))
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,9 @@ func (s *Server) purge(ctx context.Context, c *api.Call) (api.Answer, error) {
 	}
 	var m zone.Meta
 	if err := s.Store.Read(ctx, func(tx *store.Tx) (err error) {
-		m, err = tx.ZoneMeta(ctx, id)
+		if m, err = tx.ZoneMeta(ctx, id); err == nil {
+			err = owned(c, m.Account)
+		}
 		return err
 	}); err != nil {
 		return api.Answer{}, err

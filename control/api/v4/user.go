@@ -41,12 +41,13 @@ func newAccountResult(a store.Account) accountResult {
 	return accountResult{a.ID, a.Name, "standard", map[string]any{"enforce_twofactor": false}, stamp(a.Created)}
 }
 
-func (s *Server) accounts(ctx context.Context) (all []store.Account, err error) {
+// accounts are those that the token has access to: its own.
+func (s *Server) accounts(ctx context.Context, c *api.Call) (all []store.Account, err error) {
 	err = s.Store.Read(ctx, func(tx *store.Tx) (err error) {
 		all, err = tx.Accounts(ctx)
 		return err
 	})
-	return all, err
+	return slices.DeleteFunc(all, func(a store.Account) bool { return a.ID != c.Token.Account }), err
 }
 
 func (s *Server) listAccounts(ctx context.Context, c *api.Call) (api.Answer, error) {
@@ -55,7 +56,7 @@ func (s *Server) listAccounts(ctx context.Context, c *api.Call) (api.Answer, err
 	if err != nil {
 		return api.Answer{}, err
 	}
-	all, err := s.accounts(ctx)
+	all, err := s.accounts(ctx, c)
 	if err != nil {
 		return api.Answer{}, err
 	}
@@ -74,7 +75,7 @@ func (s *Server) getAccount(ctx context.Context, c *api.Call) (api.Answer, error
 	if err != nil {
 		return api.Answer{}, err
 	}
-	all, err := s.accounts(ctx)
+	all, err := s.accounts(ctx, c)
 	if err != nil {
 		return api.Answer{}, err
 	}

@@ -126,10 +126,20 @@ func (s *Server) read(ctx context.Context, c *api.Call) (*store.Zone, error) {
 	}
 	var z *store.Zone
 	err = s.Store.Read(ctx, func(tx *store.Tx) (err error) {
-		z, err = tx.Zone(ctx, id)
+		if z, err = tx.Zone(ctx, id); err == nil {
+			err = owned(c, z.Account)
+		}
 		return err
 	})
 	return z, err
+}
+
+// owned hides zones of other accounts.
+func owned(c *api.Call, account string) error {
+	if account != c.Token.Account {
+		return api.Missing(api.CodeInvalidZone, "zone_id: no zone has this identifier")
+	}
+	return nil
 }
 
 // edit changes the zone that the path names. code is what a refusal by the
@@ -142,7 +152,12 @@ func (s *Server) edit(ctx context.Context, c *api.Call, code int, action, object
 	if object == "" {
 		object = id
 	}
-	seq, err := s.Publish.Edit(ctx, id, publish.Action{Actor: c.Token.ID, Name: action, Object: object}, fn)
+	seq, err := s.Publish.Edit(ctx, id, publish.Action{Actor: c.Token.ID, Name: action, Object: object}, func(z *store.Zone) error {
+		if err := owned(c, z.Account); err != nil {
+			return err
+		}
+		return fn(z)
+	})
 	return seq, api.Judged(err, code)
 }
 

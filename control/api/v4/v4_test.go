@@ -268,3 +268,22 @@ func TestSettings(t *testing.T) {
 	p.bad("PATCH", path+"/browser_cache_ttl", `{"value":"1"}`, 400, 1007, "browser_cache_ttl")
 	p.bad("PATCH", path+"/min_tls_version", `{"value":"1.0"}`, 400, 1007, "min_tls_version")
 }
+
+func TestZonesOfAnotherAccountAreHidden(t *testing.T) {
+	p := newPlane(t)
+	path := p.zone("mine.test")
+	for _, call := range []struct{ method, path, body string }{
+		{"GET", path, ""}, {"DELETE", path, ""}, {"PATCH", path, `{"paused":true}`}, {"GET", path + "/dns_records", ""},
+		{"POST", path + "/dns_records", `{"type":"A","name":"a","content":"192.0.2.1"}`}, {"POST", path + "/purge_cache", `{"purge_everything":true}`},
+		{"GET", path + "/settings", ""}, {"GET", path + "/custom_certificates", ""},
+	} {
+		a := p.raw(call.method, call.path, "application/json", "stranger", call.body)
+		if a.Status != 404 || a.Errors[0].Code != 1001 {
+			t.Errorf("%s %s by a stranger: %d %s", call.method, call.path, a.Status, a.Body)
+		}
+	}
+	var zones []json.RawMessage
+	if a := p.raw("GET", "/zones", "", "stranger", ""); json.Unmarshal(a.Result, &zones) != nil || len(zones) != 0 {
+		t.Errorf("zones of a stranger: %s", a.Body)
+	}
+}

@@ -103,18 +103,16 @@ func developmentLeft(set map[string]store.Setting, now time.Time) int64 {
 	return max(0, int64(d.Expires.Sub(now)/time.Second))
 }
 
-func (s *Server) accountName(ctx context.Context, id string) (string, error) {
-	all, err := s.accounts(ctx)
-	for _, a := range all {
-		if a.ID == id {
-			return a.Name, err
-		}
+func (s *Server) accountName(ctx context.Context, c *api.Call) (string, error) {
+	all, err := s.accounts(ctx, c)
+	if err != nil || len(all) == 0 {
+		return "", err
 	}
-	return "", err
+	return all[0].Name, nil
 }
 
-func (s *Server) show(ctx context.Context, z *store.Zone) (zoneResult, error) {
-	name, err := s.accountName(ctx, z.Account)
+func (s *Server) show(ctx context.Context, c *api.Call, z *store.Zone) (zoneResult, error) {
+	name, err := s.accountName(ctx, c)
 	return newZoneResult(z.Meta, name, developmentLeft(z.Settings, time.Now())), err
 }
 
@@ -205,7 +203,7 @@ func (s *Server) createZone(ctx context.Context, c *api.Call) (api.Answer, error
 	if err != nil {
 		return api.Answer{}, api.Judged(err, api.CodeZoneName)
 	}
-	result, err := s.show(ctx, z)
+	result, err := s.show(ctx, c, z)
 	return api.Answer{Result: result, Seq: seq}, err
 }
 
@@ -265,7 +263,7 @@ func (s *Server) listZones(ctx context.Context, c *api.Call) (api.Answer, error)
 	}
 	part, info := api.Cut(pages, kept)
 	results := make([]zoneResult, len(part))
-	account, err := s.accountName(ctx, c.Token.Account)
+	account, err := s.accountName(ctx, c)
 	for i, m := range part {
 		results[i] = newZoneResult(m, account, expiry[m.ID])
 	}
@@ -338,7 +336,7 @@ func (s *Server) getZone(ctx context.Context, c *api.Call) (api.Answer, error) {
 	if err != nil {
 		return api.Answer{}, err
 	}
-	result, err := s.show(ctx, z)
+	result, err := s.show(ctx, c, z)
 	return api.Answer{Result: result}, err
 }
 
@@ -369,15 +367,15 @@ func (s *Server) patchZone(ctx context.Context, c *api.Call) (api.Answer, error)
 	if err != nil {
 		return api.Answer{}, err
 	}
-	result, err := s.show(ctx, after)
+	result, err := s.show(ctx, c, after)
 	return api.Answer{Result: result, Seq: seq}, err
 }
 
 func (s *Server) deleteZone(ctx context.Context, c *api.Call) (api.Answer, error) {
-	id, err := pathID(c, "zone")
+	z, err := s.read(ctx, c)
 	if err != nil {
 		return api.Answer{}, err
 	}
-	seq, err := s.Publish.Remove(ctx, id, publish.Action{Actor: c.Token.ID, Name: "zone.delete", Object: id})
-	return api.Answer{Result: reference{ID: id}, Seq: seq}, err
+	seq, err := s.Publish.Remove(ctx, z.ID, publish.Action{Actor: c.Token.ID, Name: "zone.delete", Object: z.ID})
+	return api.Answer{Result: reference{ID: z.ID}, Seq: seq}, err
 }
