@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -136,7 +137,7 @@ func zonePath(zoneID, rest string) string { return "/zones/" + url.PathEscape(zo
 
 // notFound gives a 404 the kind that callers test for; other errors pass.
 func notFound(err error, what string) error {
-	e, ok := err.(*Error)
+	e, ok := errors.AsType[*Error](err)
 	if !ok || e.Status != http.StatusNotFound {
 		return err
 	}

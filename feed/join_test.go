@@ -21,7 +21,6 @@ type desk struct {
 	ca      *testCA
 	secrets map[[32]byte]bool
 	renewed []string
-	asked   chan JoinRequest
 }
 
 func (d *desk) enroll(_ context.Context, req JoinRequest) (JoinReply, error) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -27,7 +26,7 @@ func (s *sink) Write(p []byte) (int, error) {
 }
 func (s *sink) Close() error { s.closed = true; return nil }
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func sample() *Record {
 	phases := [MaxPhases]uint32{1: 120, 4: 7}

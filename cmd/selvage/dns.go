@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 
@@ -132,7 +131,7 @@ with what proxied names answer.
 		if err != nil {
 			return err
 		}
-		_, err = io.WriteString(a.out, string(text))
+		_, err = a.out.Write(text)
 		return err
 	}
 	return cmd

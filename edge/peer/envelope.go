@@ -190,7 +190,7 @@ func sign(key crypto.PrivateKey, message []byte) ([]byte, error) {
 }
 
 func verify(key crypto.PublicKey, message, signature []byte) error {
-	good := false
+	var good bool
 	switch k := key.(type) {
 	case *ecdsa.PublicKey:
 		digest := sha256.Sum256(message)

@@ -139,7 +139,7 @@ func openPacket(ctx context.Context, name, addr string) (Socket, error) {
 	if err != nil {
 		return Socket{}, err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }() // the duplicate in File keeps the socket open
 	f, err := c.(*net.UDPConn).File()
 	if err != nil {
 		return Socket{}, fmt.Errorf("duplicate socket %s: %w", name, err)

@@ -2,6 +2,7 @@ package v4
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -292,7 +293,7 @@ func RecordName(sent, zoneName string) (string, error) {
 
 // at says which item of a list an error is about.
 func at(list string, i int, err error) error {
-	p, ok := err.(*api.Problem)
+	p, ok := errors.AsType[*api.Problem](err)
 	if !ok {
 		return err
 	}

@@ -3,6 +3,7 @@ package v4
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -252,7 +253,7 @@ func sameValue(a, b *zone.Record) bool {
 // "dns record NAME TYPE (id …): content: …" and "dns_records: NAME: content: …"
 // become "content: … (NAME TYPE)".
 func ownWords(err error) error {
-	p, ok := err.(*api.Problem)
+	p, ok := errors.AsType[*api.Problem](err)
 	if !ok {
 		return err
 	}

@@ -3,6 +3,7 @@ package v4
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -74,7 +75,7 @@ func (s *Server) putEntrypoint(ctx context.Context, c *api.Call) (api.Answer, er
 		z.Rulesets = append(z.Rulesets, stored)
 		return nil
 	})
-	if p, ok := err.(*api.Problem); ok {
+	if p, ok := errors.AsType[*api.Problem](err); ok {
 		// The edges' compile says which ruleset; here there is only one.
 		return api.Answer{}, &api.Problem{Status: p.Status, Code: p.Code, Message: strings.TrimPrefix(p.Message, "rulesets: "+phase+": ")}
 	}

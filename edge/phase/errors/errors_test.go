@@ -128,7 +128,7 @@ func TestHostIsEscaped(t *testing.T) {
 		r.Host = []byte(`"><script>alert('x')</script>&` + "\r\n\x00\xff" + strings.Repeat("a", 1000))
 		e.Render(r, 421, nil)
 		body := string(r.Out.Bytes)
-		if accept != "text/plain" && strings.Contains(body, "<script>") || strings.ContainsAny(body, "\r\x00\xff") {
+		if accept != "text/plain" && strings.Contains(body, "<script>") || strings.ContainsAny(body, "\r\x00") || strings.Contains(body, "\xff") {
 			t.Errorf("%s: host stands there as sent:\n%s", accept, body)
 		}
 		if strings.Contains(body, strings.Repeat("a", 300)) {
