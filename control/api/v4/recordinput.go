@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 
@@ -256,6 +257,9 @@ func (d *recordData) content() string {
 // the final dot. What is sent may be relative ("www"), "@", or an FQDN, with or
 // without the final dot, in any case.
 func RecordName(sent, zoneName string) (string, error) {
+	if !utf8.ValidString(sent) {
+		return "", api.Invalid(api.CodeDNSValidation, "name", "is not UTF-8")
+	}
 	name := strings.ToLower(strings.TrimSpace(sent))
 	absolute := strings.HasSuffix(name, ".")
 	name = strings.TrimSuffix(name, ".")

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 
@@ -131,6 +132,9 @@ func ZoneName(sent string) (string, error) {
 	name, err := idna.Lookup.ToASCII(strings.TrimSuffix(sent, "."))
 	if err != nil {
 		return bad(err.Error())
+	}
+	if !utf8.ValidString(sent) {
+		return bad("it is not UTF-8")
 	}
 	labels := strings.Split(name, ".")
 	if len(labels) < 2 {
