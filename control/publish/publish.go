@@ -6,7 +6,6 @@ package publish
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -63,8 +62,8 @@ type Publisher struct {
 	waiting map[int64]chan<- uint64 // guarded by mu; by outbox id
 }
 
-// New opens the log: it checks the chain of what the log holds and numbers
-// what a crash left without a number. An entry that is damaged is named.
+// New opens the log: it checks the chain of what the log holds, names and drops
+// what is damaged, and numbers what a crash left without a number.
 func New(ctx context.Context, c Config) (*Publisher, error) {
 	c.Retain = defaulted(c.Retain, 100_000)
 	c.RetainAudit = defaulted(c.RetainAudit, 1_000_000)
@@ -95,58 +94,9 @@ func defaulted[T comparable](v, d T) T {
 	return v
 }
 
-// verify walks the log from its oldest entry and sets head and floor.
-func (p *Publisher) verify(ctx context.Context) error {
-	return p.Store.Read(ctx, func(tx *store.Tx) error {
-		first, _, err := tx.LogBounds(ctx)
-		if err != nil {
-			return err
-		}
-		var at feed.Cursor
-		if first > 0 {
-			p.floor = first - 1
-		}
-		if err := tx.Log(ctx, 0, func(r store.LogRow) (bool, error) {
-			e, err := decode(r)
-			if err == nil && at.Seq > 0 {
-				err = e.Follows(at)
-			}
-			if err != nil {
-				return false, damaged(r.Seq, err)
-			}
-			at = feed.Cursor{Seq: e.Seq, Hash: e.Hash}
-			return true, nil
-		}); err != nil {
-			return err
-		}
-		numbered, err := tx.Numbered(ctx)
-		if err != nil {
-			return err
-		}
-		if numbered > at.Seq {
-			return damaged(at.Seq+1, fmt.Errorf("change %d was numbered, the log ends at %d", numbered, at.Seq))
-		}
-		p.head = at
-		return nil
-	})
-}
-
-func decode(r store.LogRow) (feed.Entry, error) {
-	e, n, err := feed.DecodeEntry(r.Payload)
-	switch {
-	case err != nil:
-		return e, err
-	case n != len(r.Payload):
-		return e, fmt.Errorf("%d bytes after the entry", len(r.Payload)-n)
-	case e.Seq != r.Seq || string(e.Hash[:]) != string(r.Hash):
-		return e, errors.New("number or hash differs from its row")
-	}
-	return e, nil
-}
-
 func damaged(seq uint64, cause error) error {
 	return &fault.Error{Op: "publish.open", Side: fault.Control, Kind: fault.Malformed, Err: fmt.Errorf(
-		"entry %d of the log in the control database is damaged (%w); restore the database from a backup", seq, cause)}
+		"entry %d of the log in the control database is damaged (%w); start the control plane again, which repairs its log", seq, cause)}
 }
 
 // Run numbers changes until ctx ends. It returns an error only when a stored

@@ -273,40 +273,81 @@ func TestLogReadsSnapshotsAndCompacts(t *testing.T) {
 	}
 }
 
-func TestDamagedLogIsNamed(t *testing.T) {
-	for name, damage := range map[string]string{
-		"truncated":   `UPDATE log SET payload = substr(payload, 1, length(payload) - 7) WHERE seq = 2`,
-		"other bytes": `UPDATE log SET payload = (SELECT payload FROM log WHERE seq = 1) WHERE seq = 2`,
-		"missing":     `DELETE FROM log WHERE seq = 2`,
-		"cut tail":    `DELETE FROM log WHERE seq >= 2`,
-		"outbox":      `UPDATE outbox SET seq = 0, changes = x'0102' WHERE id = 2`,
+// damage makes a log of three zones, spoils the database and opens it again.
+func damage(t *testing.T, how string) (*publish.Publisher, *bytes.Buffer, error) {
+	t.Helper()
+	dir := t.TempDir()
+	s := openStore(t, dir)
+	p, stop := open(t, config(s))
+	for i := range 3 {
+		if _, err := p.Create(t.Context(), by, newZone(fmt.Sprintf("z%d.test", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, store.FileName)+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.ExecContext(t.Context(), how)
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	said := &bytes.Buffer{}
+	c := config(openStore(t, dir))
+	c.Log = slog.New(slog.NewTextHandler(said, nil))
+	p, err = publish.New(t.Context(), c)
+	return p, said, err
+}
+
+// The state outlives its log: what is damaged is named and dropped, who stands
+// before it is sent to a snapshot, numbers never go back.
+func TestDamagedLogIsNamedAndRepaired(t *testing.T) {
+	for name, c := range map[string]struct {
+		how         string
+		head, floor uint64
+	}{
+		"truncated":   {`UPDATE log SET payload = substr(payload, 1, length(payload) - 7) WHERE seq = 2`, 3, 2},
+		"newest":      {`UPDATE log SET payload = substr(payload, 1, 9) WHERE seq = 3`, 4, 3},
+		"other bytes": {`UPDATE log SET payload = (SELECT payload FROM log WHERE seq = 1) WHERE seq = 2`, 3, 2},
+		"missing":     {`DELETE FROM log WHERE seq = 2`, 3, 2},
+		"cut tail":    {`DELETE FROM log WHERE seq >= 2`, 4, 3},
+		"all gone":    {`DELETE FROM log`, 4, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			s := openStore(t, dir)
-			p, stop := open(t, config(s))
-			for i := range 3 {
-				if _, err := p.Create(t.Context(), by, newZone(fmt.Sprintf("z%d.test", i))); err != nil {
-					t.Fatal(err)
-				}
-			}
-			stop()
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
-			db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, store.FileName)+"?_pragma=busy_timeout(10000)")
+			p, said, err := damage(t, c.how)
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = db.ExecContext(t.Context(), damage)
-			if err := errors.Join(err, db.Close()); err != nil {
-				t.Fatal(err)
+			if !strings.Contains(said.String(), "entry of the log is damaged") || !strings.Contains(said.String(), fmt.Sprintf("seq=%d", c.floor)) {
+				t.Errorf("the log says %q", said)
 			}
-			_, err = publish.New(t.Context(), config(openStore(t, dir)))
-			if !fault.Is(err, fault.Malformed) || !strings.Contains(err.Error(), "is damaged") || !strings.Contains(err.Error(), "backup") {
-				t.Errorf("got %v, want an error that names the damage", err)
+			if seq, _ := p.Head(); seq != c.head {
+				t.Errorf("head %d, want %d", seq, c.head)
+			}
+			if _, err := p.Read(t.Context(), c.floor-1, 1<<20); !errors.Is(err, feed.ErrCompacted) {
+				t.Errorf("below the damage: %v, want to be sent to a snapshot", err)
+			}
+			if _, err := p.Read(t.Context(), c.floor, 1<<20); err != nil {
+				t.Errorf("above the damage: %v", err)
+			}
+			rows := 0
+			seq, hash, err := p.Snapshot(t.Context(), func(string, []byte, uint64) error { rows++; return nil })
+			if headSeq, headHash := p.Head(); err != nil || seq != headSeq || hash != headHash || rows == 0 {
+				t.Errorf("snapshot at %d with %d rows, %v; head %d", seq, rows, err, headSeq)
 			}
 		})
+	}
+}
+
+// What was accepted and has no number yet exists nowhere else.
+func TestDamagedOutboxIsRefused(t *testing.T) {
+	_, _, err := damage(t, `UPDATE outbox SET seq = 0, changes = x'0102' WHERE id = 2`)
+	if !fault.Is(err, fault.Malformed) || !strings.Contains(err.Error(), "is damaged") || !strings.Contains(err.Error(), "backup") {
+		t.Errorf("got %v, want an error that names the damage", err)
 	}
 }
 
