@@ -219,10 +219,15 @@ func TestTruncatedFeedEntryIsNamedAndRecovered(t *testing.T) {
 				t.Errorf("the log does not name the broken entry:\n%s", log)
 			}
 			a.network().cli(t, "zone", "add", "late.test", "--origin", origin.URL)
+			c := visitor(t, a.http, "")
 			for _, zone := range []string{"site.test", "late.test"} {
-				if got := get(t, visitor(t, a.http, ""), "http://"+zone+"/"); got.Status != 200 {
-					t.Errorf("%s answers %d", zone, got.Status)
-				}
+				eventually(t, 10*time.Second, zone+" to be served", func() error {
+					got, err := fetch(c, "http://"+zone+"/")
+					if err == nil && got.Status != 200 {
+						err = fmt.Errorf("status %d", got.Status)
+					}
+					return err
+				})
 			}
 		})
 	}
