@@ -5,7 +5,6 @@ package normalize
 
 import (
 	"github.com/selvage-edge/selvage/edge/request"
-	"github.com/selvage-edge/selvage/wire/msg"
 	"github.com/selvage-edge/selvage/zone"
 )
 
@@ -21,34 +20,15 @@ type Engine struct{}
 // New returns the engine.
 func New() *Engine { return &Engine{} }
 
-// Run strips the fields that visitors may not set.
+// Run strips the fields that visitors may not set. Trailers, which have not
+// arrived yet, are the origin row's to judge.
 func (e *Engine) Run(_ *Plan, r *request.Request) (request.Verdict, error) {
 	fields := &r.In.Fields
 	for i := range fields.Len() {
-		if reserved(fields.At(i)) {
-			fields.DelFunc(reserved)
+		if request.Reserved(fields.At(i)) {
+			fields.DelFunc(request.Reserved)
 			break
 		}
 	}
 	return request.Next, nil
-}
-
-// reserved reports whether a field tells the origin who the visitor is or
-// which edge it came through: CF-*, X-Forwarded-*, Forwarded (RFC 7239),
-// X-Real-IP, True-Client-IP and Selvage-*. CDN-Loop stays: the origin row
-// judges it.
-func reserved(f *msg.Field) bool {
-	switch f.ID {
-	case msg.Unknown:
-		return hasPrefixFold(f.Name, "cf-") || hasPrefixFold(f.Name, "x-forwarded-") || hasPrefixFold(f.Name, "selvage-")
-	case msg.CFConnectingIP, msg.CFIPCountry, msg.CFRay, msg.CFVisitor, msg.CFCacheStatus,
-		msg.XForwardedFor, msg.XForwardedHost, msg.XForwardedPort, msg.XForwardedProto,
-		msg.XRealIP, msg.TrueClientIP, msg.Forwarded:
-		return true
-	}
-	return false
-}
-
-func hasPrefixFold(name []byte, prefix string) bool {
-	return len(name) >= len(prefix) && msg.EqualFold(name[:len(prefix)], prefix)
 }

@@ -8,10 +8,11 @@ import (
 )
 
 func TestVisitorsCannotSpeakForTheEdge(t *testing.T) {
-	kept := []string{"Host", "Accept", "CDN-Loop", "Via", "X-Requested-With", "Cf", "X-Forward"}
+	kept := []string{"Host", "Accept", "CDN-Loop", "Via", "X-Requested-With", "Cf", "X-Forward", "X_Custom", "Real_IP"}
 	gone := []string{
 		"CF-Connecting-IP", "cf-ray", "Cf-Anything", "CF-IPCountry", "CF-Visitor", "X-Forwarded-For", "x-forwarded-proto",
 		"X-FORWARDED-HOST", "X-Forwarded-Server", "Forwarded", "X-Real-IP", "True-Client-IP", "Selvage-Envelope",
+		"CF_Connecting_IP", "X_Forwarded_For", "x-forwarded_proto", "X_REAL_IP", "True_Client-IP", "selvage_envelope",
 	}
 	in := &msg.Request{}
 	for i := range gone {

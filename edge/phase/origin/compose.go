@@ -91,6 +91,8 @@ func passedOn(l *msg.Field, named [][]byte) bool {
 		msg.CFConnectingIP, msg.CFIPCountry, msg.CFRay, msg.CFVisitor, msg.CFCacheStatus,
 		msg.XForwardedFor, msg.XForwardedProto:
 		return false
+	case msg.CDNLoop:
+		return true // a visitor who could nominate it away could build loops (RFC 8586 §3)
 	case msg.Unknown:
 		if foldPrefix(l.Name, "cf-") || foldPrefix(l.Name, "proxy-") {
 			return false
@@ -102,6 +104,16 @@ func passedOn(l *msg.Field, named [][]byte) bool {
 		}
 	}
 	return true
+}
+
+// handOn copies a visitor's trailers for the origin, without those that would
+// be refused in a head: servers exist that merge the two.
+func handOn(from, to *msg.Fields) {
+	for i := range from.Len() {
+		if l := from.At(i); passedOn(l, nil) && !request.Reserved(l) {
+			to.AddField(*l)
+		}
+	}
 }
 
 // nominations appends the names of the fields that Connection lists.
@@ -148,6 +160,29 @@ func cleanAnswer(f *msg.Fields, keepLength, tunnel bool) {
 		}
 		return false
 	})
+}
+
+// trailed is an answer's body behind which come trailers: they are cleaned as
+// the head is, before anybody sees them.
+type trailed struct {
+	io.ReadCloser
+	trailer *msg.Fields
+}
+
+func (t *trailed) Read(p []byte) (int, error) {
+	n, err := t.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		cleanAnswer(t.trailer, false, false)
+	}
+	return n, err
+}
+
+// Buffered is what the body says of bytes that need no waiting.
+func (t *trailed) Buffered() int {
+	if b, ok := t.ReadCloser.(interface{ Buffered() int }); ok {
+		return b.Buffered()
+	}
+	return 0
 }
 
 func foldPrefix(name []byte, prefix string) bool {
@@ -209,9 +244,7 @@ func (s *sender) Read(p []byte) (int, error) {
 		return n, nil
 	case errors.Is(err, io.EOF):
 		if s.out.Trailer.Len() == 0 {
-			for i := range s.in.Trailer.Len() {
-				s.out.Trailer.AddField(*s.in.Trailer.At(i))
-			}
+			handOn(&s.in.Trailer, &s.out.Trailer)
 		}
 		return n, io.EOF
 	}

@@ -307,10 +307,13 @@ func (e *Engine) exchange(r *request.Request, c *conn) error {
 	return nil
 }
 
-// accept makes the answer ours: hop-by-hop fields leave it, and its Close
-// gives the connection back.
+// accept makes the answer ours: hop-by-hop fields leave it and its
+// trailers, and its Close gives the connection back.
 func (e *Engine) accept(r *request.Request, c *conn) (request.Verdict, error) {
 	cleanAnswer(&r.Out.Fields, r.In.Method == msg.HEAD || r.Out.Status == 304, r.Out.Tunnel != nil)
+	if r.Out.Trailer != nil && r.Out.Body != nil {
+		r.Out.Body = &trailed{r.Out.Body, r.Out.Trailer}
+	}
 	c.release = r.Out.Release
 	r.Out.Release = c.finished
 	if r.Out.Tunnel != nil {

@@ -301,8 +301,13 @@ func (c *conn) finish() {
 		c.release()
 		c.release = nil
 	}
-	c.pool.release(c, c.client.Reusable())
+	c.pool.release(c, c.client.Reusable() && !c.unusual())
 }
+
+// unusual reports a request of which many servers do not expect the body:
+// one that leaves it unread would take it for the next request, and answer a
+// stranger with it (RFC 9110 §9.3.1).
+func (c *conn) unusual() bool { return c.req.Length != 0 && c.req.Method.Safe() }
 
 // interim passes a 1xx answer on; a visitor who cannot take it misses nothing.
 func (c *conn) interim(status int, fields *msg.Fields) {
