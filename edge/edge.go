@@ -190,8 +190,10 @@ func (e *Edge) build(ctx context.Context) (err error) {
 // onSnapshot is told that the copy was replaced: purges of the time in between
 // are not in it, so everything cached goes.
 func (e *Edge) onSnapshot(seq uint64) error {
+	err := e.applier.loadAll()
+	// After the new rules are in use, so that nothing is kept by the old ones.
 	e.cache.PurgeAll(seq)
-	return e.applier.loadAll()
+	return err
 }
 
 func (e *Edge) certificatesOf(serverName string) *tlsterm.Plan {

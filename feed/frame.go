@@ -131,13 +131,16 @@ const (
 	ResumeCompacted Resume = 3
 	// ResumeFork: the log has another entry at the cursor; a snapshot follows.
 	ResumeFork Resume = 4
+	// ResumeAhead: the cursor is past the log's end, which was restored from an
+	// older backup; a snapshot follows.
+	ResumeAhead Resume = 5
 )
 
 func (r Resume) String() string {
-	if r < ResumeTail || r > ResumeFork {
+	if r < ResumeTail || r > ResumeAhead {
 		return "unknown"
 	}
-	return [...]string{"", "tail", "fresh", "compacted", "fork"}[r]
+	return [...]string{"", "tail", "fresh", "compacted", "fork", "ahead"}[r]
 }
 
 func (w welcome) append(dst []byte) []byte {
@@ -150,7 +153,7 @@ func decodeWelcome(p []byte) (w welcome, err error) {
 		return w, errFrame
 	}
 	w.resume = Resume(p[0])
-	if w.resume < ResumeTail || w.resume > ResumeFork {
+	if w.resume < ResumeTail || w.resume > ResumeAhead {
 		return w, errFrame
 	}
 	h, err := decodeHeartbeat(p[1:])

@@ -78,6 +78,9 @@ func (l *link) greet(ctx context.Context) error {
 	if err != nil || kind != frameWelcome {
 		return fmt.Errorf("welcome: frame of type %d: %w", kind, errFrame)
 	}
+	if w.resume != ResumeTail {
+		l.applied.Store(0) // nothing of this parent's history, until its snapshot is stored
+	}
 	l.heard(w.head)
 	l.s.update(func(st *Status) { st.Connected, st.Parent, st.Since, st.Resume = true, l.parent, time.Now(), w.resume })
 	l.s.log.Info("feed connected", "parent", l.parent, "seq", l.cursor.Seq, "head", w.head.Seq, "resume", w.resume)

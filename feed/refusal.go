@@ -12,7 +12,7 @@ const (
 	ReasonInternal  Reason = 1 // the sender's own trouble; try again
 	ReasonVersion   Reason = 2 // the sender does not speak this version
 	ReasonMalformed Reason = 3 // bytes that break the protocol
-	ReasonAhead     Reason = 4 // the cursor is ahead of the sender's log
+	// 4 is free: a cursor ahead of the log gets a snapshot.
 	ReasonUnknown   Reason = 5 // no such node
 	ReasonRevoked   Reason = 6 // the node was removed
 	ReasonToken     Reason = 7 // join token unknown, used or too old
@@ -22,12 +22,12 @@ const (
 )
 
 var reasonNames = [...]string{
-	"", "internal", "wrong version", "malformed", "cursor ahead of the log", "unknown node",
+	"", "internal", "wrong version", "malformed", "", "unknown node",
 	"revoked", "join token not valid", "bad request", "replaced by a newer connection", "draining",
 }
 
 func (r Reason) String() string {
-	if r >= ReasonInternal && int(r) < len(reasonNames) {
+	if int(r) < len(reasonNames) && reasonNames[r] != "" {
 		return reasonNames[r]
 	}
 	return "unknown reason"

@@ -89,7 +89,6 @@ func TestHelloIsJudged(t *testing.T) {
 		{name: "wrong version", hello: hello{version: 9, node: nodeID(1), colo: "FRA"}, reason: ReasonVersion},
 		{name: "another node's name", hello: hello{version: 1, node: nodeID(2), colo: "FRA"}, reason: ReasonUnknown},
 		{name: "colo in small letters", hello: hello{version: 1, node: nodeID(1), colo: "fra"}, reason: ReasonMalformed},
-		{name: "cursor ahead", hello: hello{version: 1, node: nodeID(1), colo: "FRA", cursor: Cursor{Seq: 9}}, reason: ReasonAhead},
 		{name: "revoked", hello: hello{version: 1, node: nodeID(1), colo: "FRA"}, known: Refuse(ReasonRevoked, "x"), reason: ReasonRevoked},
 		{name: "unknown", hello: hello{version: 1, node: nodeID(1), colo: "FRA"}, known: Refuse(ReasonUnknown, "x"), reason: ReasonUnknown},
 		{name: "store down", hello: hello{version: 1, node: nodeID(1), colo: "FRA"}, known: errors.New("disk"), reason: ReasonInternal},

@@ -56,11 +56,17 @@ func (s *Server) subscribe(ctx context.Context, conn *tls.Conn) error {
 	defer cancel(nil)
 	x := &session{server: s, conn: conn, peer: peer, since: time.Now(), cancel: cancel, cursor: h.cursor}
 	x.peer.Colo = h.colo
-	x.acked.Store(h.cursor.Seq)
 	resume, err := x.resume(ctx)
 	if err != nil {
 		s.counters.refused.Add(1)
 		return tell(conn, err)
+	}
+	switch resume {
+	case ResumeTail:
+		x.acked.Store(h.cursor.Seq) // of another history it would be a false promise
+	case ResumeFork, ResumeAhead:
+		s.log.Warn("subscriber stands in another history, as after a restore from a backup; it gets a snapshot",
+			"node", peer.Node, "colo", h.colo, "seq", h.cursor.Seq, "because", resume)
 	}
 	if err := conn.SetDeadline(time.Time{}); err != nil {
 		return err
@@ -94,13 +100,14 @@ func (s *Server) greet(ctx context.Context, conn *tls.Conn, peer Peer) (hello, e
 }
 
 // resume decides how the subscriber continues. Its cursor's hash is compared
-// with the log's at the same number, so that equal means equal history.
+// with the log's at the same number, so that equal means equal history. The
+// log here is the root's: a cursor past its end is of a history that was lost.
 func (x *session) resume(ctx context.Context) (Resume, error) {
 	log, c := x.server.cfg.Log, x.cursor
 	seq, hash := log.Head()
 	switch {
 	case c.Seq > seq:
-		return 0, Refuse(ReasonAhead, "cursor %d, log ends at %d", c.Seq, seq)
+		return ResumeAhead, nil
 	case c.Seq == seq && c.Hash == hash:
 		return ResumeTail, nil
 	case c.Seq == seq:

@@ -17,7 +17,10 @@ import (
 // zones holds the purge state of the zones that have objects or fills.
 type zones struct {
 	mu   sync.Mutex
-	seq  uint64 // newest feed entry that is applied; guarded by mu
+	// seq is the newest feed entry that is applied, counted from base on, so
+	// that it never goes back where the feed's own numbers do; guarded by mu.
+	seq  uint64
+	base uint64 // of the feed's history; guarded by mu
 	byID map[string]*zoneState
 }
 
@@ -61,17 +64,19 @@ func (z *zones) release(s *zoneState) {
 func (e *Engine) Advance(seq uint64) {
 	e.zones.mu.Lock()
 	defer e.zones.mu.Unlock()
-	e.zones.seq = max(e.zones.seq, seq)
+	e.zones.seq = max(e.zones.seq, e.zones.base+seq)
 }
 
-// PurgeAll drops what was fetched before entry seq, in all zones: for an edge
-// that may have missed purges.
+// PurgeAll drops everything, for an edge that may have missed purges: its state
+// was replaced by that at entry seq. That number may be lower than any before;
+// later ones are understood to follow it.
 func (e *Engine) PurgeAll(seq uint64) {
 	e.zones.mu.Lock()
+	e.zones.seq++
+	e.zones.base = e.zones.seq - seq // below zero wraps, and base+seq wraps back
 	for _, s := range e.zones.byID {
-		s.purged.Store(max(s.purged.Load(), seq))
+		s.purged.Store(e.zones.seq)
 	}
-	e.zones.seq = max(e.zones.seq, seq)
 	e.zones.mu.Unlock()
 	e.sweep()
 }
@@ -89,6 +94,7 @@ func (e *Engine) Purge(zoneID string, seq uint64, p zone.Purge) error {
 		}
 	}
 	e.zones.mu.Lock()
+	seq += e.zones.base
 	if s := e.zones.byID[zoneID]; s != nil && p.Everything {
 		s.purged.Store(max(s.purged.Load(), seq))
 	}

@@ -108,6 +108,38 @@ func TestSweeperFreesWhatWasPurged(t *testing.T) {
 	})
 }
 
+// After a restore of the control plane the feed's numbers begin anew, lower.
+func TestPurgesHoldWhereTheFeedGoesBack(t *testing.T) {
+	g := newRig(t, Config{}, always(200, "x", "Cache-Control: max-age=60"))
+	purge := func(seq uint64, p zone.Purge) {
+		if err := g.e.Purge(testZone, seq, p); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, step := range []struct {
+		name string
+		do   func()
+		want string
+	}{
+		{"at 100", func() { g.e.Advance(100) }, "MISS"},
+		{"nothing", func() {}, "HIT"},
+		{"another history, at 100 too", func() { g.e.PurgeAll(100) }, "MISS"},
+		{"back to 5", func() { g.e.PurgeAll(5) }, "MISS"},
+		{"a change", func() { g.e.Advance(6) }, "HIT"},
+		{"purge by URL at 7", func() { purge(7, zone.Purge{Files: []string{"https://www.example.com/a"}}) }, "MISS"},
+		{"the same again", func() { purge(7, zone.Purge{Everything: true}) }, "HIT"},
+		{"purge of everything at 8", func() { purge(8, zone.Purge{Everything: true}) }, "MISS"},
+		{"forward, to 500", func() { g.e.PurgeAll(500) }, "MISS"},
+		{"purge of everything at 501", func() { purge(501, zone.Purge{Everything: true}) }, "MISS"},
+		{"nothing more", func() { g.e.Advance(502) }, "HIT"},
+	} {
+		step.do()
+		if got := g.run("GET /a").cache; got != step.want {
+			t.Errorf("%s: %s, want %s", step.name, got, step.want)
+		}
+	}
+}
+
 func TestBudgetHoldsUnderChurn(t *testing.T) {
 	const budget = 1 << 20
 	g := newRig(t, Config{Bytes: budget, MaxObject: 100 << 10, Shards: 8}, nil)
