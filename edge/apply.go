@@ -149,7 +149,10 @@ func (a *applier) load(id string) error {
 func (a *applier) withdraw(id string) error {
 	var err error
 	if z := a.edge.zones.Withdraw(id); z != nil {
-		a.edge.dns.Remove(z.Name)
+		// The name may be another zone's by now: deleted and made again.
+		if owner := a.edge.zones.Find([]byte(z.Name)); owner == nil || owner.Name != z.Name {
+			a.edge.dns.Remove(z.Name)
+		}
 		err = a.edge.cache.Purge(id, a.copy.Cursor().Seq, zone.Purge{Everything: true})
 	}
 	for cert, owner := range a.certs {

@@ -96,7 +96,9 @@ func (t *Table) Withdraw(id string) *Zone {
 		return nil
 	}
 	delete(t.byID, id)
-	t.swap(z.Name, nil)
+	if (*t.shards[shardOf(z.Name)].Load())[z.Name] == z { // else another zone has the name now
+		t.swap(z.Name, nil)
+	}
 	t.count.Store(int64(len(t.byID)))
 	return z
 }

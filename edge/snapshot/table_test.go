@@ -33,6 +33,10 @@ func TestFindTakesTheLongestZone(t *testing.T) {
 	if tab.Find([]byte("x.test")) != nil || tab.Find([]byte("renamed")) == nil {
 		t.Error("a renamed zone is still found under its old name")
 	}
+	tab.Publish(&Zone{ID: "again", Name: "example.com"}) // deleted and made again, seen in the other order
+	if z := tab.Withdraw("id-example.com"); z == nil || tab.Find([]byte("www.example.com")) == nil {
+		t.Error("withdrawing the older zone of a name took the newer one out")
+	}
 	if tab.Withdraw("never") != nil {
 		t.Error("withdrew a zone that was not there")
 	}

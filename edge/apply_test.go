@@ -1,0 +1,100 @@
+package edge
+
+import (
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/selvage-edge/selvage/edge/dns"
+	"github.com/selvage-edge/selvage/edge/phase/cache"
+	"github.com/selvage-edge/selvage/edge/snapshot"
+	"github.com/selvage-edge/selvage/feed"
+	"github.com/selvage-edge/selvage/zone"
+)
+
+// memCopy is a copy in memory.
+type memCopy struct {
+	cursor feed.Cursor
+	rows   map[string]string
+}
+
+func (c *memCopy) Cursor() feed.Cursor { return c.cursor }
+
+func (c *memCopy) Get(key string) ([]byte, uint64, bool, error) {
+	v, ok := c.rows[key]
+	return []byte(v), c.cursor.Seq, ok, nil
+}
+
+func (c *memCopy) Scan(prefix string, row func(string, []byte, uint64) error) error {
+	for _, key := range slices.Sorted(maps.Keys(c.rows)) {
+		if !strings.HasPrefix(key, prefix) {
+			continue
+		}
+		if err := row(key, []byte(c.rows[key]), c.cursor.Seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// zoneRows are the rows of a zone with one record at its apex.
+func zoneRows(t *testing.T, id, name string) map[string]string {
+	t.Helper()
+	text := func(v any) string {
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	return map[string]string{
+		zone.NameKey(name): id,
+		zone.MetaKey(id):   text(zone.Meta{ID: id, Name: name, Status: "active", NameServers: []string{"ns1.test", "ns2.test"}}),
+		zone.DNSKey(id, name): text([]zone.Record{{
+			ID: id, Name: name, Type: "A", Content: "192.0.2.1", TTL: 1, Proxied: true,
+		}}),
+	}
+}
+
+func testApplier(t *testing.T, c *memCopy) *applier {
+	t.Helper()
+	e := &Edge{zones: snapshot.NewTable(), log: slog.New(slog.DiscardHandler), dns: dns.New(dns.Config{})}
+	e.cache = cache.New(cache.Config{Ctx: t.Context(), Fetch: func(*Request) error { return nil }})
+	t.Cleanup(e.cache.Close)
+	return &applier{
+		edge: e, copy: c, certs: map[string]string{},
+		shared: &zone.Shared{Colo: "FRA", Advertise: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
+	}
+}
+
+// While an edge is away a zone may be deleted and made again: the snapshot
+// holds the same name under another id.
+func TestSnapshotWithAZoneMadeAnewServesIt(t *testing.T) {
+	const old, again = "11111111111111111111111111111111", "22222222222222222222222222222222"
+	c := &memCopy{cursor: feed.Cursor{Seq: 1}, rows: zoneRows(t, old, "example.com")}
+	a := testApplier(t, c)
+	if err := a.loadAll(); err != nil {
+		t.Fatal(err)
+	}
+	c.cursor.Seq, c.rows = 9, zoneRows(t, again, "example.com")
+	if err := a.loadAll(); err != nil {
+		t.Fatal(err)
+	}
+	if z := a.edge.zones.Find([]byte("example.com")); z == nil || z.ID != again {
+		t.Errorf("example.com is served by %v, want zone %s", z, again)
+	}
+	if got := a.edge.zones.Len(); got != 1 {
+		t.Errorf("%d zones, want 1", got)
+	}
+	c.rows = nil
+	if err := a.loadAll(); err != nil {
+		t.Fatal(err)
+	}
+	if z := a.edge.zones.Find([]byte("example.com")); z != nil {
+		t.Errorf("a zone that is gone is still served: %v", z)
+	}
+}
