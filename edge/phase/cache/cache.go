@@ -41,8 +41,9 @@
 //   - An object whose announced length is over the limit is fetched by each who
 //     asks. One that outgrows the limit on the way is passed on through a
 //     window; a reader that falls a window behind one that waits for more is
-//     cut off. So is passed on what comes while fills already buffer half as
-//     much as the store may hold.
+//     cut off. So is passed on what comes, over its first 64 KiB, while fills and
+//     evicted objects that slow visitors still read take half as much memory
+//     as the store may.
 //   - Trailers are not stored, and not passed on by a fetch that is shared.
 package cache
 

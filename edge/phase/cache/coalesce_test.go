@@ -348,6 +348,8 @@ func TestLargeObjectPassesThroughAWindow(t *testing.T) {
 		g.piped(b, msg.LengthUnknown, "Cache-Control: max-age=60")
 		fast, slow := ask(t.Context(), "GET /a"), ask(t.Context(), "GET /a")
 		const size = 1 << 20
+		_, _ = g.e.Run(&g.plan, fast)
+		_, _ = g.e.Run(&g.plan, slow) // while the fill is open to others
 		wrote := make(chan error, 1)
 		go func() {
 			for range size / 1024 {
@@ -358,8 +360,6 @@ func TestLargeObjectPassesThroughAWindow(t *testing.T) {
 			}
 			wrote <- b.w.Close()
 		}()
-		_, _ = g.e.Run(&g.plan, fast)
-		_, _ = g.e.Run(&g.plan, slow)
 		all, err := io.ReadAll(fast.Out.Body)
 		if len(all) != size || err != nil || <-wrote != nil {
 			t.Errorf("fast reader got %d bytes, %v", len(all), err)
@@ -376,6 +376,90 @@ func TestLargeObjectPassesThroughAWindow(t *testing.T) {
 		g.serve = always(200, strings.Repeat("y", 5000), "Cache-Control: max-age=60")
 		if a := g.run("GET /a"); a.cache != "BYPASS" || len(a.body) != 5000 {
 			t.Errorf("next request: %s, %d bytes", a.cache, len(a.body))
+		}
+	})
+}
+
+// Visitors who read slowly hold objects that are evicted meanwhile: what they
+// hold together is bounded, and keeps no page out of the store.
+func TestWhatSlowReadersHoldIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const budget, size = 4 << 20, 1 << 20
+		g := newRig(t, Config{Bytes: budget, MaxObject: size, Shards: 1}, always(200, strings.Repeat("x", size), "Cache-Control: max-age=60"))
+		var held []*request.Request
+		stored := 0
+		for i := range 40 {
+			target := fmt.Sprintf("GET /%d", i)
+			g.run(target)
+			r := ask(t.Context(), target)
+			if _, err := g.e.Run(&g.plan, r); err != nil {
+				t.Fatal(err)
+			}
+			if held = append(held, r); r.Out.Bytes != nil {
+				stored++
+			}
+			synctest.Wait()
+			if st := g.e.Stats(); st.Bytes+st.Pinned+st.Filling > budget+budget/2+size {
+				t.Fatalf("after %d slow readers: %+v, budget %d", i+1, st, budget)
+			}
+		}
+		if stored == len(held) {
+			t.Error("as many objects were stored as there were slow readers")
+		}
+		g.serve = always(200, "page", "Cache-Control: max-age=60")
+		g.run("GET /page")
+		g.want(g.run("GET /page"), 200, "HIT", "page")
+		for _, r := range held {
+			r.Out.Close()
+		}
+		synctest.Wait()
+		if st := g.e.Stats(); st.Pinned != 0 || st.Filling != 0 {
+			t.Errorf("%+v: bytes are held for nobody", st)
+		}
+		g.serve = always(200, strings.Repeat("y", size), "Cache-Control: max-age=60")
+		g.run("GET /again")
+		if a := g.run("GET /again"); a.cache != "HIT" {
+			t.Errorf("a large object, when nothing is held any more: %s, want HIT", a.cache)
+		}
+	})
+}
+
+func TestInterimAnswersReachTheLeaderWhileItWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, Config{}, nil)
+		g.serve = func(r *request.Request) error {
+			for range 3 {
+				if r.In.Interim != nil {
+					var f msg.Fields
+					f.Add([]byte("Link"), []byte("</a.css>"))
+					_ = r.In.Interim(103, &f)
+				}
+				time.Sleep(time.Second)
+			}
+			return reply(r, 200, "ok", "Cache-Control: max-age=60")
+		}
+		told := 0
+		tell := func(status int, _ *msg.Fields) error {
+			if told++; status != 103 {
+				t.Errorf("status %d", status)
+			}
+			return nil
+		}
+		r := ask(t.Context(), "GET /a")
+		r.In.Interim = tell
+		g.want(g.do(r), 200, "MISS", "ok")
+		if told != 3 {
+			t.Errorf("told of %d interim answers, want 3", told)
+		}
+		told = 0
+		ctx, leave := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+		defer leave()
+		r = ask(ctx, "GET /b")
+		r.In.Interim = tell
+		g.do(r)
+		time.Sleep(time.Minute)
+		if told != 2 {
+			t.Errorf("told of %d interim answers, want the 2 that came before it left", told)
 		}
 	})
 }

@@ -87,10 +87,10 @@ func (o *object) merge(f *msg.Fields) *msg.Fields {
 	drop := notStored(f)
 	kept := func(l *msg.Field) bool {
 		switch l.ID {
-		case msg.ContentEncoding, msg.Date, msg.Age:
+		case msg.ContentEncoding, msg.ContentRange, msg.Date, msg.Age:
 			return false
 		}
-		return !drop(l)
+		return !drop(l) && !msg.EqualFold(l.Name, "content-md5")
 	}
 	merged := new(msg.Fields)
 	for i := range o.origin.Fields.Len() {

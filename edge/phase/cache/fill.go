@@ -75,6 +75,9 @@ func (e *Engine) newFill(p *Plan, r *request.Request, k key, stale *object, led 
 		f.in.AddField(*f.d.In.Fields.At(i))
 	}
 	f.d.In.Method, f.d.In.MethodText = msg.GET, []byte("GET")
+	if led && r.In.Interim != nil {
+		f.d.In.Interim = f.toLeader(r.In.Interim)
+	}
 	f.ask(stale != nil && stale.validate)
 	return f
 }
@@ -257,6 +260,19 @@ func (f *fill) hand(status request.CacheStatus, got time.Time) {
 	}
 }
 
+// toLeader passes 1xx answers on to the leader (RFC 9110 §15.2) for as long as
+// it waits: once it has left, its connection speaks of something else.
+func (f *fill) toLeader(tell func(int, *msg.Fields) error) func(int, *msg.Fields) error {
+	return func(status int, fields *msg.Fields) error {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.gone {
+			return nil
+		}
+		return tell(status, fields)
+	}
+}
+
 // abandon is called by a leader that leaves before the head is there, or
 // just when it comes.
 func (f *fill) abandon() {
@@ -317,7 +333,7 @@ func (f *fill) pump(out *msg.Response) error {
 	case out.Body == nil:
 		return nil
 	}
-	err := f.stream.Fill(src, f.e.cfg.MaxObject, f.e.grant)
+	err := f.stream.Fill(src, f.e.cfg.MaxObject, func(n int64) bool { return f.e.grant(n, f.stream.Granted) })
 	if err != stream.ErrFull && err != stream.ErrCrowded {
 		return err
 	}
@@ -328,18 +344,35 @@ func (f *fill) pump(out *msg.Response) error {
 		s.mark(f.key.hash, f.e.now()+passFor)
 	}
 	s.mu.Unlock()
-	return f.stream.Pass(f.d.Ctx, src, f.e.cfg.Window, func() bool { return f.expected.Load() > 0 })
+	return f.stream.Pass(f.d.Ctx, src, f.e.window(err), func() bool { return f.expected.Load() > 0 })
 }
 
-// grant gives a fill n bytes to buffer, unless the fills together would hold
-// more than half of what the store may.
-func (e *Engine) grant(n int64) bool {
-	if e.filling.Add(n) <= e.cfg.Bytes/2 {
+// smallBody is what a fill may buffer however much is held already, so that
+// who holds much keeps no page out of the store. MaxFills bounds the sum.
+const smallBody = 64 << 10
+
+// grant gives a fill that has some bytes n more to buffer, unless the fills,
+// together with evicted objects that slow readers hold, would take more than
+// half of what the store may.
+func (e *Engine) grant(n, has int64) bool {
+	if e.filling.Add(n)+e.pinned() <= e.cfg.Bytes/2 || has+n <= smallBody {
 		return true
 	}
 	e.filling.Add(-n)
 	return false
 }
+
+// window is how much of a body that is passed on is held: little when the
+// reason is that too much is held already.
+func (e *Engine) window(why error) int64 {
+	if why == stream.ErrCrowded {
+		return min(e.cfg.Window, smallBody)
+	}
+	return e.cfg.Window
+}
+
+// pinned is how many bytes readers hold of objects that are stored no more.
+func (e *Engine) pinned() int64 { return max(0, e.alive.Load()-e.used.Load()) }
 
 // arrived is called once by each who was expected, reading or not.
 func (f *fill) arrived() {

@@ -184,9 +184,9 @@ func TestRevalidation(t *testing.T) {
 			t.Error("a fill asked for a range")
 		}
 		if asked != "" {
-			return reply(r, 304, "", `ETag: "v1"`, "Cache-Control: max-age=100", "X-New: 2", "Content-Length: 99", "Content-Encoding: gzip")
+			return reply(r, 304, "", `ETag: "v1"`, "Cache-Control: max-age=100", "X-New: 2", "Content-Length: 99", "Content-Encoding: gzip", "Content-MD5: new", "Content-Range: new")
 		}
-		return reply(r, 200, "body", `ETag: "v1"`, "Last-Modified: "+at(0), "Cache-Control: max-age=60", "X-New: 1", "X-Old: 1")
+		return reply(r, 200, "body", `ETag: "v1"`, "Last-Modified: "+at(0), "Cache-Control: max-age=60", "X-New: 1", "X-Old: 1", "Content-MD5: old")
 	}
 	g.want(g.run("GET /a", "If-None-Match: \"theirs\""), 200, "MISS", "body")
 	if asked != "" {
@@ -198,7 +198,7 @@ func TestRevalidation(t *testing.T) {
 	if asked != `"v1"`+at(0) {
 		t.Errorf("conditions sent: %q", asked)
 	}
-	if a.get("X-New") != "2" || a.get("X-Old") != "1" || a.get("Content-Encoding") != "" || a.get("Cache-Control") != "max-age=100" || a.get("Age") != "0" {
+	if a.get("X-New") != "2" || a.get("X-Old") != "1" || a.get("Content-Encoding")+a.get("Content-Range") != "" || a.get("Content-MD5") != "old" || a.get("Cache-Control") != "max-age=100" || a.get("Age") != "0" {
 		t.Errorf("fields after 304: %v", a.fields)
 	}
 	g.sleep(99 * time.Second)

@@ -22,10 +22,9 @@ type Stats struct {
 // Stats reads all counters.
 func (e *Engine) Stats() Stats {
 	st := Stats{
-		Bytes: e.used.Load(), Fills: e.fills.Load(), Filling: e.filling.Load(), Evictions: e.evictions.Load(),
+		Bytes: e.used.Load(), Pinned: e.pinned(), Fills: e.fills.Load(), Filling: e.filling.Load(), Evictions: e.evictions.Load(),
 		Coalesced: e.coalesced.Load(), Refused: e.refused.Load(),
 	}
-	st.Pinned = max(0, e.alive.Load()-st.Bytes)
 	for i := range e.shards {
 		s := &e.shards[i]
 		for j := range s.served {

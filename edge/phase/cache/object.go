@@ -259,7 +259,7 @@ func notStored(f *msg.Fields) func(*msg.Field) bool {
 	return func(l *msg.Field) bool {
 		switch l.ID {
 		case msg.Connection, msg.KeepAlive, msg.ProxyConnection, msg.TE, msg.Trailer, msg.TransferEncoding,
-			msg.Upgrade, msg.ProxyAuthenticate, msg.ProxyAuthorization, msg.ContentLength, msg.ContentRange,
+			msg.Upgrade, msg.ProxyAuthenticate, msg.ProxyAuthorization, msg.ContentLength,
 			msg.Date, msg.Age, msg.CFCacheStatus, msg.CFRay, msg.Server, msg.SetCookie, msg.Warning:
 			return true
 		}

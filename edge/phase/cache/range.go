@@ -92,10 +92,12 @@ func (o *object) rangeHolds(f *msg.Fields) bool {
 }
 
 // servePart turns the answer, which is the whole object, into what Range asks.
+// Where the origin itself sent a Content-Range with the whole, it stays whole:
+// two of them would contradict each other.
 func (o *object) servePart(r *request.Request) {
 	value := r.In.Fields.Get(msg.Range)
 	size := int64(len(o.body))
-	if value == nil || r.In.Method != msg.GET || o.status != 200 || !o.rangeHolds(&r.In.Fields) {
+	if value == nil || r.In.Method != msg.GET || o.status != 200 || !o.rangeHolds(&r.In.Fields) || o.origin.Fields.Has(msg.ContentRange) {
 		return
 	}
 	from, to, p := readRange(value, size)

@@ -181,6 +181,24 @@ func TestRangeOfStoredObject(t *testing.T) {
 	g.wantFetches(1)
 }
 
+func TestAWholeWithAContentRangeStaysWhole(t *testing.T) {
+	g := newRig(t, Config{}, always(200, "0123456789", "Content-Range: odd", "Cache-Control: max-age=60"))
+	g.run("GET /a")
+	a := g.run("GET /a", "Range: bytes=0-3")
+	g.want(a, 200, "HIT", "0123456789")
+	if a.get("Content-Range") != "odd" {
+		t.Errorf("Content-Range %q: all fields are stored (RFC 9111 §3.1)", a.get("Content-Range"))
+	}
+}
+
+func TestLinesOfAVaryingFieldAreJoined(t *testing.T) {
+	g := newRig(t, Config{}, always(200, "x", "Cache-Control: max-age=60", "Vary: X-Kind"))
+	g.want(g.run("GET /a", "X-Kind: a", "X-Kind: b"), 200, "MISS", "x")
+	g.want(g.run("GET /a", "X-Kind: a, b"), 200, "HIT", "x")
+	g.want(g.run("GET /a", "X-Kind: a,b"), 200, "MISS", "x")
+	g.want(g.run("GET /a", "X-Kind: a", "X-Kind: b"), 200, "HIT", "x")
+}
+
 func TestRangeOnMissPasses(t *testing.T) {
 	g := newRig(t, Config{}, func(r *request.Request) error {
 		if string(r.In.Fields.Get(msg.Range)) != "bytes=0-1" {

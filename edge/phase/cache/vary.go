@@ -117,6 +117,9 @@ func normalValue(f *msg.Fields, v *varyField, a *arena.Arena) []byte {
 			joined = appendMember(joined, t)
 		}
 	}
+	if !list {
+		joined = joined[:len(joined)-len(", ")]
+	}
 	return joined
 }
 
