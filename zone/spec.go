@@ -62,6 +62,9 @@ type Certificate struct {
 	Chain   string    `json:"certificate"` // PEM, leaf first
 	Hosts   []string  `json:"hosts"`       // from the leaf, lower-case, may start with "*."
 	Expires time.Time `json:"expires_on"`
+	// Managed certificates are issued and renewed by the control plane itself;
+	// one that a customer sent goes before them.
+	Managed bool `json:"managed,omitempty"`
 	// Sealed is the PKCS#8 private key encrypted under a data key of its own
 	// (AES-256-GCM); the data key travels sealed to each node, see Keys.
 	Sealed []byte `json:"sealed"`

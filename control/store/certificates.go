@@ -18,7 +18,6 @@ type Certificate struct {
 	Issuer    string
 	Signature string
 	Bundle    string // bundle_method as sent
-	Managed   bool   // issued and renewed by the control plane itself
 	Created   time.Time
 	Changed   time.Time
 }
@@ -85,7 +84,8 @@ func (tx *Tx) saveCertificates(ctx context.Context, before, after *Zone) error {
 		if _, err := tx.ExecContext(ctx, `INSERT INTO certificates (`+certificateColumns+`, zone)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 			ON CONFLICT (id) DO UPDATE SET chain = excluded.chain, hosts = excluded.hosts, issuer = excluded.issuer, signature = excluded.signature,
-			expires = excluded.expires, sealed = excluded.sealed, data_key = excluded.data_key, bundle = excluded.bundle, changed = excluded.changed`,
+			expires = excluded.expires, sealed = excluded.sealed, data_key = excluded.data_key, bundle = excluded.bundle,
+			managed = excluded.managed, changed = excluded.changed`,
 			c.ID, c.Chain, string(hosts), c.Issuer, c.Signature, micro(c.Expires), c.Sealed, c.DataKey, c.Bundle, number(c.Managed),
 			micro(c.Created), micro(c.Changed), after.ID); err != nil {
 			return err

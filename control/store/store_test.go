@@ -49,7 +49,7 @@ func TestZoneComesBackAsItWasSaved(t *testing.T) {
 			{ID: "r2", Name: "a.test", Type: "CAA", Content: "c", TTL: 1, Data: []byte(`{ "flags" : 0 }`), Proxied: true, Tags: []string{}, Created: now, Changed: now},
 		},
 		Rulesets:     []store.Ruleset{{ID: "s1", Phase: "p", Version: 3, Body: []byte("{ \"rules\" :\t[] }\n"), Changed: now}},
-		Certificates: []store.Certificate{{Certificate: zone.Certificate{ID: "c1", Chain: "PEM", Hosts: []string{"a.test"}, Expires: now, Sealed: []byte{1, 0, 255}}, DataKey: []byte{9}, Issuer: "i", Signature: "s", Bundle: "force", Managed: true, Created: now, Changed: now}},
+		Certificates: []store.Certificate{{Certificate: zone.Certificate{ID: "c1", Chain: "PEM", Hosts: []string{"a.test"}, Expires: now, Sealed: []byte{1, 0, 255}, Managed: true}, DataKey: []byte{9}, Issuer: "i", Signature: "s", Bundle: "force", Created: now, Changed: now}},
 	}
 	write(t, s, func(tx *store.Tx) error {
 		return errors.Join(tx.PutAccount(t.Context(), store.Account{ID: account, Name: "n", Created: now}), tx.SaveZone(t.Context(), nil, z))
@@ -67,6 +67,11 @@ func TestZoneComesBackAsItWasSaved(t *testing.T) {
 		}
 	}
 	check(z)
+	replaced := z.Clone()
+	replaced.Certificates[0] = store.Certificate{Certificate: zone.Certificate{ID: "c1", Chain: "PEM2", Hosts: []string{"b.a.test"}, Expires: now.Add(time.Hour), Sealed: []byte{2}}, DataKey: []byte{8}, Issuer: "j", Signature: "t", Bundle: "optimal", Created: now, Changed: now.Add(time.Second)}
+	write(t, s, func(tx *store.Tx) error { return tx.SaveZone(t.Context(), z, replaced) })
+	check(replaced)
+	z = replaced
 	after := z.Clone()
 	after.Paused = false
 	delete(after.Settings, "ssl")

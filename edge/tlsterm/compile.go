@@ -42,6 +42,7 @@ type Plan struct {
 type certificate struct {
 	id      string
 	tls     tls.Certificate
+	managed bool
 	rank    int // by kind of key: lower is preferred
 	expires time.Time
 }
@@ -80,9 +81,15 @@ func Compile(spec *zone.Spec) (*Plan, error) {
 	return p, nil
 }
 
-// preference puts the cheaper key first, then the certificate that is good for
-// longer.
+// preference puts what the customer sent before what we made ourselves, then
+// the cheaper key, then the certificate that is good for longer.
 func preference(a, b *certificate) int {
+	if a.managed != b.managed {
+		if b.managed {
+			return -1
+		}
+		return 1
+	}
 	return cmp.Or(cmp.Compare(a.rank, b.rank), b.expires.Compare(a.expires))
 }
 
@@ -108,7 +115,7 @@ func (p *Plan) add(c *zone.Certificate, zoneName string) error {
 		return fmt.Errorf("private_key: %w", err)
 	}
 	entry := &certificate{
-		id: c.ID, rank: rank, expires: leaf.NotAfter,
+		id: c.ID, managed: c.Managed, rank: rank, expires: leaf.NotAfter,
 		tls: tls.Certificate{Certificate: chain, PrivateKey: key, Leaf: leaf},
 	}
 	for _, host := range hosts {

@@ -167,6 +167,12 @@ func servedBy(o outcome) string {
 	return o.client.PeerCertificates[0].Subject.CommonName
 }
 
+// managed marks a certificate as one of our own making.
+func managed(c zone.Certificate) zone.Certificate {
+	c.Managed = true
+	return c
+}
+
 func TestCertificateChosenByName(t *testing.T) {
 	ec := ecKey(t)
 	p := compile(t, spec("example.com", "1.2",
@@ -178,6 +184,10 @@ func TestCertificateChosenByName(t *testing.T) {
 		issue(t, "expired", ec, time.Now().Add(-time.Hour), "old.example.com"),
 		issue(t, "mixed-expired", ec, time.Now().Add(-time.Hour), "mixed.example.com"),
 		issue(t, "mixed-rsa", rsaKey(), soon(), "mixed.example.com"),
+		managed(issue(t, "ours", ec, later(), "both.example.com")),
+		issue(t, "theirs", rsaKey(), soon(), "both.example.com"),
+		managed(issue(t, "ours-good", ec, soon(), "gone.example.com")),
+		issue(t, "theirs-expired", ec, time.Now().Add(-time.Hour), "gone.example.com"),
 	))
 	e := engine(map[string]*Plan{"example.com": p})
 	rsaOnly := []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
@@ -192,6 +202,8 @@ func TestCertificateChosenByName(t *testing.T) {
 		{host: "shop.example.com", want: "shop-rsa"},
 		{host: "old.example.com", want: "wild"},
 		{host: "mixed.example.com", want: "mixed-rsa"},
+		{host: "both.example.com", want: "theirs"},
+		{host: "gone.example.com", want: "ours-good"},
 	}
 	for _, c := range cases {
 		config := &tls.Config{ServerName: c.host, CipherSuites: c.suites}

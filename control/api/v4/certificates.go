@@ -361,8 +361,8 @@ func NewCertificate(lock func(id string, der []byte) (sealed, dataKey []byte, er
 	}
 	now := store.Now()
 	return store.Certificate{
-		Certificate: zone.Certificate{ID: id, Chain: chainPEM, Hosts: hostsOf(chain[0]), Expires: chain[0].NotAfter.UTC(), Sealed: sealed},
+		Certificate: zone.Certificate{ID: id, Chain: chainPEM, Hosts: hostsOf(chain[0]), Expires: chain[0].NotAfter.UTC(), Sealed: sealed, Managed: true},
 		DataKey:     dataKey, Issuer: chain[0].Issuer.CommonName, Signature: signatureOf(chain[0]),
-		Bundle: "force", Managed: true, Created: now, Changed: now,
+		Bundle: "force", Created: now, Changed: now,
 	}, nil
 }
