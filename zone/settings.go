@@ -49,13 +49,13 @@ func (s *Setting) Check(value json.RawMessage) error {
 	if s.Values != nil {
 		var text string
 		if err := json.Unmarshal(value, &text); err != nil || !slices.Contains(s.Values, text) {
-			return fmt.Errorf("%s: value must be one of %q, got %s", s.Name, s.Values, value)
+			return fmt.Errorf("%s: value must be one of %q, got %.80s", s.Name, s.Values, value)
 		}
 		return nil
 	}
-	var n int
-	if err := json.Unmarshal(value, &n); err != nil || n < s.Min || n > s.Max {
-		return fmt.Errorf("%s: value must be a whole number of %s from %d to %d, got %s", s.Name, s.Unit, s.Min, s.Max, value)
+	var n *int // null leaves it nil
+	if err := json.Unmarshal(value, &n); err != nil || n == nil || *n < s.Min || *n > s.Max {
+		return fmt.Errorf("%s: value must be a whole number of %s from %d to %d, got %.80s", s.Name, s.Unit, s.Min, s.Max, value)
 	}
 	return nil
 }

@@ -30,6 +30,13 @@ func TestSettingsRefuseNamingTheField(t *testing.T) {
 			t.Errorf("%s=%s: %v", name, value, err)
 		}
 	}
+	for _, value := range []string{`null`, `1.5`, `"0"`, `true`, `[]`, `-1`, `{}`, `"` + strings.Repeat("x", 1<<16) + `"`} {
+		for _, name := range []string{"browser_cache_ttl", "ssl"} {
+			if err := (Settings{name: json.RawMessage(value)}).Check(); err == nil || len(err.Error()) > 300 {
+				t.Errorf("%s=%.20s: %.400v", name, value, err)
+			}
+		}
+	}
 	s := Settings{"browser_cache_ttl": json.RawMessage(`7200`), "ssl": json.RawMessage(`"strict"`)}
 	if err := s.Check(); err != nil {
 		t.Error(err)
