@@ -146,6 +146,39 @@ func TestNodesGetChangesAndKeysAndReport(t *testing.T) {
 	}
 }
 
+func TestRevokedNodeIsShutOut(t *testing.T) {
+	r := start(t, t.TempDir())
+	r.do(t, "POST", r.API+"/zones", `{"name":"a.test"}`)
+	stolen, copied, _ := join(t, r, "FRA")
+	_, kept, seqs := join(t, r, "NRT")
+	for id, want := range map[string]int{"x": 400, strings.Repeat("0", 32): 404, stolen.NodeID: 200} {
+		if status, _, out := r.do(t, "DELETE", r.own("/nodes/"+id), ""); status != want {
+			t.Errorf("revoke %s: %d %v, want %d", id, status, out, want)
+		}
+	}
+	if err := stolen.Renew(t.Context(), nil, r.Feed); !feed.Refused(err, feed.ReasonRevoked) {
+		t.Errorf("renewal: %v, want revoked", err)
+	}
+	_, seq, _ := r.do(t, "POST", r.API+"/zones", `{"name":"b.test"}`)
+	await(t, seqs, seq)
+	_, _, out := r.do(t, "GET", r.own("/nodes"), "")
+	if nodes := out["result"].([]any); len(nodes) != 1 || nodes[0].(map[string]any)["colo"] != "NRT" {
+		t.Errorf("nodes: %v", nodes)
+	}
+	if _, _, here, err := copied.Get(zone.NameKey("b.test")); here || err != nil {
+		t.Errorf("the revoked node hears of new zones: %t, %v", here, err)
+	}
+	sealed := 0
+	if err := kept.Scan(zone.PrefixKey, func(key string, _ []byte, _ uint64) error {
+		if strings.HasSuffix(key, stolen.NodeID) {
+			sealed++
+		}
+		return nil
+	}); err != nil || sealed != 0 {
+		t.Errorf("%d keys are still sealed to the revoked node, %v", sealed, err)
+	}
+}
+
 // opens checks that a certificate's key opens at a node and fits its chain.
 func opens(copied *feed.Copy, id *feed.Identity, value []byte) error {
 	var c zone.Certificate

@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -45,7 +46,13 @@ func (n *nodes) PutNode(ctx context.Context, node identity.Node) error {
 	if err != nil {
 		return fmt.Errorf("encode node %s: %w", node.ID, err)
 	}
-	put := func(tx *store.Tx) error { return tx.PutNode(ctx, node.ID, string(document)) }
+	put := func(tx *store.Tx) error {
+		// A node that was revoked while it renewed stays out.
+		if stored, known, err := readNode(ctx, tx, node.ID); err != nil || known && stored.Revoked && !node.Revoked {
+			return cmp.Or(err, feed.Refuse(feed.ReasonRevoked, "%s", node.ID))
+		}
+		return tx.PutNode(ctx, node.ID, string(document))
+	}
 	old, known, err := n.Node(ctx, node.ID)
 	if err != nil {
 		return err
@@ -75,18 +82,22 @@ func (n *nodes) PutNode(ctx context.Context, node identity.Node) error {
 
 // Node is identity.Tokens'.
 func (n *nodes) Node(ctx context.Context, id string) (node identity.Node, known bool, err error) {
-	err = n.store.Read(ctx, func(tx *store.Tx) error {
-		document, err := tx.Node(ctx, id)
-		if fault.Is(err, fault.NotFound) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		known = true
-		return json.Unmarshal([]byte(document), &node)
+	err = n.store.Read(ctx, func(tx *store.Tx) (err error) {
+		node, known, err = readNode(ctx, tx, id)
+		return err
 	})
 	return node, known, err
+}
+
+func readNode(ctx context.Context, tx *store.Tx, id string) (node identity.Node, known bool, err error) {
+	document, err := tx.Node(ctx, id)
+	if fault.Is(err, fault.NotFound) {
+		return node, false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(document), &node)
+	}
+	return node, err == nil, err
 }
 
 // Nodes is identity.Tokens'.
@@ -119,4 +130,14 @@ func recipients(ctx context.Context, tx *store.Tx) ([]publish.Recipient, error) 
 		}
 	}
 	return to, err
+}
+
+// revoke shuts a node out for good. Its certificate stays valid until it ends;
+// the control plane does not take it any more.
+func (c *Control) revoke(ctx context.Context, nodeID string) error {
+	if err := c.authority.Revoke(ctx, nodeID); err != nil {
+		return err
+	}
+	c.feed.Drop(nodeID, feed.ReasonRevoked)
+	return nil
 }

@@ -26,6 +26,8 @@ type Config struct {
 	Peers func() []feed.NodeInfo
 	// Nodes lists the nodes that may connect.
 	Nodes func(context.Context) ([]identity.Node, error)
+	// Revoke shuts a node out for good and ends its connection.
+	Revoke func(ctx context.Context, nodeID string) error
 	// Join makes a join token.
 	Join func(context.Context, time.Duration) (string, error)
 	// Progress has what nodes reported.
@@ -47,6 +49,7 @@ func New(c Config) *Server {
 	}{
 		"/changes/{seq}": {"GET", s.change},
 		"/nodes":         {"GET", s.nodes},
+		"/nodes/{node}":  {"DELETE", s.revoke},
 		"/join-tokens":   {"POST", s.join},
 	} {
 		s.mux.Handle(h.method+" "+Prefix+path, c.Gate.Handle(h.answer))
@@ -150,6 +153,19 @@ func (s *Server) nodes(ctx context.Context, _ *api.Call) (api.Answer, error) {
 		}
 	}
 	return api.Answer{Result: out}, nil
+}
+
+// revoke shuts a node out for good: a stolen machine, one that is gone.
+func (s *Server) revoke(ctx context.Context, c *api.Call) (api.Answer, error) {
+	id := c.PathValue("node")
+	if !feed.ValidNodeID(id) {
+		return api.Answer{}, api.Invalid(api.CodeIdentifier, "node", "must be an identifier of 32 lower-case hex digits, got %.64q", id)
+	}
+	err := s.Revoke(ctx, id)
+	if feed.Refused(err, feed.ReasonUnknown) {
+		return api.Answer{}, api.Missing(api.CodeIdentifier, "node: no node has this identifier")
+	}
+	return api.Answer{Result: map[string]string{"node": id}}, err
 }
 
 // maxJoinLife is the longest that a join token may wait.
