@@ -13,12 +13,12 @@ const (
 	ReasonVersion   Reason = 2 // the sender does not speak this version
 	ReasonMalformed Reason = 3 // bytes that break the protocol
 	// 4 is free: a cursor ahead of the log gets a snapshot.
-	ReasonUnknown   Reason = 5 // no such node
-	ReasonRevoked   Reason = 6 // the node was removed
-	ReasonToken     Reason = 7 // join token unknown, used or too old
-	ReasonRequest   Reason = 8 // join request with a bad field
-	ReasonReplaced  Reason = 9 // the node connected again
-	ReasonDraining  Reason = 10
+	ReasonUnknown  Reason = 5 // no such node
+	ReasonRevoked  Reason = 6 // the node was removed
+	ReasonToken    Reason = 7 // join token unknown, used or too old
+	ReasonRequest  Reason = 8 // join request with a bad field
+	ReasonReplaced Reason = 9 // the node connected again
+	ReasonDraining Reason = 10
 )
 
 var reasonNames = [...]string{

@@ -16,7 +16,7 @@ import (
 
 // zones holds the purge state of the zones that have objects or fills.
 type zones struct {
-	mu   sync.Mutex
+	mu sync.Mutex
 	// seq is the newest feed entry that is applied, counted from base on, so
 	// that it never goes back where the feed's own numbers do; guarded by mu.
 	seq  uint64
