@@ -36,7 +36,8 @@ edges, no demo, and a state folder that is thrown away:
 
 While it runs, DIR/dev.json says what runs where. The state (zones, certificates,
 each edge's copy) stays in DIR for the next start; delete the folder to begin
-anew. Children's logs are in DIR/log, with -v also here. Ctrl-C stops everything.
+anew. Logs go to stderr and, by process, to DIR/log; a terminal is kept clear of
+them unless -v is given. Ctrl-C stops everything.
 
 Edges of dev may reach origins on this machine, which edges otherwise refuse.`,
 		Args: exactly(0, ""),
@@ -58,6 +59,7 @@ Edges of dev may reach origins on this machine, which edges otherwise refuse.`,
 	withFile(cmd, func(cmd *cobra.Command) error {
 		c.State = a.stateFolder(c.State)
 		c.Demo = !noDemo
+		c.Verbose = c.Verbose || !terminal(os.Stderr)
 		c.EdgeArgs = append([]string{"--cache-bytes", cacheBytes.String()}, geoArgs(geoIP.Values, a.executable)...)
 		level := slog.LevelWarn
 		if c.Verbose {
@@ -78,6 +80,12 @@ Edges of dev may reach origins on this machine, which edges otherwise refuse.`,
 		return dev.Run(cmd.Context(), c)
 	})
 	return cmd
+}
+
+// terminal reports whether a person looks at what is printed there.
+func terminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // geoArgs passes on the table that was asked for, else the one that make puts
