@@ -108,6 +108,12 @@ func ofFault(f *fault.Error) *Problem {
 		if f.Op == "publish.create" {
 			p.Code, p.Message = CodeZoneExists, "name: "+p.Message
 		}
+	case fault.Limit:
+		if f.Op != "store.write" {
+			return nil
+		}
+		p.Status, p.Code = http.StatusInsufficientStorage, CodeInternal
+		p.Message = "the disk of the control plane is full; nothing was changed, free some space and try again"
 	case fault.TooLarge:
 		p.Status, p.Code = http.StatusRequestEntityTooLarge, CodeTooLarge
 	default:

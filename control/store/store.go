@@ -18,7 +18,7 @@ import (
 
 	"github.com/pressly/goose/v3"
 	"github.com/selvage-edge/selvage/fault"
-	_ "modernc.org/sqlite" // the driver called "sqlite"
+	"modernc.org/sqlite" // also the driver of this name
 )
 
 //go:embed migrations/*.sql
@@ -129,6 +129,17 @@ func (s *Store) Read(ctx context.Context, fn func(*Tx) error) error {
 }
 
 func run(ctx context.Context, db *sql.DB, o *sql.TxOptions, fn func(*Tx) error) error {
+	err := inTx(ctx, db, o, fn)
+	if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code() == codeFull {
+		return &fault.Error{Op: "store.write", Side: fault.Control, Kind: fault.Limit, Err: err}
+	}
+	return err
+}
+
+// codeFull is SQLITE_FULL: the disk has no room. The transaction is undone.
+const codeFull = 13
+
+func inTx(ctx context.Context, db *sql.DB, o *sql.TxOptions, fn func(*Tx) error) error {
 	tx, err := db.BeginTx(ctx, o)
 	if err != nil {
 		return fmt.Errorf("store: begin: %w", err)

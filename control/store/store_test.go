@@ -93,6 +93,42 @@ func TestZoneComesBackAsItWasSaved(t *testing.T) {
 	}
 }
 
+// A full disk is named, changes nothing, and is over when there is room again.
+func TestFullDiskIsNamedAndSurvived(t *testing.T) {
+	s := open(t, t.TempDir())
+	pages := func(n int) {
+		t.Helper()
+		write(t, s, func(tx *store.Tx) error {
+			_, err := tx.ExecContext(t.Context(), fmt.Sprintf("PRAGMA max_page_count = %d", n))
+			return err
+		})
+	}
+	put := func(id string) error {
+		return s.Write(t.Context(), func(tx *store.Tx) error {
+			return tx.PutAccount(t.Context(), store.Account{ID: id, Name: strings.Repeat("x", 100_000)})
+		})
+	}
+	pages(1) // as many as there are now
+	for range 3 {
+		if err := put("a"); !fault.Is(err, fault.Limit) || !strings.Contains(err.Error(), "full") {
+			t.Fatalf("write to a full disk: %v", err)
+		}
+	}
+	pages(1 << 20)
+	if err := put("b"); err != nil {
+		t.Fatalf("write with room again: %v", err)
+	}
+	if err := s.Read(t.Context(), func(tx *store.Tx) error {
+		all, err := tx.Accounts(t.Context())
+		if len(all) != 1 || all[0].ID != "b" {
+			t.Errorf("%d accounts, want b alone", len(all))
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestFailedWriteLeavesNothing(t *testing.T) {
 	s := open(t, t.TempDir())
 	own := errors.New("mine")

@@ -86,6 +86,9 @@ func purgeURL(zoneName string, raw json.RawMessage) (string, error) {
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return "", fmt.Errorf("%q must be an absolute http or https URL", limit(text, 80))
 	}
+	if u.User != nil {
+		return "", fmt.Errorf("must have no user name, no cached page is kept under one")
+	}
 	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
 	if host != zoneName && !strings.HasSuffix(host, "."+zoneName) {
 		return "", fmt.Errorf("host %q is not in the zone %s", limit(host, 80), zoneName)

@@ -215,6 +215,9 @@ type recordData struct {
 func readData(kind string, raw json.RawMessage) (*recordData, error) {
 	d := &recordData{kind: kind}
 	if kind != "SRV" && kind != "CAA" && kind != "HTTPS" {
+		if !strings.HasPrefix(string(raw), "{") {
+			return nil, api.Invalid(api.CodeDNSValidation, "data", "must be an object")
+		}
 		return nil, nil
 	}
 	if err := api.Unmarshal(raw, d); err != nil {

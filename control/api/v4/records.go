@@ -181,7 +181,11 @@ func (in *batchInput) run(z *store.Zone, out *batchResult) error {
 	} {
 		*step.out = []recordResult{}
 		for i := range step.inputs {
-			r, err := step.how(&step.inputs[i], z, step.inputs[i].id(step.name))
+			in := &step.inputs[i]
+			if in.ID == nil && step.name != "posts" {
+				return at(step.name, i, api.Invalid(api.CodeIdentifier, "id", "is missing"))
+			}
+			r, err := step.how(in, z, in.id(step.name))
 			if err != nil {
 				return at(step.name, i, err)
 			}
@@ -194,7 +198,7 @@ func (in *batchInput) run(z *store.Zone, out *batchResult) error {
 
 // id is the record that a step of a batch is about.
 func (in *recordInput) id(step string) string {
-	if step == "posts" || in.ID == nil {
+	if step == "posts" {
 		return newID()
 	}
 	return *in.ID

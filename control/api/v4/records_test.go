@@ -90,6 +90,8 @@ func TestRecordRefusals(t *testing.T) {
 		{`{"type":"HTTPS","name":"a","data":{"priority":1,"target":".","value":"nonsense=1"}}`, 400, 9005, "data"},
 		{`{"type":"A","name":"a","content":"192.0.2.1","comment":"` + strings.Repeat("x", 501) + `"}`, 400, 9005, "comment"},
 		{`{"type":"A","name":"a","content":"192.0.2.1","tags":[""]}`, 400, 9005, "tags"},
+		{`{"type":"A","name":"a","content":"192.0.2.1","data":5}`, 400, 9005, "data"},
+		{`{"type":"A","name":"a","content":"192.0.2.1","data":[]}`, 400, 9005, "data"},
 		{`{"type":"A","name":"www","content":"192.0.2.1"}`, 409, 81058, "name"},
 		{`{"type":"CNAME","name":"www","content":"x.test"}`, 409, 81054, "name"},
 		{`{"type":"A","name":"alias","content":"192.0.2.1"}`, 409, 81054, "name"},
@@ -225,6 +227,8 @@ func TestBatchIsAllOrNothing(t *testing.T) {
 	p.bad("POST", path+"/batch", batch(`{"type":"A","name":"d"}`), 400, 9005, "posts[0].content")
 	p.bad("POST", path+"/batch", batch(`{"type":"CNAME","name":"a","content":"x.test"}`), 409, 81054, "name")
 	p.bad("POST", path+"/batch", `{"deletes":[{"id":"`+strings.Repeat("0", 32)+`"}]}`, 404, 81044, "deletes[0].dns_record_id")
+	p.bad("POST", path+"/batch", `{"deletes":[{}]}`, 400, 7003, "deletes[0].id")
+	p.bad("POST", path+"/batch", `{"puts":[{"type":"A","name":"a","content":"192.0.2.8"}]}`, 400, 7003, "puts[0].id")
 	p.bad("POST", path+"/batch", `{}`, 400, 6003, "body")
 	if after := p.keys(); fmt.Sprint(after) != fmt.Sprint(before) {
 		t.Error("a refused batch changed the feed's state")

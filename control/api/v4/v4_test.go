@@ -201,6 +201,7 @@ func TestPurge(t *testing.T) {
 		{`{"files":["http://other.test/"]}`, "files[0]"},
 		{`{"files":["http://notpurge.test/"]}`, "files[0]"},
 		{`{"files":[5]}`, "files[0]"},
+		{`{"files":["http://user:secret@purge.test/"]}`, "files[0]"},
 		{`{"tags":["a"]}`, "tags"},
 		{`{"prefixes":["a"]}`, "prefixes"},
 		{`{"hosts":["a"]}`, "hosts"},
