@@ -175,7 +175,7 @@ func rowNames(list *ast.CompositeLit) []string {
 }
 
 // TestPipelineRowsAreDocumented ties each row to its line in ARCHITECTURE.md,
-// in the same order, and to a benchmark in its folder.
+// in the same order, and to a benchmark and a fuzz target in its folder.
 func TestPipelineRowsAreDocumented(t *testing.T) {
 	documented := table(t, "ARCHITECTURE.md", "row", "list", "folder")
 	lists := pipelineRows(t)
@@ -192,19 +192,22 @@ func TestPipelineRowsAreDocumented(t *testing.T) {
 	}
 	for _, cells := range documented {
 		row, folder := backticked(cells[0])[0], backticked(cells[2])[0]
-		if !hasBenchmark(t, folder) {
+		if !hasTest(t, folder, "Benchmark") {
 			t.Errorf("row %s: %s has no benchmark: what every request pays for is measured", row, folder)
+		}
+		if !hasTest(t, folder, "Fuzz") {
+			t.Errorf("row %s: %s has no fuzz target: each row sees what strangers send", row, folder)
 		}
 	}
 }
 
-func hasBenchmark(t *testing.T, folder string) bool {
+func hasTest(t *testing.T, folder, prefix string) bool {
 	for _, f := range goFiles(t) {
 		if f.Dir != folder || !f.Test {
 			continue
 		}
 		for _, d := range f.AST.Decls {
-			if fn, ok := d.(*ast.FuncDecl); ok && strings.HasPrefix(fn.Name.Name, "Benchmark") {
+			if fn, ok := d.(*ast.FuncDecl); ok && strings.HasPrefix(fn.Name.Name, prefix) {
 				return true
 			}
 		}

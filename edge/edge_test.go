@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
 	"slices"
@@ -97,4 +98,26 @@ func TestConfigNamesWhatIsWrong(t *testing.T) {
 			t.Errorf("%s: %v, want an error that begins with the field", field, err)
 		}
 	}
+}
+
+// A host comes out canonical or not at all, and once canonical it stays.
+func FuzzCanonicalHost(f *testing.F) {
+	for _, seed := range []string{"Example.COM:8443", "[::1]:80", "a..", ":", "192.0.2.1", "x.\x00"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, authority []byte) {
+		var a arena.Arena
+		sent := string(authority)
+		host, err := canonicalHost(authority, &a)
+		if string(authority) != sent {
+			t.Fatal("the visitor's bytes were written to")
+		}
+		if err != nil {
+			return
+		}
+		if len(host) == 0 || bytes.ContainsFunc(host, func(r rune) bool { return 'A' <= r && r <= 'Z' }) && host[0] != '[' {
+			t.Errorf("%q gives %q", sent, host)
+		}
+		isAddress(host) // must not panic
+	})
 }

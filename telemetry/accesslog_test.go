@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 )
 
 type sink struct {
@@ -129,4 +130,28 @@ func BenchmarkAppendAndRender(b *testing.B) {
 		buf = l.render(buf[:0], p[2:])
 		l.shards[0].fill = p[:0]
 	}
+}
+
+// Whatever visitors send, the line is one line of valid JSON with their text in
+// it, as far as the text is UTF-8.
+func FuzzLine(f *testing.F) {
+	f.Add([]byte("/a\"b\\"), []byte("x=\n"), []byte("agent\x00\xff"))
+	l := &AccessLog{colo: "FRA"}
+	f.Fuzz(func(t *testing.T, path, query, agent []byte) {
+		r := sample()
+		r.Path, r.Query, r.UserAgent = path, query, agent
+		line := l.render(nil, r.appendTo(nil))
+		if bytes.Count(line, []byte{'\n'}) != 1 || line[len(line)-1] != '\n' {
+			t.Fatalf("not one line: %q", line)
+		}
+		var got struct {
+			Path string `json:"path"`
+		}
+		if err := json.Unmarshal(line, &got); err != nil {
+			t.Fatalf("%v in %s", err, line)
+		}
+		if len(path) <= maxPath && utf8.Valid(path) && got.Path != string(path) {
+			t.Errorf("path %q is logged as %q", path, got.Path)
+		}
+	})
 }

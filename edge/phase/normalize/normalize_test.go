@@ -1,6 +1,7 @@
 package normalize
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/selvage-edge/selvage/edge/request"
@@ -47,4 +48,32 @@ func BenchmarkRun(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// Whatever the names are, none that is reserved gets past the row, and no
+// other is lost.
+func FuzzRun(f *testing.F) {
+	f.Add("cf-ray", "X-Forwarded-Whatever", "Accept")
+	f.Add("CF-", "\xff\x00", "")
+	f.Fuzz(func(t *testing.T, a, b, c string) {
+		in := &msg.Request{}
+		want := 0
+		for _, name := range []string{a, b, c} {
+			in.Fields.Add([]byte(name), []byte("v"))
+			if line := in.Fields.At(in.Fields.Len() - 1); !request.Reserved(line) {
+				want++
+			}
+		}
+		if _, err := New().Run(&Plan{}, &request.Request{In: in}); err != nil {
+			t.Fatal(err)
+		}
+		if in.Fields.Len() != want {
+			t.Errorf("%q, %q, %q: %d fields left, want %d", a, b, c, in.Fields.Len(), want)
+		}
+		for i := range in.Fields.Len() {
+			if name := strings.ToLower(string(in.Fields.At(i).Name)); strings.HasPrefix(name, "cf-") || strings.HasPrefix(name, "x-forwarded-") {
+				t.Errorf("%q got past the row", name)
+			}
+		}
+	})
 }

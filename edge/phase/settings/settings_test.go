@@ -79,3 +79,19 @@ func BenchmarkRun(b *testing.B) {
 		}
 	}
 }
+
+// The redirect stays on the host that was asked for, whatever the target is.
+func FuzzRun(f *testing.F) {
+	f.Add("/a?b=1")
+	f.Add("//elsewhere.test/")
+	f.Add("http://elsewhere.test/")
+	f.Fuzz(func(t *testing.T, target string) {
+		r := ask(msg.HTTP, msg.GET, target)
+		if _, err := New(8443).Run(&Plan{alwaysHTTPS: true}, r); err != nil {
+			t.Fatal(err)
+		}
+		if to := string(r.Out.Fields.Get(msg.Location)); !strings.HasPrefix(to, "https://www.example.com:8443/") {
+			t.Errorf("%q is sent to %q", target, to)
+		}
+	})
+}
