@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -81,13 +82,11 @@ func (c *Config) checkSizes() error {
 	if len(c.Advertise) == 0 {
 		c.Advertise = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
 	}
-	if c.AccessLog == "" {
-		c.AccessLog = "stderr"
-	}
-	c.AccessLogMaxBytes = orDefault(c.AccessLogMaxBytes, DefaultAccessLogMaxBytes)
-	c.CacheBytes = orDefault(c.CacheBytes, DefaultCacheBytes)
-	c.MaxConnections = orDefault(c.MaxConnections, DefaultMaxConnections)
-	c.DrainTimeout = orDefault(c.DrainTimeout, DefaultDrainTimeout)
+	c.AccessLog = cmp.Or(c.AccessLog, "stderr")
+	c.AccessLogMaxBytes = cmp.Or(c.AccessLogMaxBytes, DefaultAccessLogMaxBytes)
+	c.CacheBytes = cmp.Or(c.CacheBytes, DefaultCacheBytes)
+	c.MaxConnections = cmp.Or(c.MaxConnections, DefaultMaxConnections)
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, DefaultDrainTimeout)
 	if c.CacheBytes < minCacheBytes {
 		return fmt.Errorf("cache_bytes: at least %d bytes are needed, got %d", minCacheBytes, c.CacheBytes)
 	}
@@ -101,14 +100,6 @@ func (c *Config) checkSizes() error {
 		return fmt.Errorf("drain_timeout: from 1ns to %s, got %s", DefaultDrainTimeout, c.DrainTimeout)
 	}
 	return nil
-}
-
-func orDefault[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
 }
 
 func validColo(s string) bool {
