@@ -19,6 +19,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/phase/settings"
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/edge/snapshot"
+	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/telemetry"
 	"github.com/selvage-edge/selvage/wire/msg"
 	"github.com/selvage-edge/selvage/zone"
@@ -170,6 +171,31 @@ func TestFaultsBecomePagesWithTheRay(t *testing.T) {
 		out.Close()
 		s.Done(in, out, 0, nil)
 	}
+}
+
+// What waits for an origin on behalf of a visitor who has left ends, and so
+// does the connection: its context will not come back.
+func TestWaitsEndWhenTheVisitorLeaves(t *testing.T) {
+	asked := make(chan struct{})
+	e := inMemory(t, site(), func(r *Request) error {
+		close(asked)
+		<-r.Ctx.Done()
+		return &fault.Error{Op: "test", Side: fault.Visitor, Kind: fault.Closed, Err: r.Ctx.Err()}
+	})
+	s := e.Open(conn())
+	defer s.Close()
+	go func() {
+		<-asked
+		s.(msg.Leaver).Left()
+	}()
+	in, out := ask("/slow"), new(msg.Response)
+	in.Method, in.MethodText = msg.POST, []byte("POST")
+	s.Serve(in, out)
+	defer out.Close()
+	if out.Status != 499 || !out.EndConn {
+		t.Errorf("status %d, connection ends %v, want 499 and an end", out.Status, out.EndConn)
+	}
+	s.Done(in, out, 0, nil)
 }
 
 func TestReentryIsBounded(t *testing.T) {

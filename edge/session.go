@@ -53,6 +53,9 @@ func (s *session) Close() {
 	s.edge.counters.closed(s.shard)
 }
 
+// Left implements msg.Leaver: what waits on behalf of the visitor ends.
+func (s *session) Left() { s.cancel() }
+
 // Serve implements msg.Session: it walks the pipeline.
 func (s *session) Serve(in *msg.Request, out *msg.Response) {
 	r := &s.r
@@ -73,6 +76,9 @@ func (s *session) Serve(in *msg.Request, out *msg.Response) {
 	}
 	for i := range onResponse {
 		onResponse[i].run(s.edge, r)
+	}
+	if r.Ctx.Err() != nil {
+		r.Out.EndConn = true // the visitor has left, or the edge does
 	}
 }
 

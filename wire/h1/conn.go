@@ -32,6 +32,8 @@ type conn struct {
 	rd    reader
 	idle  *idleReader // nil where there is no descriptor
 	state atomic.Int32
+	turn  atomic.Uint32 // odd while a request is served, for the watch
+	seen  watched
 
 	req     msg.Request
 	res     msg.Response
@@ -103,9 +105,11 @@ func (c *conn) next() bool {
 		return false
 	}
 	c.begin(h)
+	c.turn.Add(1)
 	c.sess.Serve(&c.req, &c.res)
 	sent, keep, err := c.respond(h.keep)
 	c.res.Close()
+	c.turn.Add(1)
 	c.sess.Done(&c.req, &c.res, sent, err)
 	keep = c.endBody(keep)
 	if !keep {

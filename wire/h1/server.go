@@ -31,6 +31,10 @@ type Server struct {
 	mu       sync.Mutex // guards what follows
 	conns    map[*conn]struct{}
 	empty    chan struct{} // closed by the last connection, nil unless someone waits
+	watching bool          // watch runs, or will
+
+	every time.Duration // watchEvery, but in tests
+	late  []*conn       // owned by watch
 }
 
 // NewServer makes a server that asks h for a session on each connection.
@@ -42,6 +46,7 @@ func NewServer(h msg.Handler, l Limits) *Server {
 		clock:  newClock(),
 		pools:  newPools(l.Head),
 		conns:  make(map[*conn]struct{}),
+		every:  watchEvery,
 	}
 }
 
@@ -50,12 +55,14 @@ func NewServer(h msg.Handler, l Limits) *Server {
 //
 // For each request it calls Session.Serve, writes the answer, calls
 // Response.Close and then Session.Done; only then are the request's bytes
-// used for the next one. An answer of Status 0 with EndConn set ends the
+// used for the next one. A session that is a msg.Leaver is told when the visitor
+// has gone meanwhile: within two seconds of a reset, twelve of an end. An answer of Status 0 with EndConn set ends the
 // connection without a byte.
 func (s *Server) ServeConn(nc net.Conn, mc *msg.Conn) {
 	c := newConn(s, nc, mc)
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
+	s.startWatch()
 	s.mu.Unlock()
 	defer s.forget(c)
 	c.serve()

@@ -16,6 +16,8 @@ import (
 // both. sent counts the bytes that went to the visitor.
 func (c *conn) upgrade() (sent int64, err error) {
 	c.broken = true
+	c.turn.Add(1) // both sides are read from now on, and may be half-closed
+	defer c.turn.Add(1)
 	head, err := c.appendSwitch(make([]byte, 0, 1024))
 	if err != nil {
 		c.broken = false

@@ -197,6 +197,12 @@ type Handler interface {
 	Open(*Conn) Session
 }
 
+// Leaver is a Session that wants to know when its visitor has gone away while
+// a request is served: Left is called, at most once and by another goroutine,
+// maybe until shortly after Close. What the visitor asked for is in vain, and no
+// further request will come.
+type Leaver interface{ Left() }
+
 // Session answers the requests of one connection (HTTP/1.1: one at a time).
 type Session interface {
 	// Serve fills res for req. It may wait. It must not keep req's bytes
