@@ -41,6 +41,8 @@ var requestCases = []rawCase{
 	{"absolute-form", "GET http://a.test/x?y HTTP/1.1\r\n" + h + "\r\n", 200, "GET /x?y @a.test|Host=a.test"},
 	{"absolute-form https", "GET HTTPS://A.test/x HTTP/1.1\r\n" + h + "\r\n", 200, "GET /x @a.test|Host=a.test"},
 	{"absolute-form without path", "GET http://a.test HTTP/1.1\r\n" + h + "\r\n", 200, "GET / @a.test|Host=a.test"},
+	{"absolute-form of the whole server", "OPTIONS http://a.test HTTP/1.1\r\n" + h + "\r\n", 200, "OPTIONS * @a.test|Host=a.test"},
+	{"absolute-form with path", "OPTIONS http://a.test/ HTTP/1.1\r\n" + h + "\r\n", 200, "OPTIONS / @a.test|Host=a.test"},
 	{"absolute-form query only", "GET http://a.test?q HTTP/1.1\r\n" + h + "\r\n", 200, "GET /?q @a.test|Host=a.test"},
 	{"asterisk", "OPTIONS * HTTP/1.1\r\n" + h + "\r\n", 200, "OPTIONS * @a.test|Host=a.test"},
 	{"1.0 without host", "GET / HTTP/1.0\r\n\r\n", 200, "GET / @"},

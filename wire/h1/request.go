@@ -145,6 +145,11 @@ func absoluteForm(req *msg.Request, target []byte) ([]byte, *refusal) {
 	if !validAuthority(authority) {
 		return nil, errTarget
 	}
+	if len(rest) == 0 && req.Method == msg.OPTIONS {
+		req.Target = []byte{'*'} // RFC 9112 §3.2.4
+		req.Path = req.Target
+		return authority, nil
+	}
 	if len(rest) == 0 || rest[0] == '?' {
 		rest = append([]byte{'/'}, rest...)
 	}
