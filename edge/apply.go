@@ -32,6 +32,17 @@ type applier struct {
 	node   string
 	shared *zone.Shared
 	certs  map[string]string // certificate id → zone id, of all compiled zones
+	// What was noted and is to be settled.
+	touched map[string]uint64 // zone id → the newest entry that touched it
+	purges  []purge
+	newest  uint64
+}
+
+// purge is one zone's purge as an entry carries it.
+type purge struct {
+	zone  string
+	seq   uint64
+	value []byte
 }
 
 // loadAll compiles every zone of the copy: at start and after a snapshot. A
@@ -65,47 +76,48 @@ func (a *applier) loadAll() error {
 	return errors.Join(failed...)
 }
 
-// apply makes one stored entry true: zones that it touches are compiled and
-// swapped in, then purges take effect, so that "change the rule, then purge"
-// holds inside an entry as well. An error means: rejected, the last good state
-// is served on.
-func (a *applier) apply(e *feed.Entry) error {
-	var failed []error
-	for id := range a.touched(e) {
-		if err := a.load(id); err != nil {
-			failed = append(failed, err)
-		}
+// note takes in one stored entry; settle makes it true. An edge that was away
+// so compiles a zone once, however often it changed meanwhile.
+func (a *applier) note(e *feed.Entry) error {
+	if a.touched == nil {
+		a.touched = map[string]uint64{}
 	}
+	a.newest = e.Seq
 	for i := range e.Changes {
-		id, ok := strings.CutPrefix(e.Changes[i].Key, zone.PrefixPurge)
-		if !ok {
-			continue
-		}
-		if err := a.purge(id, e.Seq, e.Changes[i].Value); err != nil {
-			failed = append(failed, err)
-		}
-	}
-	a.edge.cache.Advance(e.Seq)
-	return errors.Join(failed...)
-}
-
-func (a *applier) touched(e *feed.Entry) map[string]bool {
-	ids := map[string]bool{}
-	for i := range e.Changes {
-		key := e.Changes[i].Key
-		if rest, ok := strings.CutPrefix(key, zone.PrefixZone); ok {
+		c := &e.Changes[i]
+		if rest, ok := strings.CutPrefix(c.Key, zone.PrefixZone); ok {
 			id, _, _ := strings.Cut(rest, "/")
-			ids[id] = true
-			continue
-		}
-		if rest, ok := strings.CutPrefix(key, zone.PrefixKey); ok {
+			a.touched[id] = e.Seq
+		} else if rest, ok := strings.CutPrefix(c.Key, zone.PrefixKey); ok {
 			cert, node, _ := strings.Cut(rest, "/")
 			if id := a.certs[cert]; node == a.node && id != "" {
-				ids[id] = true
+				a.touched[id] = e.Seq
 			}
+		} else if id, ok := strings.CutPrefix(c.Key, zone.PrefixPurge); ok {
+			a.purges = append(a.purges, purge{id, e.Seq, c.Value})
 		}
 	}
-	return ids
+	return nil
+}
+
+// settle makes the noted entries true: zones that they touched are compiled and
+// swapped in, then purges take effect, so that "change the rule, then purge"
+// holds inside an entry as well. A rejection means that the last good state is
+// served on.
+func (a *applier) settle(reject func(seq uint64, why error)) {
+	for id, seq := range a.touched {
+		if err := a.load(id); err != nil {
+			reject(seq, err)
+		}
+	}
+	for _, p := range a.purges {
+		if err := a.purge(p); err != nil {
+			reject(p.seq, err)
+		}
+	}
+	a.edge.cache.Advance(a.newest)
+	clear(a.touched)
+	a.purges = nil
 }
 
 // load compiles one zone from the copy and publishes it, or withdraws it when
@@ -187,10 +199,10 @@ func (a *applier) openKeys(spec *zone.Spec) error {
 	return nil
 }
 
-func (a *applier) purge(id string, seq uint64, value []byte) error {
-	var p zone.Purge
-	if err := json.Unmarshal(value, &p); err != nil {
-		return fmt.Errorf("purge of zone %s: %w", id, err)
+func (a *applier) purge(p purge) error {
+	var what zone.Purge
+	if err := json.Unmarshal(p.value, &what); err != nil {
+		return fmt.Errorf("purge of zone %s: %w", p.zone, err)
 	}
-	return a.edge.cache.Purge(id, seq, p)
+	return a.edge.cache.Purge(p.zone, p.seq, what)
 }

@@ -98,3 +98,42 @@ func TestSnapshotWithAZoneMadeAnewServesIt(t *testing.T) {
 		t.Errorf("a zone that is gone is still served: %v", z)
 	}
 }
+
+// A zone that cannot be compiled is rejected by the number that broke it and
+// served as it was; the others of the same batch are made true.
+func TestSettleRejectsByEntryAndKeepsWhatIsServed(t *testing.T) {
+	const good, bad = "11111111111111111111111111111111", "22222222222222222222222222222222"
+	c := &memCopy{cursor: feed.Cursor{Seq: 2}, rows: zoneRows(t, good, "good.test")}
+	maps.Copy(c.rows, zoneRows(t, bad, "bad.test"))
+	a := testApplier(t, c)
+	if err := a.loadAll(); err != nil {
+		t.Fatal(err)
+	}
+	was := a.edge.zones.ByID(bad)
+	entry := func(seq uint64, changes ...feed.Change) {
+		t.Helper()
+		c.cursor.Seq = seq
+		for _, change := range changes {
+			c.rows[change.Key] = string(change.Value)
+		}
+		if err := a.note(&feed.Entry{Seq: seq, Changes: changes}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set := func(key, value string) feed.Change {
+		return feed.Change{Op: feed.Set, Key: key, Value: []byte(value)}
+	}
+	entry(3, set(zone.SettingsKey(bad), `{"nope":1}`))
+	entry(4, set(zone.SettingsKey(good), `{"ssl":"off"}`))
+	entry(5, feed.Change{Op: feed.Signal, Key: zone.PurgeKey(good), Value: []byte("{")})
+	entry(6, set(zone.SettingsKey(good), `{"ssl":"flexible"}`))
+	rejected := map[uint64]string{}
+	a.settle(func(seq uint64, why error) { rejected[seq] = why.Error() })
+	if len(rejected) != 2 || !strings.Contains(rejected[3], "nope") || !strings.Contains(rejected[5], "purge") {
+		t.Errorf("rejected: %v; want 3 for its setting and 5 for its purge", rejected)
+	}
+	if a.edge.zones.ByID(bad) != was || a.edge.zones.ByID(good).Seq != 6 {
+		t.Errorf("served: bad %v, good at %d", a.edge.zones.ByID(bad), a.edge.zones.ByID(good).Seq)
+	}
+	a.settle(func(seq uint64, why error) { t.Errorf("again: %d %v", seq, why) })
+}

@@ -178,7 +178,7 @@ func (e *Edge) build(ctx context.Context) (err error) {
 	}
 	e.feed = feed.NewSubscriber(feed.SubscriberConfig{
 		Parents: e.cfg.Parents, Identity: e.identity, Copy: e.copy, Log: e.log,
-		OnEntry: e.applier.apply, OnSnapshot: e.onSnapshot,
+		OnEntry: e.applier.note, OnBatch: e.applier.settle, OnSnapshot: e.onSnapshot,
 	})
 	if err := e.openPeer(); err != nil {
 		return err

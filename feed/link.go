@@ -142,6 +142,17 @@ func (l *link) entries(ctx context.Context, p []byte) error {
 	if l.incoming != nil {
 		return fmt.Errorf("entries inside a snapshot: %w", errFrame)
 	}
+	before := l.cursor.Seq
+	err := l.store(ctx, p)
+	if l.cursor.Seq != before { // also where a later one failed: these are stored
+		l.s.cfg.OnBatch(func(seq uint64, why error) { l.reject(ctx, seq, why) })
+		l.reached(l.cursor.Seq)
+	}
+	return err
+}
+
+// store puts the entries of a frame into the copy, one by one, and hands them on.
+func (l *link) store(ctx context.Context, p []byte) error {
 	for len(p) > 0 {
 		e, n, err := DecodeEntry(p)
 		if err != nil {
@@ -152,22 +163,26 @@ func (l *link) entries(ctx context.Context, p []byte) error {
 			return err
 		}
 		l.cursor = Cursor{e.Seq, e.Hash}
-		l.done(ctx, e.Seq, l.s.cfg.OnEntry(&e))
+		if err := l.s.cfg.OnEntry(&e); err != nil {
+			l.reject(ctx, e.Seq, err)
+		}
 	}
 	return nil
 }
 
-// done notes that seq is stored and handed on. The rejection is queued before
-// the number, so that it is said before the number is acknowledged.
-func (l *link) done(ctx context.Context, seq uint64, err error) {
-	if err != nil {
-		l.s.counters.rejected.Add(1)
-		l.s.log.Error("entry rejected", "seq", seq, "error", err)
-		select {
-		case l.rejected <- rejection{seq, err.Error()}:
-		case <-ctx.Done():
-		}
+// reject queues a rejection, before the number is noted as reached: it is said
+// before the number is acknowledged.
+func (l *link) reject(ctx context.Context, seq uint64, why error) {
+	l.s.counters.rejected.Add(1)
+	l.s.log.Error("entry rejected", "seq", seq, "error", why)
+	select {
+	case l.rejected <- rejection{seq, why.Error()}:
+	case <-ctx.Done():
 	}
+}
+
+// reached notes that everything up to seq is stored and handed on.
+func (l *link) reached(seq uint64) {
 	l.applied.Store(seq)
 	l.s.update(func(st *Status) { st.Applied, st.Head = seq, max(st.Head, seq) })
 	select {
@@ -224,7 +239,10 @@ func (l *link) end(ctx context.Context, p []byte) error {
 	}
 	l.incoming, l.cursor = nil, end.cursor
 	l.s.log.Info("snapshot stored", "seq", end.cursor.Seq, "rows", end.rows)
-	l.done(ctx, end.cursor.Seq, l.s.cfg.OnSnapshot(end.cursor.Seq))
+	if err := l.s.cfg.OnSnapshot(end.cursor.Seq); err != nil {
+		l.reject(ctx, end.cursor.Seq, err)
+	}
+	l.reached(end.cursor.Seq)
 	return nil
 }
 

@@ -257,6 +257,38 @@ func TestRejectedEntryIsReportedAndTheFeedGoesOn(t *testing.T) {
 	})
 }
 
+// Entries that come together are settled once, and acknowledged after that.
+func TestBatchIsSettledOnceBeforeItIsAcknowledged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		var batches, noted int
+		e := w.edge(1, func(c *SubscriberConfig) {
+			c.OnEntry = func(*Entry) error { noted++; return nil }
+			c.OnBatch = func(reject func(uint64, error)) {
+				batches++
+				for _, p := range w.server.Peers() {
+					if p.Acked > 0 {
+						t.Errorf("%d is acknowledged before it is settled", p.Acked)
+					}
+				}
+				reject(2, errors.New("zone x: no meta"))
+				reject(3, errors.New("zone y: no meta"))
+			}
+		})
+		synctest.Wait()
+		for range 4 {
+			w.log.set("a", "1")
+		}
+		e.reaches(4)
+		synctest.Wait()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if want := []string{"FRA 2 zone x: no meta", "FRA 3 zone y: no meta"}; batches != 1 || noted != 4 || !slices.Equal(w.acks, want) {
+			t.Errorf("%d entries in %d batches, control heard %q; want 4 in 1, %q", noted, batches, w.acks, want)
+		}
+	})
+}
+
 func TestSilentParentIsLeftForTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -375,6 +407,9 @@ func TestBadFramesFromAParent(t *testing.T) {
 				first := true
 				e := w.edge(1, func(cfg *SubscriberConfig) {
 					cp := cfg.Copy
+					entry, noted, settled := cfg.OnEntry, uint64(0), uint64(0)
+					cfg.OnEntry = func(e *Entry) error { noted = e.Seq; return entry(e) }
+					cfg.OnBatch = func(func(uint64, error)) { settled = noted }
 					cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
 						if first {
 							first = false
@@ -382,6 +417,9 @@ func TestBadFramesFromAParent(t *testing.T) {
 						}
 						if got := cp.Cursor().Seq; got != c.seq {
 							t.Errorf("copy stands at %d after the bad frame, want %d", got, c.seq)
+						}
+						if settled != c.seq {
+							t.Errorf("stored up to %d, settled up to %d", c.seq, settled)
 						}
 						return w.ln.dial(ctx, addr)
 					}

@@ -23,6 +23,10 @@ type SubscriberConfig struct {
 	// OnEntry hears of each entry after it is stored, one at a time. Its error
 	// is reported to the parent as a rejection of the entry; the feed goes on.
 	OnEntry func(*Entry) error
+	// OnBatch hears that all entries which came together have been handed on:
+	// what OnEntry put off is done now, once for all of them. Their numbers are
+	// acknowledged after it. reject reports an entry as OnEntry's error does.
+	OnBatch func(reject func(seq uint64, why error))
 	// OnSnapshot hears that the copy's state was replaced as a whole: all must
 	// be read anew, and any signal may have been missed.
 	OnSnapshot func(seq uint64) error
@@ -62,6 +66,9 @@ func NewSubscriber(cfg SubscriberConfig) *Subscriber {
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	if cfg.OnEntry == nil {
 		cfg.OnEntry = func(*Entry) error { return nil }
+	}
+	if cfg.OnBatch == nil {
+		cfg.OnBatch = func(func(uint64, error)) {}
 	}
 	if cfg.OnSnapshot == nil {
 		cfg.OnSnapshot = func(uint64) error { return nil }
