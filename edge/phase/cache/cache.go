@@ -14,7 +14,9 @@
 //	BYPASS       the request, the answer or a limit of ours said not to store:
 //	             no-store, private, Set-Cookie, Authorization without
 //	             permission, Vary: *, an object over the size limit,
-//	             development mode, a full table of fills
+//	             development mode, a full table of fills; or the request has a
+//	             field by which origins answer for another URL or method
+//	             (X-Original-URL, X-HTTP-Method-Override and the like)
 //	DYNAMIC      not eligible: method, body, Range or If-Match on a miss, or an
 //	             answer with neither freshness nor a validator
 //
@@ -191,7 +193,7 @@ func (e *Engine) Run(p *Plan, r *request.Request) (request.Verdict, error) {
 		return t.unsafe()
 	case r.In.Method != msg.GET && r.In.Method != msg.HEAD, r.In.Length != 0:
 		return t.pass(request.CacheDynamic)
-	case p.bypass:
+	case p.bypass, overridden(&r.In.Fields):
 		return t.pass(request.CacheBypass)
 	}
 	return t.get()

@@ -250,6 +250,29 @@ func TestDevelopmentModeAndMethodsPass(t *testing.T) {
 	g.want(g.run("GET /a"), 200, "MISS", "x")
 }
 
+func TestRequestsThatNameAnotherURLPassTheCacheBy(t *testing.T) {
+	for name, passes := range map[string]bool{
+		"X-Original-URL": true, "x-rewrite-url": true, "X-HTTP-Method-Override": true, "X_HTTP_METHOD": true,
+		"X-Method-Override": true, "X-Host": true, "X-Original-Host": true,
+		"X-Hosts": false, "X-Requested-With": false, "Y-Host": false, "X": false,
+	} {
+		g := newRig(t, Config{}, nil)
+		g.serve = func(r *request.Request) error {
+			return reply(r, 200, string(r.In.Fields.Lookup(name)), "Cache-Control: max-age=60")
+		}
+		odd := name + ": /admin"
+		if !passes {
+			g.want(g.run("GET /", odd), 200, "MISS", "/admin")
+			g.want(g.run("GET /"), 200, "HIT", "/admin")
+			continue
+		}
+		g.want(g.run("GET /", odd), 200, "BYPASS", "/admin")
+		g.want(g.run("GET /"), 200, "MISS", "")
+		g.want(g.run("GET /", odd), 200, "BYPASS", "/admin")
+		g.want(g.run("GET /"), 200, "HIT", "")
+	}
+}
+
 func TestUnsafeMethodInvalidates(t *testing.T) {
 	for _, test := range []struct {
 		line   string
