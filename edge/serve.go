@@ -35,12 +35,14 @@ func (e *Edge) serve(ctx context.Context) error {
 	if err == nil {
 		e.open(running, spawn)
 		e.state.set(ready)
-		if err = e.writeState(); err == nil {
-			e.log.Info("ready", "colo", e.cfg.Colo, "http", addrOf(e.sockets.http), "https", addrOf(e.sockets.https), "zones", e.zones.Len())
-			select {
-			case <-ctx.Done():
-			case err = <-failed:
-			}
+		// A full disk is no reason not to serve.
+		if stateErr := e.writeState(); stateErr != nil {
+			e.log.Error("edge.json is not written; serving without it", "err", stateErr)
+		}
+		e.log.Info("ready", "colo", e.cfg.Colo, "http", addrOf(e.sockets.http), "https", addrOf(e.sockets.https), "zones", e.zones.Len())
+		select {
+		case <-ctx.Done():
+		case err = <-failed:
 		}
 	}
 	stop()

@@ -50,8 +50,9 @@ type Copy struct {
 // OpenCopy opens or makes the copy at dir and reads all of it once, so that
 // damage is found before anything is served from it. A damaged copy is named in
 // the log, moved aside to dir.bad-<time> (only the newest is kept) and replaced
-// by an empty one, whose cursor is zero: the feed brings a snapshot. Another
-// process's lock, missing permission or a full disk are errors.
+// by an empty one, whose cursor is zero: the feed brings a snapshot. A copy on a
+// disk that takes no writes (full, read-only) is opened to be read: writing to it
+// is ErrBroken. Another process's lock and missing permission are errors.
 func OpenCopy(dir string, opts CopyOptions) (*Copy, error) {
 	opts.Log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
 	opts.CacheBytes = cmp.Or(opts.CacheBytes, 16<<20)
@@ -60,7 +61,12 @@ func OpenCopy(dir string, opts CopyOptions) (*Copy, error) {
 		opts.FS = vfs.Default
 	}
 	c := &Copy{dir: dir, opts: opts, log: opts.Log}
-	err := c.open()
+	full := c.probe()
+	if unwritable(full) && c.open(true) == nil {
+		c.log.Error("copy cannot be written; what it holds is served, and nothing newer until a restart", "dir", dir, "error", full)
+		return c, nil
+	}
+	err := c.open(false)
 	if err == nil {
 		return c, nil
 	}
@@ -88,9 +94,37 @@ func damaged(err error) bool {
 	return !ok || errno == syscall.ENOENT
 }
 
+// unwritable tells a disk that can still be read from other failures.
+func unwritable(err error) bool {
+	errno, ok := errors.AsType[syscall.Errno](err)
+	return ok && (errno == syscall.ENOSPC || errno == syscall.EDQUOT || errno == syscall.EROFS || errno == syscall.EIO)
+}
+
+const probeBytes = 1 << 20 // what opening a store writes, and some room
+
+// probe reports whether an existing copy's folder takes a write. It is asked
+// first because Pebble neither opens nor returns when a write fails meanwhile.
+func (c *Copy) probe() (err error) {
+	fsys, path := c.opts.FS, c.opts.FS.PathJoin(c.dir, "probe")
+	if _, err := fsys.Stat(c.dir); err != nil {
+		return nil // a new copy has nothing to be read
+	}
+	f, err := fsys.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, probeBytes))
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close(), fsys.Remove(path))
+}
+
 var errLocked = errors.New("another process has it open")
 
-func (c *Copy) open() error {
+// open opens the store. With readOnly nothing on the disk is touched, and the
+// copy counts as broken from the start.
+func (c *Copy) open(readOnly bool) error {
 	if err := c.opts.FS.MkdirAll(c.dir, 0o700); err != nil {
 		return err
 	}
@@ -100,20 +134,17 @@ func (c *Copy) open() error {
 	}
 	cache := pebble.NewCache(c.opts.CacheBytes)
 	defer cache.Unref()
-	var db *pebble.DB
-	h := &health{log: c.log}
-	err = guarded(func() (err error) {
-		db, err = pebble.Open(c.dir, &pebble.Options{
-			Cache:              cache,
-			FS:                 c.opts.FS,
-			Lock:               lock,
-			Logger:             h,
-			EventListener:      &pebble.EventListener{DataCorruption: h.damage},
-			MemTableSize:       4 << 20,
-			MaxOpenFiles:       256,
-			FormatMajorVersion: pebble.FormatNewest,
-		})
-		return err
+	h := newHealth(c.log)
+	db, err := openStore(c.dir, h, &pebble.Options{
+		Cache:              cache,
+		FS:                 c.opts.FS,
+		Lock:               lock,
+		Logger:             h,
+		EventListener:      &pebble.EventListener{DataCorruption: h.damage},
+		MemTableSize:       4 << 20,
+		MaxOpenFiles:       256,
+		FormatMajorVersion: pebble.FormatNewest,
+		ReadOnly:           readOnly,
 	})
 	if err != nil {
 		return errors.Join(err, lock.Close())
@@ -125,11 +156,34 @@ func (c *Copy) open() error {
 	if err != nil {
 		return errors.Join(err, db.Close(), lock.Close())
 	}
+	if readOnly {
+		h.broken.Store(true)
+	}
 	c.mu.Lock()
 	c.db, c.meta = db, m
 	c.lock, c.health = lock, h
 	c.mu.Unlock()
 	return nil
+}
+
+// openStore is pebble.Open, which never returns once a write in it failed for
+// good: the goroutine that is left waiting in it ends with the process.
+func openStore(dir string, h *health, o *pebble.Options) (*pebble.DB, error) {
+	type opened struct {
+		db  *pebble.DB
+		err error
+	}
+	result := make(chan opened, 1)
+	go func() {
+		db, err := pebble.Open(dir, o)
+		result <- opened{db, err}
+	}()
+	select {
+	case r := <-result:
+		return r.db, r.err
+	case <-h.failed:
+		return nil, ErrBroken
+	}
 }
 
 // Cursor is the position that the copy is the state at; zero when it is empty.
@@ -262,7 +316,7 @@ func (c *Copy) replace(cause error) error {
 		return fmt.Errorf("move damaged copy aside: %w", err)
 	}
 	c.forget(bad)
-	if err := c.open(); err != nil {
+	if err := c.open(false); err != nil {
 		return fmt.Errorf("start empty copy: %w", err)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -421,5 +422,46 @@ func BenchmarkApply(b *testing.B) {
 		if err := c.Apply(&e); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// An edge that restarts on a full disk serves what its copy holds: it waits for
+// no write, and says that nothing newer can come.
+func TestCopyOnAFullDiskIsRead(t *testing.T) {
+	for name, failing := range map[string][]errorfs.OpKind{
+		"every write": {errorfs.OpCreate, errorfs.OpFileWrite, errorfs.OpFileSync},
+		"data":        {errorfs.OpFileWrite},
+		"sync":        {errorfs.OpFileSync},
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := vfs.NewMem()
+			c := memCopy(t, disk)
+			apply(t, c, put("a", "1"))
+			at := c.Cursor()
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+			full := errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if slices.Contains(failing, op.Kind) {
+					return syscall.ENOSPC
+				}
+				return nil
+			})
+			c, err := OpenCopy("copy", CopyOptions{FS: errorfs.Wrap(disk, full)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustGet(t, c, "a", "1")
+			if c.Cursor() != at {
+				t.Errorf("cursor %v, want %v", c.Cursor(), at)
+			}
+			e := Seal(at.Hash, at.Seq+1, time.Now(), []Change{put("a", "2")})
+			if err := c.Apply(&e); !errors.Is(err, ErrBroken) {
+				t.Errorf("%v, want ErrBroken", err)
+			}
+			if err := c.Close(); !errors.Is(err, ErrBroken) {
+				t.Errorf("%v, want ErrBroken", err)
+			}
+		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -18,7 +19,11 @@ type health struct {
 	log     *slog.Logger
 	broken  atomic.Bool
 	corrupt atomic.Bool
+	failed  chan struct{} // closed by the first fatal failure
+	once    sync.Once
 }
+
+func newHealth(log *slog.Logger) *health { return &health{log: log, failed: make(chan struct{})} }
 
 func (h *health) Infof(format string, args ...any) {
 	h.log.Debug("copy store", "note", fmt.Sprintf(format, args...))
@@ -31,6 +36,7 @@ func (h *health) Errorf(format string, args ...any) {
 func (h *health) Fatalf(format string, args ...any) {
 	h.broken.Store(true)
 	h.log.Error("copy store failed; nothing more is written to it", "error", fmt.Sprintf(format, args...))
+	h.once.Do(func() { close(h.failed) })
 	runtime.Goexit()
 }
 
