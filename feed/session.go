@@ -244,10 +244,11 @@ func (x *session) more(ctx context.Context) (sent bool, moved <-chan struct{}, e
 		if b.from.Hash != x.cursor.Hash {
 			return false, nil, fmt.Errorf("%w: at %d", ErrFork, x.cursor.Seq)
 		}
-		if err := x.send(ctx, b.frame); err != nil {
+		frame, to := x.join(b)
+		if err := x.send(ctx, frame); err != nil {
 			return false, nil, err
 		}
-		x.cursor = b.to
+		x.cursor = to
 		return true, moved, nil
 	}
 	if x.cursor.Seq >= end.Seq {
@@ -274,6 +275,22 @@ func (x *session) more(ctx context.Context) (sent bool, moved <-chan struct{}, e
 		x.cursor, entries, sent = to, entries[n:], true
 	}
 	return sent, moved, nil
+}
+
+// join returns the frame of b, or, for a subscriber that is several batches
+// behind, one of its own with all that fit: what comes in one frame is compiled
+// once.
+func (x *session) join(b *batch) (frame []byte, to Cursor) {
+	next, _, _ := x.server.tail.after(b.to.Seq)
+	if next == nil {
+		return b.frame, b.to
+	}
+	x.buf = append(x.buf[:0], b.frame...)
+	for to = b.to; next != nil && next.from == to && len(x.buf)+len(next.frame) <= x.server.cfg.BatchBytes; next, _, _ = x.server.tail.after(to.Seq) {
+		x.buf = append(x.buf, next.frame[frameHead:]...)
+		to = next.to
+	}
+	return endFrame(x.buf, 0), to
 }
 
 func (x *session) heartbeat(ctx context.Context) error {

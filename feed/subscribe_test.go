@@ -289,6 +289,30 @@ func TestBatchIsSettledOnceBeforeItIsAcknowledged(t *testing.T) {
 	})
 }
 
+// A subscriber that was away gets what was sent one by one meanwhile as one.
+func TestWhoWasAwaySettlesOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := vfs.NewMem()
+		w := newWorld(t, nil)
+		e := w.edgeOn(1, memCopy(t, fs), nil)
+		synctest.Wait()
+		w.log.set("a", "0")
+		e.reaches(1)
+		e.stop()
+		for i := range 20 {
+			w.log.set("a", fmt.Sprint(i))
+			<-time.After(time.Second)
+		}
+		batches := 0
+		e = w.edgeOn(1, memCopy(t, fs), func(c *SubscriberConfig) { c.OnBatch = func(func(uint64, error)) { batches++ } })
+		e.reaches(21)
+		e.has("a", "19")
+		if batches != 1 {
+			t.Errorf("%d batches, want 1", batches)
+		}
+	})
+}
+
 func TestSilentParentIsLeftForTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
