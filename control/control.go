@@ -5,6 +5,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,7 +77,7 @@ func judge(spec *zone.Spec) error {
 // account, a token in the file token, the authorities. A damaged file is an
 // error that names it.
 func New(ctx context.Context, cfg Config, log *slog.Logger) (*Control, error) {
-	cfg.Drain = or(cfg.Drain, 30*time.Second)
+	cfg.Drain = cmp.Or(cfg.Drain, 30*time.Second)
 	if len(cfg.NameServers) == 0 {
 		cfg.NameServers = []string{"ns1.selvage.invalid", "ns2.selvage.invalid"}
 	}
@@ -90,14 +91,6 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (*Control, error) {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), c.Close())
 	}
 	return c, nil
-}
-
-func or[T comparable](v, d T) T {
-	var zero T
-	if v == zero {
-		return d
-	}
-	return v
 }
 
 func (c *Control) open(ctx context.Context) (err error) {

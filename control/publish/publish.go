@@ -5,6 +5,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -65,9 +66,9 @@ type Publisher struct {
 // New opens the log: it checks the chain of what the log holds, names and drops
 // what is damaged, and numbers what a crash left without a number.
 func New(ctx context.Context, c Config) (*Publisher, error) {
-	c.Retain = defaulted(c.Retain, 100_000)
-	c.RetainAudit = defaulted(c.RetainAudit, 1_000_000)
-	c.Gather = defaulted(c.Gather, 2*time.Millisecond)
+	c.Retain = cmp.Or(c.Retain, 100_000)
+	c.RetainAudit = cmp.Or(c.RetainAudit, 1_000_000)
+	c.Gather = cmp.Or(c.Gather, 2*time.Millisecond)
 	p := &Publisher{
 		Config: c, wake: make(chan struct{}, 1), changed: make(chan struct{}), waiting: map[int64]chan<- uint64{},
 	}
@@ -84,14 +85,6 @@ func New(ctx context.Context, c Config) (*Publisher, error) {
 		}
 		c.Log.Info("numbered changes left from an earlier run", "changes", n)
 	}
-}
-
-func defaulted[T comparable](v, d T) T {
-	var zero T
-	if v == zero {
-		return d
-	}
-	return v
 }
 
 func damaged(seq uint64, cause error) error {

@@ -8,6 +8,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,19 +80,11 @@ func New(c Config) *Guard {
 	if c.Interfaces == nil {
 		c.Interfaces = net.InterfaceAddrs
 	}
-	c.ConnectTimeout = orDefault(c.ConnectTimeout, 10*time.Second)
-	c.FoundTTL = orDefault(c.FoundTTL, 30*time.Second)
-	c.MissingTTL = orDefault(c.MissingTTL, 5*time.Second)
-	c.MaxNames = orDefault(c.MaxNames, 10_000)
+	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, 10*time.Second)
+	c.FoundTTL = cmp.Or(c.FoundTTL, 30*time.Second)
+	c.MissingTTL = cmp.Or(c.MissingTTL, 5*time.Second)
+	c.MaxNames = cmp.Or(c.MaxNames, 10_000)
 	return &Guard{config: c, names: newNames(c)}
-}
-
-func orDefault[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
 }
 
 // Dial connects to host, a name or an address literal without brackets, at

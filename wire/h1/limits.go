@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/selvage-edge/selvage/wire/msg"
@@ -23,14 +24,14 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() Limits {
-	l.Head = orDefault(l.Head, 32<<10)
-	l.Line = min(orDefault(l.Line, 16<<10), l.Head)
-	l.Fields = orDefault(l.Fields, 128)
-	l.HeadTimeout = orDefault(l.HeadTimeout, 15*time.Second)
-	l.BodyTimeout = orDefault(l.BodyTimeout, 30*time.Second)
-	l.IdleTimeout = orDefault(l.IdleTimeout, 75*time.Second)
-	l.WriteTimeout = orDefault(l.WriteTimeout, 30*time.Second)
-	l.DrainBytes = orDefault(l.DrainBytes, 256<<10)
+	l.Head = cmp.Or(max(l.Head, 0), 32<<10)
+	l.Line = min(cmp.Or(max(l.Line, 0), 16<<10), l.Head)
+	l.Fields = cmp.Or(max(l.Fields, 0), 128)
+	l.HeadTimeout = cmp.Or(max(l.HeadTimeout, 0), 15*time.Second)
+	l.BodyTimeout = cmp.Or(max(l.BodyTimeout, 0), 30*time.Second)
+	l.IdleTimeout = cmp.Or(max(l.IdleTimeout, 0), 75*time.Second)
+	l.WriteTimeout = cmp.Or(max(l.WriteTimeout, 0), 30*time.Second)
+	l.DrainBytes = cmp.Or(max(l.DrainBytes, 0), 256<<10)
 	return l
 }
 
@@ -69,24 +70,17 @@ func NewMemory(head int) *Memory {
 }
 
 func (l ClientLimits) withDefaults() ClientLimits {
-	l.Head = orDefault(l.Head, 64<<10)
-	l.Line = min(orDefault(l.Line, 32<<10), l.Head)
-	l.Fields = orDefault(l.Fields, 256)
-	l.Interim = orDefault(l.Interim, 16)
-	l.HeadTimeout = orDefault(l.HeadTimeout, 100*time.Second)
-	l.BodyTimeout = orDefault(l.BodyTimeout, 100*time.Second)
-	l.WriteTimeout = orDefault(l.WriteTimeout, 30*time.Second)
+	l.Head = cmp.Or(max(l.Head, 0), 64<<10)
+	l.Line = min(cmp.Or(max(l.Line, 0), 32<<10), l.Head)
+	l.Fields = cmp.Or(max(l.Fields, 0), 256)
+	l.Interim = cmp.Or(max(l.Interim, 0), 16)
+	l.HeadTimeout = cmp.Or(max(l.HeadTimeout, 0), 100*time.Second)
+	l.BodyTimeout = cmp.Or(max(l.BodyTimeout, 0), 100*time.Second)
+	l.WriteTimeout = cmp.Or(max(l.WriteTimeout, 0), 30*time.Second)
 	if l.Memory != nil && l.Head > l.Memory.pools.bigSize-lineRoom {
 		l.Memory = nil
 	}
 	return l
-}
-
-func orDefault[T int | int64 | time.Duration](v, def T) T {
-	if v <= 0 {
-		return def
-	}
-	return v
 }
 
 // bounds are the three limits that the parser itself needs.

@@ -50,6 +50,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"hash/maphash"
 	"sync"
@@ -116,12 +117,12 @@ func New(c Config) *Engine {
 	if c.Fetch == nil || c.Ctx == nil {
 		panic("cache: Config needs Fetch and Ctx")
 	}
-	c.Bytes = orDefault(c.Bytes, DefaultBytes)
-	c.MaxObject = min(orDefault(c.MaxObject, DefaultMaxObject), c.Bytes/4)
-	c.Window = orDefault(c.Window, DefaultWindow)
-	c.MaxFills = orDefault(c.MaxFills, DefaultMaxFills)
+	c.Bytes = cmp.Or(max(c.Bytes, 0), DefaultBytes)
+	c.MaxObject = min(cmp.Or(max(c.MaxObject, 0), DefaultMaxObject), c.Bytes/4)
+	c.Window = cmp.Or(max(c.Window, 0), DefaultWindow)
+	c.MaxFills = cmp.Or(max(c.MaxFills, 0), DefaultMaxFills)
 	n := 1
-	for n < orDefault(c.Shards, DefaultShards) {
+	for n < cmp.Or(max(c.Shards, 0), DefaultShards) {
 		n *= 2
 	}
 	e := &Engine{cfg: c, clock: c.Now, seed: maphash.MakeSeed(), shards: make([]shard, n), mask: uint64(n - 1)}
@@ -134,13 +135,6 @@ func New(c Config) *Engine {
 		e.shards[i].open(c.Bytes / int64(n))
 	}
 	return e
-}
-
-func orDefault[T int | int64](v, d T) T {
-	if v <= 0 {
-		return d
-	}
-	return v
 }
 
 // Close refuses new fills and waits for those in flight and for the sweeper.

@@ -14,6 +14,7 @@
 package origin
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -82,24 +83,17 @@ func New(c Config) *Engine {
 	if c.NewClient == nil {
 		c.NewClient = clients()
 	}
-	c.MaxConns = orDefault(c.MaxConns, 256)
-	c.MaxIdle = orDefault(c.MaxIdle, 64)
-	c.MaxQueue = orDefault(c.MaxQueue, 1024)
-	c.QueueTime = orDefault(c.QueueTime, 10*time.Second)
-	c.IdleTime = orDefault(c.IdleTime, 60*time.Second)
-	c.TLSTime = orDefault(c.TLSTime, 10*time.Second)
-	c.AvoidTime = orDefault(c.AvoidTime, 5*time.Second)
+	c.MaxConns = cmp.Or(max(c.MaxConns, 0), 256)
+	c.MaxIdle = cmp.Or(max(c.MaxIdle, 0), 64)
+	c.MaxQueue = cmp.Or(max(c.MaxQueue, 0), 1024)
+	c.QueueTime = cmp.Or(max(c.QueueTime, 0), 10*time.Second)
+	c.IdleTime = cmp.Or(max(c.IdleTime, 0), 60*time.Second)
+	c.TLSTime = cmp.Or(max(c.TLSTime, 0), 10*time.Second)
+	c.AvoidTime = cmp.Or(max(c.AvoidTime, 0), 5*time.Second)
 	e := &Engine{config: c, roots: trusted(c.RootCAs), pools: make(map[key]*pool), stop: make(chan struct{})}
 	e.metrics = newMetrics(e)
 	e.work.Go(e.sweep)
 	return e
-}
-
-func orDefault[T int | time.Duration](v, otherwise T) T {
-	if v <= 0 {
-		return otherwise
-	}
-	return v
 }
 
 // Close ends idle connections at once and those in use as they come back.
