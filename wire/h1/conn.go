@@ -42,6 +42,7 @@ type conn struct {
 	vec     [2][]byte
 	bufs    net.Buffers
 
+	abrupt bool // the end of nc must not look like the end of an answer
 	broken bool // no more can be said on nc: a write failed or an answer was cut
 
 	wmu     sync.Mutex // guards interim answers against the final one
@@ -75,15 +76,23 @@ func (c *conn) cut() {
 
 // hardClose closes without the farewell of TLS, for which it would wait.
 func hardClose(nc net.Conn) {
+	_ = rawConn(nc).Close() // whatever it says, the connection is done with
+}
+
+// rawConn is what nc runs over.
+func rawConn(nc net.Conn) net.Conn {
 	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		nc = t.NetConn()
+		return t.NetConn()
 	}
-	_ = nc.Close() // whatever it says, the connection is done with
+	return nc
 }
 
 func (c *conn) serve() {
 	c.sess = c.s.h.Open(c.mc)
 	defer func() {
+		if c.abrupt {
+			hardClose(c.nc)
+		}
 		_ = c.nc.Close() // as in hardClose
 		c.sess.Close()
 		c.rd.close()

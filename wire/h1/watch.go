@@ -90,10 +90,7 @@ func (c *conn) look() {
 
 // sideOf asks the kernel. A connection without a descriptor is always open.
 func sideOf(nc net.Conn) side {
-	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		nc = t.NetConn()
-	}
-	sc, ok := nc.(syscall.Conn)
+	sc, ok := rawConn(nc).(syscall.Conn)
 	if !ok {
 		return sideOpen
 	}

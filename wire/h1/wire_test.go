@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/selvage-edge/selvage/wire/msg"
@@ -99,6 +100,39 @@ func sized(req *msg.Request, res *msg.Response) {
 		res.Body = io.NopCloser(bytes.NewReader(body))
 	default:
 		res.Length, res.Body = msg.LengthUnknown, io.NopCloser(bytes.NewReader(body))
+	}
+}
+
+// An answer that ends with its connection must not look whole when it is cut.
+func TestACutAnswerDoesNotLookWhole(t *testing.T) {
+	serverTLS, clientTLS := certificate(t)
+	clientTLS.ServerName = "a.test"
+	for _, secure := range []bool{false, true} {
+		for _, fails := range []bool{false, true} {
+			s := &site{serve: func(_ *msg.Request, res *msg.Response) {
+				res.Status, res.Length, res.Body = 200, msg.LengthUnknown, stream("part")
+				if fails {
+					res.Body = io.NopCloser(io.MultiReader(strings.NewReader("part"), iotest.ErrReader(io.ErrNoProgress)))
+				}
+			}}
+			conf := serverTLS
+			if !secure {
+				conf = nil
+			}
+			nc, err := net.Dial("tcp", listen(t, NewServer(s, Limits{}), conf))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if secure {
+				nc = tls.Client(nc, clientTLS)
+			}
+			_, _ = io.WriteString(nc, "GET / HTTP/1.0\r\nHost: a.test\r\n\r\n")
+			out, err := io.ReadAll(nc)
+			_ = nc.Close()
+			if (err != nil) != fails || !fails && !bytes.HasSuffix(out, []byte("part")) {
+				t.Errorf("TLS %v, cut %v: read %q, error %v", secure, fails, out, err)
+			}
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package h1
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 
@@ -367,9 +368,14 @@ func (c *conn) endStream(head []byte, s shape) error {
 }
 
 // abort makes sure that a broken answer whose end is the connection's end is
-// not taken for a whole one: the connection is reset.
+// not taken for a whole one: the connection is reset, and under TLS closed
+// without the farewell that would say that all has been sent (RFC 9112 §9.8).
 func (c *conn) abort(s shape) {
-	if s.length < 0 && !s.chunked && c.tcp != nil {
-		_ = c.tcp.SetLinger(0) // closing follows at once
+	if s.length >= 0 || s.chunked {
+		return
+	}
+	c.abrupt = true
+	if tcp, ok := rawConn(c.nc).(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // closing follows at once
 	}
 }
