@@ -69,33 +69,41 @@ func (c *Client) Change(ctx context.Context, seq uint64) (Change, error) {
 	return ch, err
 }
 
+// Reached says where a change is, as far as it was waited for.
+type Reached struct {
+	Edges   int      // have it
+	Missing []string // names of connected edges that do not, or refused it
+}
+
 // Wait returns when every connected edge has acknowledged seq, or after
 // WaitLimit with the names of those that have not. A seq of 0 stands for a call
 // that changed nothing and returns at once.
-func (c *Client) Wait(ctx context.Context, seq uint64) ([]string, error) {
+func (c *Client) Wait(ctx context.Context, seq uint64) (Reached, error) {
+	var r Reached
 	if seq == 0 {
-		return nil, nil
+		return r, nil
 	}
-	limit := time.NewTimer(WaitLimit)
-	defer limit.Stop()
+	limited, cancel := context.WithTimeout(ctx, WaitLimit)
+	defer cancel()
 	for pause := firstPoll; ; pause = min(pause*2, lastPoll) {
-		ch, err := c.Change(ctx, seq)
+		ch, err := c.Change(limited, seq)
+		if err != nil && len(r.Missing) > 0 && limited.Err() != nil {
+			return r, ctx.Err() // the limit passed while control was asked again
+		}
 		if err != nil {
-			return nil, err
+			return r, err
 		}
 		missing, pending := ch.missing()
+		r = Reached{len(ch.Acked), missing}
 		if !pending {
-			return missing, nil
+			return r, nil
 		}
 		next := time.NewTimer(pause)
 		select {
 		case <-next.C:
-		case <-limit.C:
+		case <-limited.Done():
 			next.Stop()
-			return missing, nil
-		case <-ctx.Done():
-			next.Stop()
-			return missing, ctx.Err()
+			return r, ctx.Err()
 		}
 	}
 }

@@ -250,8 +250,8 @@ func waiting(t *testing.T, seq uint64, answer func(poll int) string) (missing []
 	if err != nil {
 		t.Fatal(err)
 	}
-	missing, err = c.Wait(t.Context(), seq)
-	return missing, polls, err
+	reached, err := c.Wait(t.Context(), seq)
+	return reached.Missing, polls, err
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)

@@ -46,7 +46,7 @@ const (
 	DefaultCacheBytes        = 256 << 20
 	DefaultMaxConnections    = 65536
 	DefaultDrainTimeout      = 30 * time.Second
-	minCacheBytes            = 1 << 20
+	MinCacheBytes            = 1 << 20
 )
 
 // Check fills in defaults and refuses what cannot be meant, naming the field.
@@ -87,8 +87,8 @@ func (c *Config) checkSizes() error {
 	c.CacheBytes = cmp.Or(c.CacheBytes, DefaultCacheBytes)
 	c.MaxConnections = cmp.Or(c.MaxConnections, DefaultMaxConnections)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, DefaultDrainTimeout)
-	if c.CacheBytes < minCacheBytes {
-		return fmt.Errorf("cache_bytes: at least %d bytes are needed, got %d", minCacheBytes, c.CacheBytes)
+	if c.CacheBytes < MinCacheBytes {
+		return fmt.Errorf("cache_bytes: at least %d bytes are needed, got %d", MinCacheBytes, c.CacheBytes)
 	}
 	if c.AccessLogMaxBytes < 1<<20 {
 		return fmt.Errorf("access_log_max_bytes: at least %d bytes are needed, got %d", 1<<20, c.AccessLogMaxBytes)

@@ -107,17 +107,20 @@ func (c *connection) trace(t client.Call) {
 }
 
 // wait ends a command that changed something: every connected edge has it, or
-// the missing are named.
-func wait(ctx context.Context, c *client.Client, seq uint64, done string) error {
-	missing, err := c.Wait(ctx, seq)
+// the missing are named. It returns who has it, in words.
+func wait(ctx context.Context, c *client.Client, seq uint64, done string) (who string, err error) {
+	reached, err := c.Wait(ctx, seq)
 	if err != nil {
-		return fmt.Errorf("%s (seq %d), but it is not known which edges have it: %w", done, seq, err)
+		return "", fmt.Errorf("%s (seq %d), but it is not known which edges have it: %w", done, seq, err)
 	}
-	if len(missing) > 0 {
-		return &codedError{exitMissing, fmt.Errorf("%s (seq %d), but within %s these edges have not acknowledged it: %s; they get it as soon as they can, see their logs and /readyz",
-			done, seq, client.WaitLimit, strings.Join(missing, ", "))}
+	if len(reached.Missing) > 0 {
+		return "", &codedError{exitMissing, fmt.Errorf("%s (seq %d), but within %s these edges have not acknowledged it: %s; they get it as soon as they can, see their logs and /readyz",
+			done, seq, client.WaitLimit, strings.Join(reached.Missing, ", "))}
 	}
-	return nil
+	if reached.Edges == 0 {
+		return "no edge yet, since none is connected", nil
+	}
+	return "every connected edge", nil
 }
 
 // findZone looks a zone up by the name that the user typed.

@@ -57,6 +57,9 @@ Edges of dev may reach origins on this machine, which edges otherwise refuse.`,
 	fl.Var(geoIP, "geoip", "MMDB files for visitors' country and network (default share/geoip/country.mmdb of this source tree)")
 	fl.Var(&cacheBytes, "cache-bytes", "memory for cached objects of each edge")
 	withFile(cmd, func(cmd *cobra.Command) error {
+		if cacheBytes < edge.MinCacheBytes {
+			return usage("--cache-bytes: at least %d bytes are needed, got %d", edge.MinCacheBytes, cacheBytes)
+		}
 		c.State = a.stateFolder(c.State)
 		c.Demo = !noDemo
 		c.Verbose = c.Verbose || !terminal(os.Stderr)

@@ -91,6 +91,9 @@ those of type A, AAAA and CNAME go through the edge.
 				return usage("zone file cannot be read: %w; give the path of a file, or - for standard input", err)
 			}
 			defer func() { err = errors.Join(err, f.Close()) }()
+			if info, err := f.Stat(); err != nil || info.IsDir() {
+				return usage("%s is no zone file; give the path of a file, or - for standard input", args[1])
+			}
 			file = f
 		}
 		cl, z, err := c.zone(cmd, args[0])
@@ -102,10 +105,11 @@ those of type A, AAAA and CNAME go through the edge.
 			return err
 		}
 		done := fmt.Sprintf("%d of %d records are added to %s", added.Added, added.Parsed, z.Name)
-		if err := wait(cmd.Context(), cl, seq, done); err != nil {
+		who, err := wait(cmd.Context(), cl, seq, done)
+		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.out, "%s and known to every connected edge (seq %d)\n", done, seq)
+		fmt.Fprintf(a.out, "%s and known to %s (seq %d)\n", done, who, seq)
 		return nil
 	}
 	return cmd

@@ -93,6 +93,9 @@ func defineEdge(cmd *cobra.Command) *edgeFlags {
 // build checks the settings together, before anything is opened.
 func (f *edgeFlags) build(getenv func(string) string) (edge.Config, error) {
 	cfg := f.config
+	if cfg.MaxConnections < 1 { // 0 would be the default to edge.Config
+		return cfg, usage("max_connections: at least 1 is needed, got %d; \"selvage edge --help\" shows an example", cfg.MaxConnections)
+	}
 	cfg.Parents = f.parents.Values
 	cfg.Advertise = f.advertise.Values
 	cfg.AllowOrigins = f.allowOrigins.Values

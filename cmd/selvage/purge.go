@@ -43,10 +43,11 @@ after 5 s with the names of those that have not (exit code 3).
 		} else if len(p.Files) == 1 {
 			done = "one URL of " + z.Name + " is purged"
 		}
-		if err := wait(cmd.Context(), cl, seq, done); err != nil {
+		who, err := wait(cmd.Context(), cl, seq, done)
+		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.out, "%s on every connected edge (seq %d)\n", done, seq)
+		fmt.Fprintf(a.out, "%s on %s (seq %d)\n", done, who, seq)
 		return nil
 	}
 	return cmd

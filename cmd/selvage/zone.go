@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,6 +10,9 @@ import (
 	"github.com/selvage-edge/selvage/client"
 	"github.com/selvage-edge/selvage/cmd/selvage/internal/onboard"
 )
+
+// codeZoneExists is the API's code for a name that is taken.
+const codeZoneExists = 1061
 
 func (a *app) zoneCommand() *cobra.Command {
 	return group("zone", "Put sites behind the edge, list and remove them", `A zone is a site by its domain name: its DNS records, settings, certificates and
@@ -62,13 +66,17 @@ A site on another server:
 			return err
 		}
 		z, seq, err := onboard.Add(cmd.Context(), cl, name, o)
+		if e, ok := errors.AsType[*client.Error](err); ok && e.Code() == codeZoneExists {
+			return fmt.Errorf("zone %s is there already; change it by the API, or run \"selvage zone delete %[1]s\" and add it again: %w", name, err)
+		}
 		if err != nil {
 			return err
 		}
-		if err := wait(cmd.Context(), cl, seq, "zone "+name+" is made"); err != nil {
+		who, err := wait(cmd.Context(), cl, seq, "zone "+name+" is made")
+		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.out, "zone %s is served by every connected edge (seq %d, id %s)\n", name, seq, z.ID)
+		fmt.Fprintf(a.out, "zone %s is served by %s (seq %d, id %s)\n", name, who, seq, z.ID)
 		return nil
 	}
 	return cmd
@@ -124,10 +132,11 @@ edge. There is no way back but a zone file that was saved before:
 		if err != nil {
 			return err
 		}
-		if err := wait(cmd.Context(), cl, seq, "zone "+z.Name+" is removed"); err != nil {
+		who, err := wait(cmd.Context(), cl, seq, "zone "+z.Name+" is removed")
+		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.out, "zone %s is gone from every connected edge (seq %d)\n", z.Name, seq)
+		fmt.Fprintf(a.out, "zone %s is gone from %s (seq %d)\n", z.Name, who, seq)
 		return nil
 	}
 	return cmd

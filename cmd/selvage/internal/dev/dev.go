@@ -73,7 +73,7 @@ func Run(ctx context.Context, c Config) (err error) {
 		return fmt.Errorf("state folder: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Join(c.State, "log"), 0o700); err != nil {
-		return fmt.Errorf("state folder: %w", err)
+		return fmt.Errorf("state folder: %w; give another with --state DIR", err)
 	}
 	unlock, err := lock(c.State)
 	if err != nil {
