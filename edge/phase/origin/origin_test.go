@@ -328,7 +328,7 @@ func TestUpgradeBecomesATunnel(t *testing.T) {
 func TestInterimAnswersReachTheVisitor(t *testing.T) {
 	origin := scripted(t, func(_ int, nc net.Conn) {
 		_, _ = http.ReadRequest(bufio.NewReader(nc))
-		_, _ = io.WriteString(nc, "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nCF-Ray: forged\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		_, _ = io.WriteString(nc, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nCF-Ray: forged\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 	})
 	e := newEngine(t, &world{hosts: map[string]func() (net.Conn, error){addr + ":80": origin}}, nil)
 	r := ask(t, "GET", "/", nil)

@@ -310,8 +310,10 @@ func (c *conn) finish() {
 func (c *conn) unusual() bool { return c.req.Length != 0 && c.req.Method.Safe() }
 
 // interim passes a 1xx answer on; a visitor who cannot take it misses nothing.
+// 100 stays here: what a visitor expects is answered by our own protocol, and
+// the origin was not asked.
 func (c *conn) interim(status int, fields *msg.Fields) {
-	if c.visitor == nil {
+	if c.visitor == nil || status == 100 {
 		return
 	}
 	cleanAnswer(fields, false, false)
