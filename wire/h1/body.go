@@ -55,6 +55,7 @@ func (b *body) Read(p []byte) (int, error) {
 	b.c.rd.wait = b.c.s.l.BodyTimeout
 	n, err := b.dec.Read(p)
 	if err == nil {
+		b.c.moved()
 		return n, nil
 	}
 	if b.closed.Load() && err != io.EOF {

@@ -32,7 +32,7 @@ type conn struct {
 	rd    reader
 	idle  *idleReader // nil where there is no descriptor
 	state atomic.Int32
-	turn  atomic.Uint32 // odd while a request is served, for the watch
+	turn  atomic.Uint32 // for the watch: odd while a request is served, other whenever it moves
 	seen  watched
 
 	req     msg.Request

@@ -12,8 +12,8 @@ import (
 
 // While a request is served nobody reads from its connection, so nobody would
 // see that the visitor has gone, and an origin that takes its time would work
-// for nobody. Once in watchEvery all requests that were there the last time
-// are looked after.
+// for nobody. Once in watchEvery all requests are looked after on which nothing
+// has moved since the last time.
 const (
 	watchEvery = time.Second
 	// endedRounds is how often a visitor may be found to have ended its side:
@@ -33,9 +33,13 @@ const (
 // watched is what the watch knows of a connection; owned by Server.watch.
 type watched struct {
 	turn  uint32 // of conn.turn, the last time
-	ended int    // rounds in a row
+	ended int    // rounds in a row without a move
 	told  bool
 }
+
+// moved notes that bytes came or went: whoever has left answers those with a
+// reset, so one that has ended its side and still takes them is listening.
+func (c *conn) moved() { c.turn.Add(2) }
 
 // startWatch is called with mu held, when there is a connection.
 func (s *Server) startWatch() {

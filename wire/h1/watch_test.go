@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -40,7 +41,7 @@ func tcpPair(t *testing.T, h msg.Handler) (visitor *net.TCPConn, done <-chan str
 		t.Fatal(err)
 	}
 	s := NewServer(h, Limits{})
-	s.every = 10 * time.Millisecond
+	s.every = 20 * time.Millisecond
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -110,6 +111,42 @@ func TestWhoIsThereIsNotTakenForGone(t *testing.T) {
 	select {
 	case <-s.left:
 		t.Error("a visitor who waits was taken for one who has left")
+	default:
+	}
+}
+
+// Who has ended its side after the request may still be listening: as long as
+// it takes what comes it has not left.
+func TestWhoTakesTheAnswerHasNotLeft(t *testing.T) {
+	s := &leaver{left: make(chan struct{})}
+	r, w := io.Pipe()
+	s.serve = func(_ *msg.Request, res *msg.Response) {
+		res.Status, res.Length, res.Body = 200, msg.LengthUnknown, r
+	}
+	visitor, done := tcpPair(t, s)
+	if _, err := io.WriteString(visitor, get); err != nil {
+		t.Fatal(err)
+	}
+	if err := visitor.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for range 4 * endedRounds {
+			<-tick.C
+			_, _ = w.Write([]byte("piece"))
+		}
+		_ = w.Close()
+	}()
+	out, err := io.ReadAll(visitor)
+	if n := bytes.Count(out, []byte("piece")); err != nil || n != 4*endedRounds {
+		t.Errorf("%d pieces, %v", n, err)
+	}
+	<-done
+	select {
+	case <-s.left:
+		t.Error("a visitor who takes the answer was taken for one who has left")
 	default:
 	}
 }

@@ -239,6 +239,7 @@ func (c *conn) writeBytes(head, body []byte) (sent int64, err error) {
 
 // write writes p, of at most sliceMax bytes or a head, within WriteTimeout.
 func (c *conn) write(p []byte) (int, error) {
+	c.moved()
 	if err := c.dl.armWrite(c.s.l.WriteTimeout); err != nil {
 		return 0, err
 	}
@@ -263,6 +264,7 @@ func (c *conn) writeBoth(a, b []byte) (int, error) {
 		m, err := c.write(b[k:])
 		return n + m, err
 	}
+	c.moved()
 	if err := c.dl.armWrite(c.s.l.WriteTimeout); err != nil {
 		return 0, err
 	}
