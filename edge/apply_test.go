@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+
+	mdns "github.com/miekg/dns"
 
 	"github.com/selvage-edge/selvage/edge/dns"
 	"github.com/selvage-edge/selvage/edge/phase/cache"
@@ -71,6 +74,27 @@ func testApplier(t *testing.T, c *memCopy) *applier {
 	}
 }
 
+// ask sends one question over UDP and returns the answer's code.
+func ask(t *testing.T, s *dns.Server, name string) int {
+	t.Helper()
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, done := conn.LocalAddr().String(), make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.ServeUDP(conn) // ends with the socket, below
+	}()
+	answer, err := mdns.Exchange(new(mdns.Msg).SetQuestion(name, mdns.TypeA), addr)
+	_ = conn.Close()
+	<-done
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.Rcode
+}
+
 // While an edge is away a zone may be deleted and made again: the snapshot
 // holds the same name under another id.
 func TestSnapshotWithAZoneMadeAnewServesIt(t *testing.T) {
@@ -87,6 +111,9 @@ func TestSnapshotWithAZoneMadeAnewServesIt(t *testing.T) {
 	if z := a.edge.zones.Find([]byte("example.com")); z == nil || z.ID != again {
 		t.Errorf("example.com is served by %v, want zone %s", z, again)
 	}
+	if got := ask(t, a.edge.dns, "example.com."); got != mdns.RcodeSuccess {
+		t.Errorf("DNS answers %s for example.com", mdns.RcodeToString[got])
+	}
 	if got := a.edge.zones.Len(); got != 1 {
 		t.Errorf("%d zones, want 1", got)
 	}
@@ -96,6 +123,9 @@ func TestSnapshotWithAZoneMadeAnewServesIt(t *testing.T) {
 	}
 	if z := a.edge.zones.Find([]byte("example.com")); z != nil {
 		t.Errorf("a zone that is gone is still served: %v", z)
+	}
+	if got := ask(t, a.edge.dns, "example.com."); got != mdns.RcodeRefused {
+		t.Errorf("DNS answers %s for a zone that is gone", mdns.RcodeToString[got])
 	}
 }
 
