@@ -74,8 +74,8 @@ func testApplier(t *testing.T, c *memCopy) *applier {
 	}
 }
 
-// ask sends one question over UDP and returns the answer's code.
-func ask(t *testing.T, s *dns.Server, name string) int {
+// resolve sends one question over UDP and returns the answer's code.
+func resolve(t *testing.T, s *dns.Server, name string) int {
 	t.Helper()
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -111,7 +111,7 @@ func TestSnapshotWithAZoneMadeAnewServesIt(t *testing.T) {
 	if z := a.edge.zones.Find([]byte("example.com")); z == nil || z.ID != again {
 		t.Errorf("example.com is served by %v, want zone %s", z, again)
 	}
-	if got := ask(t, a.edge.dns, "example.com."); got != mdns.RcodeSuccess {
+	if got := resolve(t, a.edge.dns, "example.com."); got != mdns.RcodeSuccess {
 		t.Errorf("DNS answers %s for example.com", mdns.RcodeToString[got])
 	}
 	if got := a.edge.zones.Len(); got != 1 {
@@ -124,7 +124,7 @@ func TestSnapshotWithAZoneMadeAnewServesIt(t *testing.T) {
 	if z := a.edge.zones.Find([]byte("example.com")); z != nil {
 		t.Errorf("a zone that is gone is still served: %v", z)
 	}
-	if got := ask(t, a.edge.dns, "example.com."); got != mdns.RcodeRefused {
+	if got := resolve(t, a.edge.dns, "example.com."); got != mdns.RcodeRefused {
 		t.Errorf("DNS answers %s for a zone that is gone", mdns.RcodeToString[got])
 	}
 }
