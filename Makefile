@@ -3,7 +3,8 @@
 # from Debian (as root, or with sudo) and only what is missing.
 
 SHELL      := /bin/bash -o pipefail
-export PATH := /usr/local/go/bin:$(PATH)
+# nginx and others are where only root looks by default.
+export PATH := /usr/local/go/bin:$(PATH):/usr/sbin:/sbin
 # One static program; the tests are built the same way, so that nothing is
 # compiled twice.
 export CGO_ENABLED := 0

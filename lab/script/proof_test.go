@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -66,8 +67,9 @@ http {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // killed by us: its status says no more
+		// Not SIGKILL, which would leave its worker behind.
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait() // ended by us: its status says no more
 	})
 	eventually(t, 5*time.Second, "nginx", func() error {
 		c, err := net.Dial("tcp", n.addr)
