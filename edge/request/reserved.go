@@ -11,7 +11,7 @@ func Reserved(f *msg.Field) bool {
 	switch f.ID {
 	case msg.Unknown:
 		return begins(f.Name, "cf-") || begins(f.Name, "x-forwarded-") || begins(f.Name, "selvage-") ||
-			is(f.Name, "x-real-ip") || is(f.Name, "true-client-ip")
+			Alike(f.Name, "x-real-ip") || Alike(f.Name, "true-client-ip")
 	case msg.CFConnectingIP, msg.CFIPCountry, msg.CFRay, msg.CFVisitor, msg.CFCacheStatus,
 		msg.XForwardedFor, msg.XForwardedHost, msg.XForwardedPort, msg.XForwardedProto,
 		msg.XRealIP, msg.TrueClientIP, msg.Forwarded:
@@ -20,7 +20,9 @@ func Reserved(f *msg.Field) bool {
 	return false
 }
 
-func is(name []byte, what string) bool { return len(name) == len(what) && begins(name, what) }
+// Alike compares a field name with what, which is in lower case, and takes '_'
+// for '-' as gateways behind us do.
+func Alike(name []byte, what string) bool { return len(name) == len(what) && begins(name, what) }
 
 // begins compares with prefix, which is in lower case, and takes '_' for '-'.
 func begins(name []byte, prefix string) bool {

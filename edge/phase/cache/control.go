@@ -93,7 +93,11 @@ func (s seconds) duration() time.Duration {
 }
 
 // readSeconds reads digits only; what is larger than maxSeconds is that.
-func readSeconds(b []byte) (int64, bool) {
+func readSeconds(b []byte) (int64, bool) { return readDigits(b, maxSeconds) }
+
+// readDigits reads digits only; what is larger than most is most, which is at
+// most a tenth of what an int64 holds.
+func readDigits(b []byte, most int64) (int64, bool) {
 	if len(b) == 0 {
 		return 0, false
 	}
@@ -102,7 +106,7 @@ func readSeconds(b []byte) (int64, bool) {
 		if c < '0' || c > '9' {
 			return 0, false
 		}
-		n = min(n*10+int64(c-'0'), maxSeconds)
+		n = min(n*10+int64(c-'0'), most)
 	}
 	return n, true
 }

@@ -1,6 +1,9 @@
 package cache
 
-import "github.com/selvage-edge/selvage/wire/msg"
+import (
+	"github.com/selvage-edge/selvage/edge/request"
+	"github.com/selvage-edge/selvage/wire/msg"
+)
 
 // overrides lists fields by which common frameworks let a request name another
 // URL, host or method than its own; '_' may stand for '-'. X-Forwarded-* does
@@ -19,30 +22,10 @@ func overridden(f *msg.Fields) bool {
 			continue
 		}
 		for _, name := range overrides {
-			if alike(l.Name, name) {
+			if request.Alike(l.Name, name) {
 				return true
 			}
 		}
 	}
 	return false
-}
-
-// alike compares with a name in lower case.
-func alike(name []byte, what string) bool {
-	if len(name) != len(what) {
-		return false
-	}
-	for i := range len(what) {
-		c := name[i]
-		switch {
-		case c == '_':
-			c = '-'
-		case 'A' <= c && c <= 'Z':
-			c |= 0x20
-		}
-		if c != what[i] {
-			return false
-		}
-	}
-	return true
 }

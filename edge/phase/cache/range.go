@@ -31,7 +31,7 @@ func readRange(value []byte, size int64) (from, to int64, p part) {
 		return 0, 0, wholeBody
 	}
 	if len(first) == 0 {
-		n, ok := readOffset(last)
+		n, ok := readDigits(last, maxOffset)
 		switch {
 		case !ok:
 			return 0, 0, wholeBody
@@ -40,13 +40,13 @@ func readRange(value []byte, size int64) (from, to int64, p part) {
 		}
 		return size - min(n, size), size, onePart
 	}
-	from, ok = readOffset(first)
+	from, ok = readDigits(first, maxOffset)
 	if !ok {
 		return 0, 0, wholeBody
 	}
 	to = size
 	if len(last) > 0 {
-		end, ok := readOffset(last)
+		end, ok := readDigits(last, maxOffset)
 		if !ok || end < from {
 			return 0, 0, wholeBody
 		}
@@ -59,24 +59,7 @@ func readRange(value []byte, size int64) (from, to int64, p part) {
 }
 
 // maxOffset keeps sums of offsets within 64 bits.
-const maxOffset = 1 << 60
-
-func readOffset(b []byte) (int64, bool) {
-	if len(b) == 0 {
-		return 0, false
-	}
-	var n int64
-	for _, c := range b {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		n = min(n*10+int64(c-'0'), maxOffset)
-		if n >= maxOffset/16 {
-			n = maxOffset / 16
-		}
-	}
-	return n, true
-}
+const maxOffset = 1 << 56
 
 // rangeHolds is If-Range (RFC 9110 §13.1.5): a strong ETag or the very
 // Last-Modified that was sent.
