@@ -330,9 +330,12 @@ func (t task) passBeside(s *shard, k key, o *object, status request.CacheStatus)
 	if status == request.CacheNone {
 		j := judge(&t.r.In.Fields, out, asked, got)
 		status = j.status
-		if j.store && out.Length > t.e.cfg.MaxObject {
+		switch {
+		case !j.store:
+		case out.Length < 0 || out.Length > t.e.cfg.MaxObject:
+			// Of unknown length it may be what outgrew the limit before.
 			status = request.CacheBypass
-		} else if j.store && out.Length >= 0 {
+		default:
 			s.unmark(k.hash)
 		}
 	}
