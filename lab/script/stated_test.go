@@ -62,6 +62,7 @@ func TestStatedCacheHeadsAndNames(t *testing.T) {
 	ask("GET", "/old", 200, "HIT")
 	ask("GET", "/long?r", 200, "DYNAMIC", "Range", "bytes=0-1")
 	ask("GET", "/long?a", 200, "BYPASS", "Authorization", "Bearer x")
+	ask("GET", "/long?o", 200, "BYPASS", "X-Original-URL", "/plain")
 	ask("GET", "/long", 504, "", "Cache-Control", "only-if-cached")
 	if got := ask("GET", "/long", 200, "MISS").Get("Cache-Control"); got != "max-age=60" {
 		t.Errorf("browser_cache_ttl 0: Cache-Control %q, want the origin's", got)
