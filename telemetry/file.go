@@ -12,7 +12,8 @@ import (
 const keepFiles = 5
 
 // OpenLogFile opens a log that is a file, rotated beyond maxBytes (counted in
-// whole MiB, keeping five older files compressed), or "stderr".
+// whole MiB, keeping five older files), or "stderr". Older files are not
+// compressed here: gzip would take the processor from visitors.
 func OpenLogFile(path string, maxBytes int64) (io.WriteCloser, error) {
 	if path == "stderr" {
 		return stderr{}, nil
@@ -24,7 +25,7 @@ func OpenLogFile(path string, maxBytes int64) (io.WriteCloser, error) {
 	if err := f.Close(); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
-	return &lumberjack.Logger{Filename: path, MaxSize: int(max(maxBytes>>20, 1)), MaxBackups: keepFiles, Compress: true}, nil
+	return &lumberjack.Logger{Filename: path, MaxSize: int(max(maxBytes>>20, 1)), MaxBackups: keepFiles}, nil
 }
 
 // stderr is never closed by us.

@@ -42,7 +42,7 @@ func summarise(w workload, peer string, pairs []pair) figure {
 	}
 	ratios := column(pair.ratio)
 	f := figure{
-		Name: w.name, Unit: "µs", PeerName: peer, Pairs: len(pairs), Sense: "lower is better",
+		Name: w.name, Unit: "µs", PeerName: peer, Pairs: len(pairs), Sense: "<=",
 		Ours:  quantile(column(func(p pair) float64 { return p.ours }), .5),
 		Peer:  quantile(column(func(p pair) float64 { return p.theirs }), .5),
 		Ratio: quantile(ratios, .5), Spread: [2]float64{quantile(ratios, .25), quantile(ratios, .75)},
