@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -112,24 +113,43 @@ func compare(ctx context.Context, o options, w workload, ours, theirs *server) (
 		}
 	}
 	var pairs []pair
-	for i := range o.pairs {
-		var p pair
-		turns := []struct {
-			s    *server
-			cost *float64
-		}{{ours, &p.ours}, {theirs, &p.theirs}}
-		if i%2 == 1 {
-			turns[0], turns[1] = turns[1], turns[0]
+	for i := 0; len(pairs) < o.pairs; i++ {
+		p, err := turn(ctx, o, w, i, ours, theirs)
+		if err != nil {
+			return figure{}, err
 		}
-		for _, turn := range turns {
-			cost, err := measure(ctx, turn.s, w, o.conns, time.Duration(o.seconds)*time.Second)
-			if err != nil {
-				return figure{}, err
-			}
-			*turn.cost = cost
+		note := ""
+		if p.stolen > maxStolen && i < o.pairs*retries {
+			note = fmt.Sprintf(", put aside: the host took %.0f %% of the time", p.stolen*100)
+		} else {
+			pairs = append(pairs, p)
 		}
-		fmt.Printf("%s pair %d of %d: %s %.2f µs, %s %.2f µs, ratio %.3f\n", w.path, i+1, o.pairs, ours.name, p.ours, theirs.name, p.theirs, p.ratio())
-		pairs = append(pairs, p)
+		fmt.Printf("%s pair %d of %d: %s %.2f µs, %s %.2f µs, ratio %.3f%s\n", w.path, len(pairs), o.pairs, ours.name, p.ours, theirs.name, p.theirs, p.ratio(), note)
 	}
 	return summarise(w, theirs.name, pairs), nil
+}
+
+// turn measures both once; i is the number of the turn.
+func turn(ctx context.Context, o options, w workload, i int, ours, theirs *server) (pair, error) {
+	var p pair
+	turns := []struct {
+		s    *server
+		cost *float64
+	}{{ours, &p.ours}, {theirs, &p.theirs}}
+	if i%2 == 1 {
+		turns[0], turns[1] = turns[1], turns[0]
+	}
+	before, err := stolen()
+	if err != nil {
+		return p, err
+	}
+	began := time.Now()
+	for _, turn := range turns {
+		if *turn.cost, err = measure(ctx, turn.s, w, o.conns, time.Duration(o.seconds)*time.Second); err != nil {
+			return p, err
+		}
+	}
+	after, err := stolen()
+	p.stolen = float64(after-before) / float64(time.Since(began)*time.Duration(runtime.NumCPU()))
+	return p, err
 }

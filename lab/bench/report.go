@@ -11,7 +11,10 @@ import (
 )
 
 // pair is one turn of each, in µs per request.
-type pair struct{ ours, theirs float64 }
+type pair struct {
+	ours, theirs float64 // µs per request
+	stolen       float64 // share of the machine's time that its host took
+}
 
 func (p pair) ratio() float64 { return p.ours / p.theirs }
 

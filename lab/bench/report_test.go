@@ -14,7 +14,7 @@ func TestBarIsJudgedByTheUpperQuartile(t *testing.T) {
 	} {
 		var pairs []pair
 		for _, r := range c.ratios {
-			pairs = append(pairs, pair{10 * r, 10})
+			pairs = append(pairs, pair{ours: 10 * r, theirs: 10})
 		}
 		f := summarise(workload{name: c.name, bar: 1}, "peer", pairs)
 		if *f.Met != c.met {
