@@ -32,7 +32,7 @@ func (e *Edge) serve(ctx context.Context) error {
 	defer stopFeeding()
 	work.Go(func() { e.follow(feeding) })
 	err := e.waitLoaded(ctx, failed)
-	if err == nil {
+	if err == nil && ctx.Err() == nil {
 		e.open(running, spawn)
 		e.state.set(ready)
 		// A full disk is no reason not to serve.
