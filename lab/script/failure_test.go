@@ -380,6 +380,33 @@ func TestSlowVisitorsAndAStallingOriginHurtNobodyElse(t *testing.T) {
 	t.Logf("slowest of 200 bystanders beside 150 stalled connections: %s", worst)
 }
 
+// Visitors who take nothing hold every connection that the zone may have to its
+// origin; who comes after them is answered all the same.
+func TestSlowVisitorsDoNotKeepTheOriginFromOthers(t *testing.T) {
+	const slow = 400 // the bound is 256
+	body := strings.Repeat("L", 8<<20)
+	origin, _ := page(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		if r.URL.Path == "/large" {
+			io.WriteString(w, body)
+			return
+		}
+		io.WriteString(w, "answered")
+	})
+	n := dev(t, t.TempDir(), "--no-demo", "--edges", "1")
+	n.onboard(t, "site.test", origin)
+	addr := n.Edges[0].HTTP
+	for range slow {
+		write(t, addr, "GET /large HTTP/1.1\r\nHost: site.test\r\n\r\n")
+	}
+	c := visitor(t, addr, "")
+	for range 5 {
+		if a := get(t, c, "http://site.test/small"); a.Status != 200 || a.Body != "answered" {
+			t.Fatalf("behind %d slow visitors: %d %q", slow, a.Status, tail(a.Body, 200))
+		}
+	}
+}
+
 func write(t *testing.T, addr, text string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)

@@ -46,6 +46,7 @@ type Config struct {
 	MaxIdle   int           // of which kept while idle; default 64
 	MaxQueue  int           // requests waiting for one of them; default 1024
 	QueueTime time.Duration // the longest such wait; default 10 s
+	HoldTime  time.Duration // a visitor who takes nothing for so long gives way to them; default 2 s
 	IdleTime  time.Duration // an unused connection is closed after; default 60 s
 	TLSTime   time.Duration // for a TLS handshake; default 10 s
 	AvoidTime time.Duration // an origin that could not be connected to comes last for; default 5 s
@@ -87,6 +88,7 @@ func New(c Config) *Engine {
 	c.MaxIdle = cmp.Or(max(c.MaxIdle, 0), 64)
 	c.MaxQueue = cmp.Or(max(c.MaxQueue, 0), 1024)
 	c.QueueTime = cmp.Or(max(c.QueueTime, 0), 10*time.Second)
+	c.HoldTime = cmp.Or(max(c.HoldTime, 0), 2*time.Second)
 	c.IdleTime = cmp.Or(max(c.IdleTime, 0), 60*time.Second)
 	c.TLSTime = cmp.Or(max(c.TLSTime, 0), 10*time.Second)
 	c.AvoidTime = cmp.Or(max(c.AvoidTime, 0), 5*time.Second)
@@ -312,6 +314,10 @@ func (e *Engine) accept(r *request.Request, c *conn) (request.Verdict, error) {
 	r.Out.Release = c.finished
 	if r.Out.Tunnel != nil {
 		return request.Hijack, nil
+	}
+	if r.Out.Body != nil {
+		r.Out.Body = paced{r.Out.Body, &c.hold}
+		c.pool.streams(c)
 	}
 	return request.Respond, nil
 }

@@ -38,6 +38,8 @@ type pool struct {
 	idle     []*conn   // oldest first; guarded by mu
 	waiters  []*waiter // oldest first; guarded by mu
 	shutting bool      // nothing is kept any more; guarded by mu
+	// streaming are those whose answer a visitor is taking; guarded by mu
+	streaming map[*conn]struct{}
 }
 
 // waiter is a request in line. It is given a connection, or nil: the right to
@@ -59,6 +61,7 @@ type conn struct {
 	body    sender
 	visitor func(int, *msg.Fields) error // takes 1xx answers; nil = nobody
 	release func()                       // the client's own, of the answer
+	hold    hold
 
 	finished func() // finish, made once
 }
@@ -77,7 +80,7 @@ func (e *Engine) pool(k key) (*pool, error) {
 		return nil, &fault.Error{Op: "origin.pool", Side: fault.Edge, Kind: fault.Draining, Err: errClosed}
 	}
 	if p = e.pools[k]; p == nil {
-		p = &pool{key: k, engine: e, tls: e.tlsConfig(k)}
+		p = &pool{key: k, engine: e, tls: e.tlsConfig(k), streaming: make(map[*conn]struct{})}
 		e.pools[k] = p
 	}
 	return p, nil
@@ -141,14 +144,21 @@ func (p *pool) enter() (*conn, *waiter, error) {
 func (p *pool) wait(ctx context.Context, w *waiter) (*conn, error) {
 	timer := time.NewTimer(p.engine.config.QueueTime)
 	defer timer.Stop()
+	look := time.NewTicker(max(p.engine.config.HoldTime/2, time.Millisecond))
+	defer look.Stop()
+	p.giveUp(time.Now())
 	var err error
-	select {
-	case c := <-w.got:
-		return c, nil
-	case <-timer.C:
-		err = failure("origin.queue", fault.Limit, errQueueTime)
-	case <-ctx.Done():
-		err = &fault.Error{Op: "origin.queue", Side: fault.Visitor, Kind: fault.Closed, Err: ctx.Err()}
+	for err == nil {
+		select {
+		case c := <-w.got:
+			return c, nil
+		case now := <-look.C:
+			p.giveUp(now)
+		case <-timer.C:
+			err = failure("origin.queue", fault.Limit, errQueueTime)
+		case <-ctx.Done():
+			err = &fault.Error{Op: "origin.queue", Side: fault.Visitor, Kind: fault.Closed, Err: ctx.Err()}
+		}
 	}
 	p.mu.Lock()
 	i := slices.Index(p.waiters, w)
@@ -300,6 +310,10 @@ func (c *conn) finish() {
 	if c.release != nil {
 		c.release()
 		c.release = nil
+	}
+	if c.pool.streamed(c) {
+		c.close() // its place is somebody else's already
+		return
 	}
 	c.pool.release(c, c.client.Reusable() && !c.unusual())
 }

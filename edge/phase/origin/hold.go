@@ -1,0 +1,72 @@
+package origin
+
+import (
+	"io"
+	"sync/atomic"
+	"time"
+)
+
+// A visitor who takes an answer slowly holds a connection to the origin all the
+// while, and a few hundred of them would hold every connection that the zone
+// may have. So when a request has to stand in line, the connection whose
+// visitor has taken nothing for the longest time, and for HoldTime at least, is
+// given up: its answer is cut, the request in line gets its place.
+
+// hold is what a connection knows of an answer that is being taken.
+type hold struct {
+	since atomic.Int64 // Unix nanoseconds since when the visitor has what was read; 0 = the origin is being read
+	lost  bool         // given up; guarded by the pool's mu
+}
+
+// paced notes when the visitor's side comes for more.
+type paced struct {
+	io.ReadCloser
+	hold *hold
+}
+
+func (b paced) Read(p []byte) (int, error) {
+	b.hold.since.Store(0)
+	n, err := b.ReadCloser.Read(p)
+	b.hold.since.Store(time.Now().UnixNano())
+	return n, err
+}
+
+// streams puts a connection among those whose answer is being taken.
+func (p *pool) streams(c *conn) {
+	c.hold.since.Store(time.Now().UnixNano())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.streaming[c] = struct{}{}
+}
+
+// streamed takes it out again and reports whether it had been given up.
+func (p *pool) streamed(c *conn) (lost bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.streaming, c)
+	lost, c.hold.lost = c.hold.lost, false
+	return lost
+}
+
+// giveUp frees the place of the slowest visitor for whoever stands in line.
+func (p *pool) giveUp(now time.Time) {
+	oldest := now.Add(-p.engine.config.HoldTime).UnixNano()
+	var slowest *conn
+	p.mu.Lock()
+	for c := range p.streaming {
+		if at := c.hold.since.Load(); at != 0 && at <= oldest {
+			slowest, oldest = c, at
+		}
+	}
+	if slowest != nil {
+		delete(p.streaming, slowest)
+		slowest.hold.lost = true
+	}
+	p.mu.Unlock()
+	if slowest == nil {
+		return
+	}
+	_ = slowest.nc.Close() // its reader, who owns the rest, finds the answer cut
+	p.engine.metrics.givenUp.Inc()
+	p.free()
+}
