@@ -9,8 +9,9 @@ import (
 // A visitor who takes an answer slowly holds a connection to the origin all the
 // while, and a few hundred of them would hold every connection that the zone
 // may have. So when a request has to stand in line, the connection whose
-// visitor has taken nothing for the longest time, and for HoldTime at least, is
-// given up: its answer is cut, the request in line gets its place.
+// visitor has come for nothing more for the longest time, and for HoldTime at
+// least, is given up: its answer is cut, the request in line gets its place.
+// What the kernel still sends of what it was handed is not seen here.
 
 // hold is what a connection knows of an answer that is being taken.
 type hold struct {
@@ -31,6 +32,15 @@ func (b paced) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Buffered is what the body says of bytes that need no waiting: where it does
+// not tell, an answer's head is sent alone.
+func (b paced) Buffered() int {
+	if in, ok := b.ReadCloser.(interface{ Buffered() int }); ok {
+		return in.Buffered()
+	}
+	return 0
+}
+
 // streams puts a connection among those whose answer is being taken.
 func (p *pool) streams(c *conn) {
 	c.hold.since.Store(time.Now().UnixNano())
@@ -48,11 +58,16 @@ func (p *pool) streamed(c *conn) (lost bool) {
 	return lost
 }
 
-// giveUp frees the place of the slowest visitor for whoever stands in line.
+// giveUp frees the place of the slowest visitor for whoever stands in line;
+// where nobody does any more, nobody is cut.
 func (p *pool) giveUp(now time.Time) {
 	oldest := now.Add(-p.engine.config.HoldTime).UnixNano()
 	var slowest *conn
 	p.mu.Lock()
+	if len(p.waiters) == 0 {
+		p.mu.Unlock()
+		return
+	}
 	for c := range p.streaming {
 		if at := c.hold.since.Load(); at != 0 && at <= oldest {
 			slowest, oldest = c, at

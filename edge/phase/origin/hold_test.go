@@ -91,3 +91,47 @@ func TestGivenUpPlacesAreCountedOnce(t *testing.T) {
 	}
 	wantConns(t, e, 0, 0)
 }
+
+// Whoever looks for a place after the line is empty cuts nobody.
+func TestNobodyGivesWayToAnEmptyLine(t *testing.T) {
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, strings.Repeat("x", 1<<20)) })
+	w := &world{hosts: map[string]func() (net.Conn, error){addr + ":80": serve(t, h)}}
+	e := newEngine(t, w, nil)
+	r := ask(t, "GET", "/", nil)
+	if _, err := e.Run(plan(t, "flexible", addr), r); err != nil {
+		t.Fatal(err)
+	}
+	e.list()[0].giveUp(time.Now().Add(time.Hour))
+	b, err := io.ReadAll(r.Out.Body)
+	r.Out.Close()
+	if err != nil || len(b) != 1<<20 {
+		t.Errorf("%d bytes, %v; want all of them", len(b), err)
+	}
+}
+
+// A body tells how much of it needs no waiting, so that the head is
+// sent together with it.
+func TestPacedBodiesTellWhatIsBuffered(t *testing.T) {
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "one")
+		_ = http.NewResponseController(w).Flush() // makes it chunked
+	})
+	w := &world{hosts: map[string]func() (net.Conn, error){addr + ":80": serve(t, h)}}
+	e := newEngine(t, w, nil)
+	r := ask(t, "GET", "/", nil)
+	if _, err := e.Run(plan(t, "flexible", addr), r); err != nil {
+		t.Fatal(err)
+	}
+	defer r.Out.Close()
+	b, ok := r.Out.Body.(interface{ Buffered() int })
+	if !ok {
+		t.Fatal("the body does not tell what is buffered")
+	}
+	var first [1]byte
+	if _, err := r.Out.Body.Read(first[:]); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.Buffered(); got < 2 {
+		t.Errorf("%d bytes are buffered, want the 2 of the chunk's rest at least", got)
+	}
+}
