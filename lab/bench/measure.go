@@ -93,8 +93,12 @@ func measure(ctx context.Context, s *server, w workload, conns int, d time.Durat
 	if err != nil || requests == 0 {
 		return 0, fmt.Errorf("%s answered %s requests", s.name, m[1])
 	}
-	if _, cache, err := ask(ctx, s, w); err != nil || cache != "HIT" {
-		return 0, fmt.Errorf("%s: after the load %s is %q, want HIT (%w)", s.name, w.path, cache, err)
+	_, cache, err := ask(ctx, s, w)
+	if err != nil {
+		return 0, fmt.Errorf("%s: after the load: %w", s.name, err)
+	}
+	if cache != "HIT" {
+		return 0, fmt.Errorf("%s: after the load %s is %q, want HIT", s.name, w.path, cache)
 	}
 	return float64((after - before).Microseconds()) / float64(requests), nil
 }
