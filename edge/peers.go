@@ -46,7 +46,7 @@ func (e *Edge) passOn(env peer.Envelope, r *Request) (err error) {
 	if z == nil || z.ID != env.Zone || z.Origin == nil || !z.Origin.Proxied(r.Host) {
 		return &fault.Error{Op: "peer", Side: fault.Visitor, Kind: fault.NotFound, Err: errUnknownHost}
 	}
-	if env.Seq > e.copy.Cursor().Seq {
+	if env.Seq > e.feed.Status().Applied { // not the copy's cursor, which is ahead until entries are settled
 		// What was purged there may still be stored here.
 		return &fault.Error{Op: "peer", Side: fault.Edge, Kind: fault.Limit, Err: errBehind}
 	}
