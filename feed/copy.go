@@ -51,8 +51,9 @@ type Copy struct {
 // damage is found before anything is served from it. A damaged copy is named in
 // the log, moved aside to dir.bad-<time> (only the newest is kept) and replaced
 // by an empty one, whose cursor is zero: the feed brings a snapshot. A copy on a
-// disk that takes no writes (full, read-only) is opened to be read: writing to it
-// is ErrBroken. Another process's lock and missing permission are errors.
+// disk that takes no writes (full, failing) is opened to be read: writing to it
+// is ErrBroken. Another process's lock, a disk mounted read-only, on which no lock
+// can be had, and missing permission are errors.
 func OpenCopy(dir string, opts CopyOptions) (*Copy, error) {
 	opts.Log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
 	opts.CacheBytes = cmp.Or(opts.CacheBytes, 16<<20)
@@ -129,6 +130,9 @@ func (c *Copy) open(readOnly bool) error {
 		return err
 	}
 	lock, err := pebble.LockDirectory(c.dir, c.opts.FS)
+	if unwritable(err) {
+		return fmt.Errorf("lock: %w", err)
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errLocked, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -463,5 +464,19 @@ func TestCopyOnAFullDiskIsRead(t *testing.T) {
 				t.Errorf("%v, want ErrBroken", err)
 			}
 		})
+	}
+}
+
+// unlockable is a disk that is mounted read-only.
+type unlockable struct{ vfs.FS }
+
+func (unlockable) Create(string, vfs.DiskWriteCategory) (vfs.File, error) { return nil, syscall.EROFS }
+func (unlockable) Lock(string) (io.Closer, error)                         { return nil, syscall.EROFS }
+
+// A disk mounted read-only is not taken for another process, nor for damage.
+func TestReadOnlyDiskIsNamed(t *testing.T) {
+	_, err := OpenCopy(t.TempDir(), CopyOptions{FS: unlockable{vfs.Default}})
+	if !errors.Is(err, syscall.EROFS) || errors.Is(err, errLocked) {
+		t.Errorf("got %v, want the disk named", err)
 	}
 }
