@@ -24,7 +24,7 @@ func newMetrics(e *Engine) *metrics {
 		connects: prometheus.NewCounter(prometheus.CounterOpts{Name: "selvage_origin_connects_total", Help: "Connections opened to origins."}),
 		reuses:   prometheus.NewCounter(prometheus.CounterOpts{Name: "selvage_origin_reuses_total", Help: "Requests sent on a kept connection."}),
 		retries:  prometheus.NewCounter(prometheus.CounterOpts{Name: "selvage_origin_retries_total", Help: "Requests sent again, or to another address."}),
-		givenUp:  prometheus.NewCounter(prometheus.CounterOpts{Name: "selvage_origin_given_up_total", Help: "Answers cut because their visitor took nothing while requests stood in line."}),
+		givenUp:  prometheus.NewCounter(prometheus.CounterOpts{Name: "selvage_origin_given_up_total", Help: "Connections to origins taken from slow visitors because requests stood in line."}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "selvage_origin_failures_total", Help: "Requests without an answer, by kind of failure."}, []string{"kind"}),
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "selvage_origin_wait_seconds", Help: "Time from sending a request to the head of its answer.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 100}}),
