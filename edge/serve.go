@@ -81,14 +81,11 @@ func (e *Edge) waitLoaded(ctx context.Context, failed <-chan error) error {
 	return nil
 }
 
-// loaded reports that the copy stands at some number, or that the parent has
-// nothing yet.
+// loaded reports that what the copy holds has taken effect (a snapshot moves
+// its cursor before that), or that the parent has nothing yet.
 func (e *Edge) loaded() bool {
-	if e.copy.Cursor().Seq > 0 {
-		return true
-	}
 	s := e.feed.Status()
-	return s.Connected && s.Head == 0 && !s.LastHeartbeat.IsZero()
+	return s.Applied > 0 || s.Connected && s.Head == 0 && !s.LastHeartbeat.IsZero()
 }
 
 // open starts serving on all listeners.

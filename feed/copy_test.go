@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -478,5 +479,35 @@ func TestReadOnlyDiskIsNamed(t *testing.T) {
 	_, err := OpenCopy(t.TempDir(), CopyOptions{FS: unlockable{vfs.Default}})
 	if !errors.Is(err, syscall.EROFS) || errors.Is(err, errLocked) {
 		t.Errorf("got %v, want the disk named", err)
+	}
+}
+
+// crowded is a disk that says how much room it has.
+type crowded struct {
+	vfs.FS
+	free *atomic.Uint64
+}
+
+func (d crowded) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	return vfs.DiskUsage{AvailBytes: d.free.Load()}, nil
+}
+
+// Pebble ends the process when it cannot begin a log: it is never asked to.
+func TestWriteWithoutRoomIsRefusedUntilThereIsRoom(t *testing.T) {
+	var free atomic.Uint64
+	free.Store(1 << 30)
+	c, err := OpenCopy(t.TempDir(), CopyOptions{FS: crowded{vfs.Default, &free}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	e := Seal([32]byte{}, 1, time.Unix(1, 0), []Change{{Op: Set, Key: "k", Value: []byte("v")}})
+	free.Store(reserveBytes)
+	if err := c.Apply(&e); !errors.Is(err, ErrFull) || c.Cursor().Seq != 0 {
+		t.Fatalf("without room: %v, cursor %d", err, c.Cursor().Seq)
+	}
+	free.Store(1 << 30)
+	if err := c.Apply(&e); err != nil || c.Cursor().Seq != 1 {
+		t.Fatalf("with room again: %v, cursor %d", err, c.Cursor().Seq)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // Apply stores an entry and moves the cursor to it, in one batch. ErrGap and
@@ -157,6 +158,9 @@ func (c *Copy) writable() error {
 
 // commit writes a batch; b is the caller's to close.
 func (c *Copy) commit(b *pebble.Batch, sync bool) error {
+	if err := c.room(b.Len()); err != nil {
+		return err
+	}
 	how := pebble.NoSync
 	if sync {
 		how = pebble.Sync
@@ -169,6 +173,26 @@ func (c *Copy) commit(b *pebble.Batch, sync bool) error {
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return err
+}
+
+// reserveBytes stay free on the disk for what Pebble writes by itself: the next
+// log, a flushed table, a compaction. Without room to begin a log it ends the
+// process, so a write that would use them up is refused before.
+const reserveBytes = 16 << 20
+
+// room returns ErrFull when a write of n bytes would leave too little.
+func (c *Copy) room(n int) error {
+	usage, err := c.opts.FS.GetDiskUsage(c.dir)
+	if errors.Is(err, vfs.ErrUnsupported) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("room for the copy: %w", err)
+	}
+	if need := uint64(reserveBytes + 2*n); usage.AvailBytes < need {
+		return fmt.Errorf("%w: %d bytes are free, %d are needed", ErrFull, usage.AvailBytes, need)
+	}
+	return nil
 }
 
 // guarded runs f in a goroutine of its own and waits for it, because Pebble

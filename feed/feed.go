@@ -108,6 +108,9 @@ var (
 	ErrFork = errors.New("feed: entry continues another history")
 	// ErrCorrupt means that the copy on disk cannot be trusted.
 	ErrCorrupt = errors.New("feed: copy is corrupt")
+	// ErrFull means that the disk under the copy has too little room for a
+	// write; nothing was changed, and it may be tried again.
+	ErrFull = errors.New("feed: the disk under the copy is full")
 	// ErrBroken means that the disk under the copy failed; reads may still
 	// work, writes do not until the process is started again.
 	ErrBroken = errors.New("feed: copy is broken")
