@@ -24,7 +24,6 @@ const (
 // counterShard is one group of counters; connections are spread over the
 // groups so that two processors rarely write to one cache line.
 type counterShard struct {
-	open     atomic.Int64
 	bytes    atomic.Uint64
 	nanos    atomic.Uint64
 	status   [statusMax]atomic.Uint64
@@ -48,9 +47,7 @@ func newCounters() *counters {
 
 func (c *counters) shard(n uint32) *counterShard { return &c.shards[n%uint32(len(c.shards))] }
 
-func (c *counters) opened(n uint32) { c.shard(n).open.Add(1) }
-func (c *counters) closed(n uint32) { c.shard(n).open.Add(-1) }
-func (c *counters) broke(row int)   { c.broken[row].Add(1) }
+func (c *counters) broke(row int) { c.broken[row].Add(1) }
 
 func (c *counters) refused(n uint32, status int) {
 	c.shard(n).refused[min(max(status, 0), statusMax-1)].Add(1)
@@ -92,7 +89,6 @@ var (
 	descTier     = prometheus.NewDesc("selvage_edge_requests_by_tier_total", "Requests answered, by who answered.", []string{"tier"}, nil)
 	descSent     = prometheus.NewDesc("selvage_edge_sent_bytes_total", "Body bytes sent to visitors.", nil, nil)
 	descDuration = prometheus.NewDesc("selvage_edge_request_duration_seconds", "Time from request head read to answer sent.", nil, nil)
-	descOpen     = prometheus.NewDesc("selvage_edge_connections", "Visitors' connections open.", nil, nil)
 	descRowTime  = prometheus.NewDesc("selvage_edge_phase_seconds_total", "Time spent in a row of the pipeline.", []string{"phase"}, nil)
 	descRowRuns  = prometheus.NewDesc("selvage_edge_phase_runs_total", "Times a row of the pipeline ran.", []string{"phase"}, nil)
 	descBroken   = prometheus.NewDesc("selvage_edge_phase_broken_total", "Times a row failed by itself.", []string{"phase"}, nil)
@@ -130,11 +126,6 @@ func (c *counters) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (c *counters) collectDuration(ch chan<- prometheus.Metric) {
-	var open int64
-	for i := range c.shards {
-		open += c.shards[i].open.Load()
-	}
-	ch <- prometheus.MustNewConstMetric(descOpen, prometheus.GaugeValue, float64(open))
 	buckets := make(map[float64]uint64, len(bucketBounds))
 	var total uint64
 	for b := range bucketCount {

@@ -27,6 +27,7 @@ type session struct {
 	sni    *Zone  // zone of the TLS server name, nil over plain TCP
 	record telemetry.Record
 	cancel context.CancelFunc
+	at     int // row that waits for Serve after a Step that was not done; 0 = none
 	// What onDone rows read.
 	sent    int64
 	sendErr error
@@ -43,21 +44,44 @@ func (e *Edge) Open(c *msg.Conn) msg.Session {
 	if c.TLS != nil {
 		s.sni = e.zones.Find([]byte(c.TLS.ServerName))
 	}
-	e.counters.opened(s.shard)
 	return s
 }
 
 // Close implements msg.Session.
-func (s *session) Close() {
-	s.cancel()
-	s.edge.counters.closed(s.shard)
-}
+func (s *session) Close() { s.cancel() }
 
 // Left implements msg.Leaver: what waits on behalf of the visitor ends.
 func (s *session) Left() { s.cancel() }
 
-// Serve implements msg.Session: it walks the pipeline.
+// Serve implements msg.Session: it walks the pipeline, from where Step stopped.
 func (s *session) Serve(in *msg.Request, out *msg.Response) {
+	r := &s.r
+	from := s.at
+	s.at = 0
+	if from == 0 && !s.begin(in, out) {
+		s.answer()
+		return
+	}
+	r.NoWait = false
+	s.edge.walk(r, from)
+	s.answer()
+}
+
+// Step implements msg.Stepper.
+func (s *session) Step(in *msg.Request, out *msg.Response) (done bool) {
+	if s.begin(in, out) {
+		s.r.NoWait = true
+		if s.at = s.edge.walk(&s.r, 0); s.at > 0 {
+			return false
+		}
+	}
+	s.answer()
+	return true
+}
+
+// begin makes the session ready for a request and finds its zone. It is false
+// where the request is refused.
+func (s *session) begin(in *msg.Request, out *msg.Response) bool {
 	r := &s.r
 	r.In, r.Out = in, out
 	r.Reset()
@@ -68,9 +92,14 @@ func (s *session) Serve(in *msg.Request, out *msg.Response) {
 	r.Body = request.NewBody(in.Body, in.Length)
 	if err := s.edge.admit(s, r); err != nil {
 		r.Fault = fault.As(err)
-	} else {
-		s.edge.walk(r)
+		return false
 	}
+	return true
+}
+
+// answer runs the rows of answers over what the request's rows left.
+func (s *session) answer() {
+	r := &s.r
 	if r.Out.Status == 0 && r.Out.EndConn {
 		return // dropped: the connection ends without a byte
 	}
@@ -194,32 +223,40 @@ func isAddress(host []byte) bool {
 	return err == nil
 }
 
-// walk runs the rows from the top until one answers.
-func (e *Edge) walk(r *Request) {
+// walk runs the rows from number `from` on until one answers. Under NoWait it
+// returns the number of the row that would wait, else 0.
+func (e *Edge) walk(r *Request, from int) (waiting int) {
 	z := r.Zone.(*Zone)
-	verdict, err := e.run(z, r, 0)
+	verdict, at, err := e.run(z, r, from)
 	switch {
 	case err != nil:
 		r.Fault = fault.As(err)
+	case verdict == request.Wait:
+		return at
 	case verdict == request.Drop:
 		r.Out.Status, r.Out.EndConn = 0, true
 	}
+	return 0
 }
 
-// run walks the rows from number `from` on. An error is the request's end.
-func (e *Edge) run(z *Zone, r *Request, from int) (Verdict, error) {
+// run walks the rows from number `from` on and tells at which it ended. An
+// error is the request's end.
+func (e *Edge) run(z *Zone, r *Request, from int) (verdict Verdict, at int, err error) {
 	before := time.Since(r.Start)
 	for i := from; i < len(onRequest); i++ {
 		row := &onRequest[i]
 		if !row.on(z) {
 			continue
 		}
+		if r.NoWait && row.waits == yes {
+			return request.Wait, i, nil
+		}
 		verdict, err := row.run(e, z, r)
 		now := time.Since(r.Start)
 		r.Marks[i] += uint32(min(now-before, time.Duration(1<<32-1)))
 		before = now
 		if err != nil && (row.broken == closed || fault.As(err).Kind != fault.Other) {
-			return request.Respond, err
+			return request.Respond, i, err
 		}
 		if err != nil {
 			e.counters.broke(i)
@@ -227,10 +264,10 @@ func (e *Edge) run(z *Zone, r *Request, from int) (Verdict, error) {
 			continue
 		}
 		if verdict != request.Next {
-			return verdict, nil
+			return verdict, i, nil
 		}
 	}
-	return request.Respond, &fault.Error{Op: "walk", Side: fault.Edge, Err: errors.New("no row answered")}
+	return request.Respond, 0, &fault.Error{Op: "walk", Side: fault.Edge, Err: errors.New("no row answered")}
 }
 
 // Reenter runs the rows from the named one on, for a request that is already
@@ -240,6 +277,7 @@ func (e *Edge) Reenter(row int, r *Request) error {
 		return &fault.Error{Op: "reenter", Side: fault.Edge, Kind: fault.Loop, Err: errors.New("request re-entered the pipeline too often")}
 	}
 	r.Depth++
-	_, err := e.run(r.Zone.(*Zone), r, row)
+	r.NoWait = false
+	_, _, err := e.run(r.Zone.(*Zone), r, row)
 	return err
 }

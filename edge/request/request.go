@@ -21,6 +21,7 @@ const (
 	Respond                // the answer is in r.Out
 	Hijack                 // the answer is r.Out with a Tunnel: Upgrade, CONNECT
 	Drop                   // end the connection without an answer
+	Wait                   // only where NoWait is set: the row would wait; it has done nothing and is to be run again
 )
 
 // Request is owned by one goroutine at a time. Everything it points to that
@@ -49,6 +50,9 @@ type Request struct {
 	Colo  string
 	Seq   uint64 // of the zone snapshot this request is served by
 	Depth uint8  // re-entries so far, at most MaxDepth
+	// NoWait says that who runs the rows must not wait: a row that would,
+	// answers Wait and is run again, without NoWait, by somebody who may.
+	NoWait bool
 
 	Body  Body // the request's body: Peek, then Read
 	Route Route

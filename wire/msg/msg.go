@@ -11,6 +11,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net/netip"
+	"sync/atomic"
 )
 
 // Proto is the protocol version of a message: 10, 11, 20 or 30.
@@ -96,7 +97,13 @@ type Request struct {
 	// drained up to a bound by the protocol, or the connection is closed.
 	Body    io.ReadCloser
 	Trailer Fields // filled when Body has returned io.EOF
-	Upgrade []byte // protocol asked for by a valid Upgrade + Connection: upgrade, else nil
+	// Upgrade is the protocol asked for by a valid Upgrade + Connection: upgrade,
+	// else nil. An extended CONNECT (RFC 8441, RFC 9220) comes in the same form:
+	// method GET, Upgrade its :protocol, and no Sec-WebSocket-Key.
+	Upgrade []byte
+	// Early says that the request came in TLS early data (0-RTT) and may be a
+	// replay (RFC 8470).
+	Early bool
 	// Interim sends a 1xx other than 101 ahead of the answer; nil where the
 	// visitor's protocol cannot take one (HTTP/1.0).
 	Interim func(status int, fields *Fields) error
@@ -134,6 +141,24 @@ type Prepared struct {
 	H1 []byte
 	// Fields holds the same lines parsed, for protocols that need them.
 	Fields Fields
+	// Blocks of HTTP/2 and HTTP/3, made at the first answer that needs one.
+	h2, h3 atomic.Pointer[[]byte]
+}
+
+// H2 returns the lines as an HPACK block that refers to the static table alone,
+// so that it fits every connection; build makes it at first use.
+func (p *Prepared) H2(build func(*Fields) []byte) []byte { return block(&p.h2, &p.Fields, build) }
+
+// H3 is H2 for QPACK, without the section's prefix.
+func (p *Prepared) H3(build func(*Fields) []byte) []byte { return block(&p.h3, &p.Fields, build) }
+
+func block(kept *atomic.Pointer[[]byte], f *Fields, build func(*Fields) []byte) []byte {
+	if b := kept.Load(); b != nil {
+		return *b
+	}
+	b := build(f)
+	kept.Store(&b)
+	return b
 }
 
 // Response is an answer as a pull source: a head, then one of three bodies,
@@ -153,7 +178,8 @@ type Response struct {
 	// Trailer is read when Body has returned io.EOF; nil = none.
 	Trailer *Fields
 	// Tunnel, with Status 101 (or a 200 to CONNECT), takes over the
-	// connection: the server copies both ways until either side ends.
+	// connection: the server copies both ways until either side ends. On HTTP/2
+	// and HTTP/3 it takes over the stream, which answers 200 for the 101.
 	Tunnel io.ReadWriteCloser
 	// EndConn asks the protocol to end the connection after this answer.
 	EndConn bool
@@ -192,7 +218,9 @@ type Conn struct {
 	TLS    *tls.ConnectionState // nil over plain TCP
 }
 
-// Handler is asked once per connection for the value that answers on it.
+// Handler is asked for the value that answers on a connection: once for
+// HTTP/1.1; for HTTP/2 and HTTP/3 once per request in flight, and the value is
+// used again when its request is done.
 type Handler interface {
 	Open(*Conn) Session
 }
@@ -203,7 +231,20 @@ type Handler interface {
 // further request will come.
 type Leaver interface{ Left() }
 
-// Session answers the requests of one connection (HTTP/1.1: one at a time).
+// Stepper is a Session that can tell whether it has to wait. HTTP/2 and HTTP/3
+// call Step for what came in one read, one request after the other, and send
+// all that is done in one write.
+type Stepper interface {
+	Session
+	// Step is Serve without waiting. It is not done when the answer takes
+	// somebody else (an origin, a disk, the request's body): res is untouched
+	// then, and Serve is called with the same req and res, by a goroutine that
+	// may wait, and goes on where Step stopped. An answer of a Step that is done
+	// may still have a Body that waits.
+	Step(req *Request, res *Response) (done bool)
+}
+
+// Session answers requests, one at a time.
 type Session interface {
 	// Serve fills res for req. It may wait. It must not keep req's bytes
 	// after Done.
@@ -216,6 +257,6 @@ type Session interface {
 	// Refused is told of a request that never reached Serve: status is the
 	// answer that was sent (400, 408, 413, 414, 431, 501, 505), reason why.
 	Refused(status int, reason error)
-	// Close is called when the connection ends.
+	// Close is called when no more requests come: the connection ends.
 	Close()
 }

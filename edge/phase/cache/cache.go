@@ -169,7 +169,8 @@ func (e *Engine) nowOf(r *request.Request) int64 {
 }
 
 // Run answers a request from the store or through Fetch. A nil plan, an
-// Upgrade and CONNECT go on to the row below. A fault of Fetch's, or one while
+// Upgrade and CONNECT go on to the row below. With NoWait it answers hits and
+// leaves the rest, and all counting of it, for later. A fault of Fetch's, or one while
 // waiting, is left in r.Fault with the verdict Respond, for whoever makes the
 // answer from it; the error, which would say that the cache itself is broken
 // and send the request to the origin a second time, is nil.
@@ -183,6 +184,8 @@ func (e *Engine) Run(p *Plan, r *request.Request) (request.Verdict, error) {
 	}
 	t := task{e: e, p: p, r: r}
 	switch {
+	case r.NoWait:
+		return t.hit()
 	case !r.In.Method.Safe():
 		return t.unsafe()
 	case r.In.Method != msg.GET && r.In.Method != msg.HEAD, r.In.Length != 0:

@@ -43,6 +43,27 @@ func (t task) get() (request.Verdict, error) {
 	return t.miss(k, s, o, now)
 }
 
+// hit answers what takes no waiting: a fresh object of the store.
+func (t task) hit() (request.Verdict, error) {
+	in := t.r.In
+	if in.Method != msg.GET && in.Method != msg.HEAD || in.Length != 0 || t.p.bypass || overridden(&in.Fields) ||
+		in.Fields.Has(msg.IfMatch) || in.Fields.Has(msg.IfUnmodifiedSince) {
+		return request.Wait, nil
+	}
+	k := t.e.keyOf(t.p, t.r)
+	now := t.e.nowOf(t.r)
+	o := t.e.shardOf(k.hash).find(k, t.r)
+	if o == nil {
+		return request.Wait, nil
+	}
+	if !o.isFresh(now) {
+		o.release()
+		return request.Wait, nil
+	}
+	o.touch()
+	return t.stored(o, request.CacheHit, now)
+}
+
 // miss answers what is not held fresh. o is the stale object, with a
 // reference, or nil.
 func (t task) miss(k key, s *shard, o *object, now int64) (request.Verdict, error) {
