@@ -26,10 +26,12 @@ var onOff = []string{"on", "off"}
 
 // SettingTable is the one list of settings that exist, in the API's order.
 var SettingTable = []Setting{
+	{Name: "0rtt", Default: `"off"`, Values: onOff, Doc: "take safe requests (GET, HEAD, OPTIONS) from TLS early data over HTTP/3, before the handshake has proved that they are no replay (RFC 8470); others are answered 425"},
 	{Name: "always_online", Default: `"on"`, Values: onOff, Doc: "serve the stale copy of a page, with a warning header, while the origin fails (5xx, time-out, unreachable)"},
 	{Name: "always_use_https", Default: `"off"`, Values: onOff, Doc: "answer http with a redirect to https"},
 	{Name: "browser_cache_ttl", Default: `0`, Min: 0, Max: 31536000, Unit: "seconds", Doc: "max-age that browsers see on cacheable answers when it is longer than the origin's; 0 respects the origin"},
 	{Name: "development_mode", Default: `"off"`, Values: onOff, Doc: "go past the cache; switches itself off after three hours"},
+	{Name: "http3", Default: `"on"`, Values: onOff, Doc: "offer HTTP/3: answers over TLS say so in Alt-Svc, and QUIC is answered on the UDP port of the same number"},
 	{Name: "min_tls_version", Default: `"1.2"`, Values: []string{"1.2", "1.3"}, Doc: "the lowest TLS version accepted; 1.0 and 1.1 are refused (RFC 8996)"},
 	{Name: "sort_query_string_for_cache", Default: `"on"`, Values: onOff, Doc: "query parameters in another order are the same cached object"},
 	{Name: "ssl", Default: `"full"`, Values: []string{"off", "flexible", "full", "strict"}, Doc: "how the origin is reached: http only (off, flexible), https with any certificate (full), https with a verified certificate (strict)"},

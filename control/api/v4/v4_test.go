@@ -220,7 +220,7 @@ func TestSettings(t *testing.T) {
 		Value json.RawMessage
 	}
 	p.ok("GET", path, "", &all)
-	if len(all) != 7 || all[2].ID != "browser_cache_ttl" || string(all[2].Value) != "0" {
+	if len(all) != 9 || all[3].ID != "browser_cache_ttl" || string(all[3].Value) != "0" {
 		t.Errorf("settings: %+v", all)
 	}
 	for _, tt := range []struct{ name, value string }{
