@@ -1,6 +1,7 @@
 package selvage_test
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"go/ast"
@@ -113,13 +114,17 @@ func TestDocsADRs(t *testing.T) {
 func TestDocsSettings(t *testing.T) {
 	const file = "docs/reference/settings.md"
 	var b strings.Builder
-	b.WriteString("# Zone settings\n\nMade from `zone.SettingTable` by `make docs`. Read and changed at\n`/client/v4/zones/{id}/settings` and `…/settings/{name}`; the edge uses the\nsame table.\n\n| name | default | values | what it does |\n|---|---|---|---|\n")
+	b.WriteString("# Zone settings\n\nMade from `zone.SettingTable` by `make docs`. Read and changed under\n`/client/v4/zones/{id}/` at the path in the table, or all of them by name at\n`/selvage/v1/zones/{id}/settings/{name}`; the edge uses the same table.\n\n| name | path | default | values | what it does |\n|---|---|---|---|---|\n")
 	for _, s := range zone.SettingTable {
 		values := fmt.Sprintf("%d to %d %s", s.Min, s.Max, s.Unit)
 		if s.Values != nil {
 			values = "`\"" + strings.Join(s.Values, "\"`, `\"") + "\"`"
 		}
-		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s |\n", s.Name, s.Default, values, s.Doc)
+		path := "`" + cmp.Or(s.Path, "settings/"+s.Name) + "`"
+		if s.Path == zone.PathOurs {
+			path = "–"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | `%s` | %s | %s |\n", s.Name, path, s.Default, values, s.Doc)
 	}
 	if *update {
 		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {

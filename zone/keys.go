@@ -34,15 +34,6 @@ func CertKey(zoneID, certID string) string   { return Prefix(zoneID) + "cert/" +
 func SealedKey(certID, nodeID string) string { return PrefixKey + certID + "/" + nodeID }
 func PurgeKey(zoneID string) string          { return PrefixPurge + zoneID }
 
-// Purge asks for objects of one zone to be dropped.
-type Purge struct {
-	Everything bool     `json:"purge_everything,omitempty"`
-	Files      []string `json:"files,omitempty"` // absolute URLs
-}
-
-// MaxPurgeFiles is how many URLs one purge may name.
-const MaxPurgeFiles = 100
-
 // Row is one key and its value, as stored on an edge or in the control store.
 type Row struct {
 	Key   string

@@ -15,12 +15,20 @@ type Settings map[string]json.RawMessage
 type Setting struct {
 	Name    string
 	Default string // JSON
-	// Values lists the allowed JSON strings; nil for a number.
+	// Path is where under /client/v4/zones/{id}/ the API has the setting:
+	// "" = settings/{Name}; PathOurs = not there, only under /selvage/v1.
+	Path string
+	// Values lists the allowed JSON strings; nil for a number or a list.
 	Values   []string
-	Min, Max int // for a number
+	Min, Max int // for a number; for a list, of how many items
 	Unit     string
-	Doc      string
+	// List makes the value a list of texts that it accepts; nil for others.
+	List func(item string) bool
+	Doc  string
 }
+
+// PathOurs marks a setting that the v4 API has no word for.
+const PathOurs = "-"
 
 var onOff = []string{"on", "off"}
 
@@ -30,11 +38,21 @@ var SettingTable = []Setting{
 	{Name: "always_online", Default: `"on"`, Values: onOff, Doc: "serve the stale copy of a page, with a warning header, while the origin fails (5xx, time-out, unreachable)"},
 	{Name: "always_use_https", Default: `"off"`, Values: onOff, Doc: "answer http with a redirect to https"},
 	{Name: "browser_cache_ttl", Default: `0`, Min: 0, Max: 31536000, Unit: "seconds", Doc: "max-age that browsers see on cacheable answers when it is longer than the origin's; 0 respects the origin"},
+	{Name: "cache_eligibility", Default: `"rfc"`, Path: PathOurs, Values: []string{"rfc", "static"}, Doc: "what the cache may hold without a rule that says so: every answer that RFC 9111 allows (rfc), or of these only paths with one of Cloudflare's default cached file extensions (static)"},
+	{Name: "cache_level", Default: `"aggressive"`, Values: []string{"basic", "simplified", "aggressive"}, Doc: "what the query string means to the cache: each is an object of its own (aggressive), it is left out of the key (simplified), a request that has one is not cached (basic)"},
+	{Name: "cache_reserve", Default: `"off"`, Path: "cache/cache_reserve", Values: onOff, Doc: "keep eligible objects in the object store behind the edges' own disks"},
 	{Name: "development_mode", Default: `"off"`, Values: onOff, Doc: "go past the cache; switches itself off after three hours"},
+	{Name: "early_hints", Default: `"off"`, Values: onOff, Doc: "send 103 Early Hints with the Link fields of a page's last answer while the page is fetched (RFC 8297)"},
+	{Name: "http2", Default: `"on"`, Values: onOff, Doc: "offer HTTP/2 to visitors"},
 	{Name: "http3", Default: `"on"`, Values: onOff, Doc: "offer HTTP/3: answers over TLS say so in Alt-Svc, and QUIC is answered on the UDP port of the same number"},
 	{Name: "min_tls_version", Default: `"1.2"`, Values: []string{"1.2", "1.3"}, Doc: "the lowest TLS version accepted; 1.0 and 1.1 are refused (RFC 8996)"},
+	{Name: "origin_max_http_version", Default: `"2"`, Values: []string{"1", "2"}, Doc: "the newest HTTP version spoken to an https origin that offers it"},
 	{Name: "sort_query_string_for_cache", Default: `"on"`, Values: onOff, Doc: "query parameters in another order are the same cached object"},
 	{Name: "ssl", Default: `"full"`, Values: []string{"off", "flexible", "full", "strict"}, Doc: "how the origin is reached: http only (off, flexible), https with any certificate (full), https with a verified certificate (strict)"},
+	{Name: "tc_regional", Default: `"off"`, Path: "cache/regional_tiered_cache", Values: onOff, Doc: "ask a data center of the own region before the upper tier"},
+	{Name: "tiered_cache_parents", Default: `[]`, Path: PathOurs, Max: MaxParents, Unit: "data center codes", List: validColo, Doc: "upper tiers of a custom topology, the first that is up is asked; empty = smart, where tiered caching is on"},
+	{Name: "tiered_cache_smart_topology_enable", Default: `"on"`, Path: "cache/tiered_cache_smart_topology_enable", Values: onOff, Doc: "choose the upper tier by measured latency to the origin; goes before named parents"},
+	{Name: "tiered_caching", Default: `"on"`, Path: "argo/tiered_caching", Values: onOff, Doc: "ask an upper tier before the origin; off: each data center asks the origin itself"},
 }
 
 // FindSetting returns the description of a setting, nil when it does not exist.
@@ -52,6 +70,14 @@ func (s *Setting) Check(value json.RawMessage) error {
 		var text string
 		if err := json.Unmarshal(value, &text); err != nil || !slices.Contains(s.Values, text) {
 			return fmt.Errorf("%s: value must be one of %q, got %.80s", s.Name, s.Values, value)
+		}
+		return nil
+	}
+	if s.List != nil {
+		var items []string // null leaves it nil
+		err := json.Unmarshal(value, &items)
+		if err != nil || items == nil || len(items) < s.Min || len(items) > s.Max || slices.ContainsFunc(items, func(i string) bool { return !s.List(i) }) {
+			return fmt.Errorf("%s: value must be a list of %d to %d %s, got %.80s", s.Name, s.Min, s.Max, s.Unit, value)
 		}
 		return nil
 	}
@@ -92,6 +118,15 @@ func (s Settings) Number(name string) int {
 		return 0
 	}
 	return n
+}
+
+// Texts returns a setting that is a list; nil when the stored value is none.
+func (s Settings) Texts(name string) []string {
+	var items []string
+	if json.Unmarshal(s.Value(name), &items) != nil {
+		return nil
+	}
+	return items
 }
 
 // Check refuses unknown names and values out of range.

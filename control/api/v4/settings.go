@@ -35,7 +35,7 @@ func newSettingResult(d *zone.Setting, z *store.Zone) settingResult {
 
 func findSetting(name string) (*zone.Setting, error) {
 	d := zone.FindSetting(name)
-	if d == nil {
+	if d == nil || d.Path != "" {
 		return nil, api.Missing(api.CodeNoSetting, "%s: no setting has this name", limit(name, 80))
 	}
 	return d, nil
@@ -46,9 +46,11 @@ func (s *Server) listSettings(ctx context.Context, c *api.Call) (api.Answer, err
 	if err != nil {
 		return api.Answer{}, err
 	}
-	all := make([]settingResult, len(zone.SettingTable))
+	all := make([]settingResult, 0, len(zone.SettingTable))
 	for i := range zone.SettingTable {
-		all[i] = newSettingResult(&zone.SettingTable[i], z)
+		if d := &zone.SettingTable[i]; d.Path == "" {
+			all = append(all, newSettingResult(d, z))
+		}
 	}
 	return api.Answer{Result: all}, nil
 }
@@ -122,7 +124,7 @@ func (s *Server) patchSettings(ctx context.Context, c *api.Call) (api.Answer, er
 	seq, err := s.edit(ctx, c, api.CodeSetting, "setting.patch", "", func(z *store.Zone) error {
 		for _, item := range in.Items {
 			d := zone.FindSetting(item.ID)
-			if d == nil {
+			if d == nil || d.Path != "" {
 				return api.Invalid(api.CodeNoSetting, "items", "no setting is called %q", limit(item.ID, 80))
 			}
 			if err := set(z, d, item.Value); err != nil {
