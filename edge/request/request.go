@@ -57,7 +57,10 @@ type Request struct {
 	Body  Body // the request's body: Peek, then Read
 	Route Route
 	Cache CacheNote
-	Tried OriginNote
+	// CachePolicy is what the cachesettings row decided, in a type of the
+	// cache's own; nil = it did not run.
+	CachePolicy any
+	Tried       OriginNote
 	// Fault is why no proper answer could be had; the answer is made from it
 	// in edge/respond.go.
 	Fault *fault.Error

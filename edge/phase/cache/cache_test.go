@@ -203,13 +203,13 @@ func TestNilPlanAndUpgradeGoOn(t *testing.T) {
 
 func TestCompile(t *testing.T) {
 	p, err := Compile(&zone.Spec{})
-	if err != nil || *p != (Plan{alwaysOnline: true, sortQuery: true}) {
+	if err != nil || *p != (Plan{alwaysOnline: true, sortQuery: true, base: p.base}) || p.base.eligibility != allowed {
 		t.Errorf("defaults: %+v, %v", p, err)
 	}
 	p, err = Compile(&zone.Spec{Settings: zone.Settings{
 		"always_online": []byte(`"off"`), "browser_cache_ttl": []byte(`7200`),
 		"development_mode": []byte(`"on"`), "sort_query_string_for_cache": []byte(`"off"`)}})
-	if err != nil || *p != (Plan{bypass: true, browserTTL: 2 * time.Hour}) {
+	if err != nil || *p != (Plan{bypass: true, browserTTL: 2 * time.Hour, base: p.base}) || p.base.eligibility != bypassed {
 		t.Errorf("all set: %+v, %v", p, err)
 	}
 	for name, value := range map[string]string{"always_online": `"maybe"`, "browser_cache_ttl": `-1`, "development_mode": `1`} {

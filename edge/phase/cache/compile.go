@@ -13,6 +13,7 @@ type Plan struct {
 	bypass       bool          // development mode
 	sortQuery    bool          // parameters in another order are one object
 	browserTTL   time.Duration // least max-age that browsers see; 0 = the origin's
+	base         *policy       // where no rule matches
 }
 
 // The settings that Compile reads.
@@ -35,10 +36,15 @@ func Compile(spec *zone.Spec) (*Plan, error) {
 			return nil, fmt.Errorf("settings: %w", err)
 		}
 	}
-	return &Plan{
+	p := &Plan{
 		alwaysOnline: spec.Settings.On(settingAlwaysOnline),
 		bypass:       spec.Settings.On(settingDevelopment),
 		sortQuery:    spec.Settings.On(settingSortQuery),
 		browserTTL:   time.Duration(spec.Settings.Number(settingBrowserTTL)) * time.Second,
-	}, nil
+	}
+	p.base = &policy{browser: browserTTL{least: p.browserTTL}}
+	if p.bypass {
+		p.base.eligibility = bypassed
+	}
+	return p, nil
 }
