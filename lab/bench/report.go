@@ -10,23 +10,21 @@ import (
 	"slices"
 )
 
-// pair is one turn of each, in µs per request.
-type pair struct {
-	ours, theirs float64 // µs per request
-	stolen       float64 // share of the machine's time that its host took
+// round is one turn of each: ours, then the peers in the work's order.
+type round struct {
+	costs  []float64
+	stolen float64 // share of the machine's time that its host took
 }
 
-func (p pair) ratio() float64 { return p.ours / p.theirs }
-
 // figure is one line of the result. Ours and Peer are medians, Ratio is the
-// median of the pairs' ratios, Spread their quartiles.
+// median of the rounds' ratios, Spread their quartiles (of ours, without peer).
 type figure struct {
 	Name     string     `json:"name"`
 	Unit     string     `json:"unit"`
 	Ours     float64    `json:"ours"`
-	Peer     float64    `json:"peer"`
-	PeerName string     `json:"peer_name"`
-	Ratio    float64    `json:"ratio"`
+	Peer     *float64   `json:"peer"`
+	PeerName *string    `json:"peer_name"`
+	Ratio    *float64   `json:"ratio"`
 	Spread   [2]float64 `json:"spread"`
 	Pairs    int        `json:"pairs"`
 	Bar      *float64   `json:"bar"` // null = none is set
@@ -34,27 +32,46 @@ type figure struct {
 	Met      *bool      `json:"met"`
 }
 
-func summarise(w workload, peer string, pairs []pair) figure {
-	column := func(pick func(pair) float64) []float64 {
-		values := make([]float64, len(pairs))
-		for i, p := range pairs {
-			values[i] = pick(p)
+// summarise makes a figure for each peer, or one of ours alone.
+func summarise(w work, rounds []round) []figure {
+	if len(w.peers) == 0 {
+		ours := column(rounds, func(r round) float64 { return r.costs[0] })
+		f := figure{Name: w.title, Unit: w.unit, Ours: quantile(ours, .5), Pairs: len(rounds), Sense: "<="}
+		f.Spread = [2]float64{quantile(ours, .25), quantile(ours, .75)}
+		return []figure{f.judged(w.bar)}
+	}
+	var figures []figure
+	for i, p := range w.peers {
+		ratios := column(rounds, func(r round) float64 { return r.costs[0] / r.costs[i+1] })
+		theirs := quantile(column(rounds, func(r round) float64 { return r.costs[i+1] }), .5)
+		ratio := quantile(ratios, .5)
+		f := figure{
+			Name: w.title, Unit: w.unit, Pairs: len(rounds), Sense: "<=",
+			Ours: quantile(column(rounds, func(r round) float64 { return r.costs[0] }), .5),
+			Peer: &theirs, PeerName: &p.server, Ratio: &ratio,
+			Spread: [2]float64{quantile(ratios, .25), quantile(ratios, .75)},
 		}
-		slices.Sort(values)
-		return values
+		figures = append(figures, f.judged(p.bar))
 	}
-	ratios := column(pair.ratio)
-	f := figure{
-		Name: w.name, Unit: "µs", PeerName: peer, Pairs: len(pairs), Sense: "<=",
-		Ours:  quantile(column(func(p pair) float64 { return p.ours }), .5),
-		Peer:  quantile(column(func(p pair) float64 { return p.theirs }), .5),
-		Ratio: quantile(ratios, .5), Spread: [2]float64{quantile(ratios, .25), quantile(ratios, .75)},
-	}
-	if w.bar > 0 {
-		met := f.Spread[1] <= w.bar
-		f.Bar, f.Met = &w.bar, &met
+	return figures
+}
+
+// judged sets bar and verdict: the upper quartile has to be within the bar.
+func (f figure) judged(bar float64) figure {
+	if bar > 0 {
+		met := f.Spread[1] <= bar
+		f.Bar, f.Met = &bar, &met
 	}
 	return f
+}
+
+func column(rounds []round, pick func(round) float64) []float64 {
+	values := make([]float64, len(rounds))
+	for i, r := range rounds {
+		values[i] = pick(r)
+	}
+	slices.Sort(values)
+	return values
 }
 
 // quantile interpolates between the sorted values.
@@ -73,12 +90,14 @@ func (f figure) String() string {
 			verdict = fmt.Sprintf("bar %.2f met", *f.Bar)
 		}
 	}
-	return fmt.Sprintf("%s: selvage %.2f %s, %s %.2f %s, ratio %.3f (quartiles %.3f to %.3f of %d pairs), %s",
-		f.Name, f.Ours, f.Unit, f.PeerName, f.Peer, f.Unit, f.Ratio, f.Spread[0], f.Spread[1], f.Pairs, verdict)
+	if f.Peer == nil {
+		return fmt.Sprintf("= %s: %.2f %s (quartiles %.2f to %.2f of %d), %s", f.Name, f.Ours, f.Unit, f.Spread[0], f.Spread[1], f.Pairs, verdict)
+	}
+	return fmt.Sprintf("= %s: selvage %.2f %s, %s %.2f %s, ratio %.3f (quartiles %.3f to %.3f of %d pairs), %s",
+		f.Name, f.Ours, f.Unit, *f.PeerName, *f.Peer, f.Unit, *f.Ratio, f.Spread[0], f.Spread[1], f.Pairs, verdict)
 }
 
-// report writes the figures and returns an error when a bar is missed.
-func report(file string, figures []figure) error {
+func write(file string, figures []figure) error {
 	text, err := json.MarshalIndent(figures, "", "  ")
 	if err != nil {
 		return err
@@ -86,12 +105,14 @@ func report(file string, figures []figure) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(file, append(text, '\n'), 0o644); err != nil {
-		return err
-	}
+	return os.WriteFile(file, append(text, '\n'), 0o644)
+}
+
+// missed names the bars that were missed.
+func missed(figures []figure) (err error) {
 	for _, f := range figures {
 		if f.Met != nil && !*f.Met {
-			err = errors.Join(err, fmt.Errorf("bar missed: %s", f.Name))
+			err = errors.Join(err, fmt.Errorf("bar missed: %s", f))
 		}
 	}
 	return err

@@ -1,66 +1,64 @@
 package main
 
 import (
-	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
 
 const startLimit = 30 * time.Second
 
-// origin serves the objects of the workloads; both servers ask it once each.
-type origin struct {
-	*http.Server
-	Addr string
-}
-
-func startOrigin(ctx context.Context) (*origin, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	mux := http.NewServeMux()
-	for _, w := range workloads() {
-		body := bytes.Repeat([]byte("selvage\n"), w.size/8)
-		mux.HandleFunc("GET "+w.path, func(rw http.ResponseWriter, _ *http.Request) {
-			rw.Header().Set("Cache-Control", "max-age=3600")
-			rw.Header().Set("Content-Type", "text/plain")
-			rw.Header().Set("Content-Length", strconv.Itoa(len(body)))
-			_, _ = rw.Write(body) // a reader that went away shows in its own figures
-		})
-	}
-	o := &origin{&http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}, l.Addr().String()}
-	go func() { _ = o.Serve(l) }() // ends with Close, and says only that
-	return o, nil
-}
+// The RAM tiers: large for what is to be in memory, small for the disk set.
+const (
+	ramBytes      = "256MiB"
+	smallRAMBytes = "64MiB"
+	diskBytes     = "2GiB"
+)
 
 // startSelvage runs dev with one edge on CPU 0 and onboards the origin. Only
 // the edge's CPU time counts: the control plane is not on a request's path.
-func startSelvage(ctx context.Context, binary, dir, originAddr string) (*server, func(), error) {
+func startSelvage(f *field, name string) (*server, func(), error) {
+	dir, err := os.MkdirTemp(f.dir, name+"-")
+	if err != nil {
+		return nil, nil, err
+	}
 	state := filepath.Join(dir, "state")
-	stop, err := start(ctx, dir, "selvage", "taskset", "-c", "0", binary, "dev", "--state", state, "--no-demo", "--edges", "1",
-		"--api", "127.0.0.1:0", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--dns", "127.0.0.1:0")
+	args := []string{
+		"taskset", "-c", "0", f.o.binary, "dev", "--state", state, "--no-demo", "--edges", "1",
+		"--api", "127.0.0.1:0", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--dns", "127.0.0.1:0",
+	}
+	if name == "selvage-disk" {
+		args = append(args, "--cache-bytes", smallRAMBytes, "--cache-disk-bytes", diskBytes)
+	} else {
+		args = append(args, "--cache-bytes", ramBytes)
+	}
+	stop, err := f.start(dir, name, args...)
 	if err != nil {
 		return nil, nil, err
 	}
 	var ready struct {
 		Ready bool
 		Edges []struct {
-			HTTP string
-			PID  int
+			HTTP, HTTPS string
+			PID         int
 		}
 	}
-	err = await(ctx, func() error {
+	err = f.await(func() error {
 		text, err := os.ReadFile(filepath.Join(state, "dev.json"))
 		if err != nil {
 			return err
@@ -72,107 +70,28 @@ func startSelvage(ctx context.Context, binary, dir, originAddr string) (*server,
 	}
 	if err == nil {
 		var out []byte
-		if out, err = exec.CommandContext(ctx, binary, "zone", "add", host, "--origin", "http://"+originAddr, "--state", state).CombinedOutput(); err != nil {
+		if out, err = exec.CommandContext(f.ctx, f.o.binary, "zone", "add", host, "--origin", "http://"+f.origin, "--state", state).CombinedOutput(); err != nil {
 			err = fmt.Errorf("zone add: %w: %s", err, out)
 		}
 	}
 	if err != nil {
 		stop()
-		return nil, nil, fmt.Errorf("start selvage: %w\n%s", err, logOf(dir, "selvage"))
+		return nil, nil, fmt.Errorf("start %s: %w\n%s", name, err, logOf(dir, name))
 	}
 	edge := ready.Edges[0]
-	return &server{"selvage", edge.HTTP, func() ([]int, error) { return []int{edge.PID}, nil }}, stop, nil
-}
-
-// nginxConf is what Debian ships, reduced to what takes part, with one worker
-// and connections that live as long as the load.
-const nginxConf = `%s
-worker_processes 1;
-pid %[2]s/nginx.pid;
-error_log %[2]s/error.log;
-events { worker_connections 768; }
-http {
-	sendfile on;
-	tcp_nopush on;
-	types_hash_max_size 2048;
-	default_type application/octet-stream;
-	access_log %[2]s/access.log;
-	keepalive_requests 100000000;
-	client_body_temp_path %[2]s/body;
-	proxy_temp_path %[2]s/proxy;
-	fastcgi_temp_path %[2]s/fastcgi;
-	uwsgi_temp_path %[2]s/uwsgi;
-	scgi_temp_path %[2]s/scgi;
-	proxy_cache_path %[2]s/cache keys_zone=bench:10m;
-	server {
-		listen %[3]s;
-		location / {
-			proxy_pass http://%[4]s;
-			proxy_http_version 1.1;
-			proxy_set_header Connection "";
-			proxy_cache bench;
-			add_header CF-Cache-Status $upstream_cache_status;
-		}
-	}
-}
-`
-
-func startNginx(ctx context.Context, dir, originAddr string) (*server, func(), error) {
-	addr, err := freeAddr(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	own := filepath.Join(dir, "nginx")
-	if err := os.Mkdir(own, 0o755); err != nil {
-		return nil, nil, err
-	}
-	user := ""
-	if os.Getuid() == 0 {
-		user = "user root;"
-	}
-	conf := filepath.Join(own, "nginx.conf")
-	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, user, own, addr, originAddr), 0o644); err != nil {
-		return nil, nil, err
-	}
-	program := "nginx"
-	if _, err := exec.LookPath(program); err != nil {
-		program = "/usr/sbin/nginx" // not in the path of users
-	}
-	stop, err := start(ctx, dir, "nginx", "taskset", "-c", "0", program, "-c", conf, "-g", "daemon off;")
-	if err != nil {
-		return nil, nil, err
-	}
-	var master int
-	err = await(ctx, func() error {
-		text, err := os.ReadFile(filepath.Join(own, "nginx.pid"))
-		if err != nil {
-			return err
-		}
-		if master, err = strconv.Atoi(string(bytes.TrimSpace(text))); err != nil {
-			return err
-		}
-		c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-		if err != nil {
-			return err
-		}
-		return c.Close()
-	})
-	if err != nil {
-		stop()
-		return nil, nil, fmt.Errorf("start nginx: %w\n%s", err, logOf(dir, "nginx"))
-	}
-	// The workers' time counts; the master only watches them.
-	return &server{"nginx", addr, func() ([]int, error) { return childrenOf(master) }}, stop, nil
+	s := &server{name: name, http: edge.HTTP, https: edge.HTTPS, tells: true, warm: map[string]bool{}}
+	s.pids = func() ([]int, error) { return []int{edge.PID}, nil }
+	return s, stop, nil
 }
 
 // start runs a program in the background, its output in dir/NAME.out; stop
 // ends it gently and waits.
-func start(ctx context.Context, dir, name string, args ...string) (stop func(), err error) {
+func (f *field) start(dir, name string, args ...string) (stop func(), err error) {
 	out, err := os.Create(filepath.Join(dir, name+".out"))
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd := exec.CommandContext(f.ctx, args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 40 * time.Second
@@ -188,8 +107,8 @@ func start(ctx context.Context, dir, name string, args ...string) (stop func(), 
 }
 
 // await polls until ok returns nil, for at most startLimit.
-func await(ctx context.Context, ok func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
+func (f *field) await(ok func() error) error {
+	ctx, cancel := context.WithTimeout(f.ctx, startLimit)
 	defer cancel()
 	every := time.NewTicker(20 * time.Millisecond)
 	defer every.Stop()
@@ -206,8 +125,17 @@ func await(ctx context.Context, ok func() error) error {
 	}
 }
 
-func freeAddr(ctx context.Context) (string, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+// listens is a condition for await: somebody accepts connections at addr.
+func (f *field) listens(addr string) error {
+	c, err := new(net.Dialer).DialContext(f.ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+func (f *field) freeAddr() (string, error) {
+	l, err := new(net.ListenConfig).Listen(f.ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
 	}
@@ -220,4 +148,46 @@ func logOf(dir, name string) string {
 		return err.Error()
 	}
 	return string(text[max(0, len(text)-2000):])
+}
+
+// childrenOf lists the processes whose parent is pid.
+func childrenOf(pid int) ([]int, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for f := range strings.FieldsSeq(string(text)) {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, n)
+	}
+	return pids, nil
+}
+
+// certificate makes the peers' certificate, of the kind that Selvage issues.
+func (f *field) certificate() error {
+	if f.cert != "" {
+		return nil
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{host}, NotAfter: time.Now().Add(24 * time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return err
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	f.cert, f.key = filepath.Join(f.dir, "cert.pem"), filepath.Join(f.dir, "key.pem")
+	return errors.Join(
+		os.WriteFile(f.cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
+		os.WriteFile(f.key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600),
+	)
 }
