@@ -56,6 +56,7 @@ type Control struct {
 	lock      *lock
 	store     *store.Store
 	nodes     *nodes
+	members   *members
 	authority *identity.Authority
 	publish   *publish.Publisher
 	feed      *feed.Server
@@ -111,11 +112,13 @@ func (c *Control) open(ctx context.Context) (err error) {
 		return err
 	}
 	c.nodes.publish = c.publish
+	c.members = newMembers(c.nodes, c.log.With("part", "members"))
 	c.feed = feed.NewServer(feed.ServerConfig{
 		Log: c.publish, Identity: c.authority.Control(), Known: c.authority.Known, Enroll: c.authority.Enroll,
 		OnAck: func(n feed.NodeInfo, seq uint64, rejected string) {
 			c.progress.Note(n.Node, seq, rejected, time.Now().UTC())
 		},
+		OnAnnounce: c.members.note,
 		// A node that comes back tells its cursor: it has everything up to it.
 		Connected: func(n feed.NodeInfo) { c.progress.Note(n.Node, n.Acked, "", time.Now().UTC()) },
 		Logger:    c.log.With("part", "feed"),
@@ -201,7 +204,7 @@ func (c *Control) serve(ctx context.Context, apiListener, feedListener net.Liste
 	run, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
 	var parts sync.WaitGroup
-	failed := make(chan error, 4) // one for each part: none blocks
+	failed := make(chan error, 5) // one for each part: none blocks
 	part := func(name string, fn func(context.Context) error) {
 		parts.Go(func() {
 			if err := fn(run); err != nil {
@@ -217,6 +220,7 @@ func (c *Control) serve(ctx context.Context, apiListener, feedListener net.Liste
 	part("publish", c.publish.Run)
 	part("feed", func(ctx context.Context) error { return c.feed.Serve(ctx, feedListener) })
 	part("upkeep", c.upkeep)
+	part("members", c.members.run)
 	part("api", func(context.Context) error {
 		if err := server.Serve(apiListener); !errors.Is(err, http.ErrServerClosed) {
 			return err

@@ -42,14 +42,19 @@ func (n *nodes) TakeJoin(ctx context.Context, hash []byte) (taken bool, err erro
 
 // PutNode is identity.Tokens'.
 func (n *nodes) PutNode(ctx context.Context, node identity.Node) error {
-	document, err := json.Marshal(node)
-	if err != nil {
-		return fmt.Errorf("encode node %s: %w", node.ID, err)
-	}
+	var document []byte
 	put := func(tx *store.Tx) error {
 		// A node that was revoked while it renewed stays out.
-		if stored, known, err := readNode(ctx, tx, node.ID); err != nil || known && stored.Revoked && !node.Revoked {
+		stored, known, err := readNode(ctx, tx, node.ID)
+		if err != nil || known && stored.Revoked && !node.Revoked {
 			return cmp.Or(err, feed.Refuse(feed.ReasonRevoked, "%s", node.ID))
+		}
+		// What it announced meanwhile stays, until it is revoked.
+		if node.Member = stored.Member; node.Revoked {
+			node.Member = nil
+		}
+		if document, err = json.Marshal(node); err != nil {
+			return fmt.Errorf("encode node %s: %w", node.ID, err)
 		}
 		return tx.PutNode(ctx, node.ID, string(document))
 	}
@@ -62,10 +67,13 @@ func (n *nodes) PutNode(ctx context.Context, node identity.Node) error {
 	case node.Revoked:
 		action.Name = "node.revoke"
 		_, err = n.publish.Write(ctx, action, func(tx *store.Tx) (publish.Written, error) {
-			w := publish.Written{Split: true, After: string(document)}
+			w := publish.Written{Split: true}
 			if err := put(tx); err != nil {
 				return w, err
 			}
+			w.After = string(document)
+			// First of all, for by its entry other edges let it in.
+			w.Changes = append(w.Changes, feed.Change{Op: feed.Delete, Key: feed.NodeKey(node.ID)})
 			err := tx.AllCertificates(ctx, func(_ string, c store.Certificate) error {
 				w.Changes = append(w.Changes, feed.Change{Op: feed.Delete, Key: zone.SealedKey(c.ID, node.ID)})
 				return nil

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/internal/inherit"
 )
 
@@ -24,6 +25,10 @@ type Config struct {
 	DNS     string // UDP and TCP on the same port
 	Metrics string // /metrics, /healthz, /readyz
 	Peer    string // edge to edge, mutual TLS; "" = no peer listener
+
+	PeerAdvertise []string // host:port at which other edges reach Peer; default its own address, see advertised
+	Region        string   // name that near data centers share; default none
+	Hub           bool     // this data center collects for its region
 
 	Advertise    []netip.Addr   // what proxied names answer with; default 127.0.0.1
 	AllowOrigins []netip.Prefix // inside networks that origins may be in; default none
@@ -75,7 +80,25 @@ func (c *Config) Check() error {
 			return fmt.Errorf("peer: %w", err)
 		}
 	}
+	if err := c.checkPlace(); err != nil {
+		return err
+	}
 	return c.checkSizes()
+}
+
+// checkPlace judges what other edges are told of this one.
+func (c *Config) checkPlace() error {
+	said := feed.Announcement{Peer: c.PeerAdvertise}
+	if err := said.Check(); err != nil {
+		return fmt.Errorf("peer_advertise: %w", err)
+	}
+	if len(c.PeerAdvertise) > 0 && c.Peer == "" {
+		return errors.New("peer_advertise: there is no listener for other edges; give --peer as well")
+	}
+	if c.Hub && c.Region == "" {
+		return errors.New("hub: of no region; give --region as well")
+	}
+	return feed.CheckRegion(c.Region)
 }
 
 func (c *Config) checkSizes() error {

@@ -177,7 +177,8 @@ func (e *Edge) build(ctx context.Context) (err error) {
 		shared: &zone.Shared{Advertise: e.cfg.Advertise, Colo: e.cfg.Colo},
 	}
 	e.feed = feed.NewSubscriber(feed.SubscriberConfig{
-		Parents: e.cfg.Parents, Identity: e.identity, Copy: e.copy, Log: e.log,
+		Announce: e.announcement(),
+		Parents:  e.cfg.Parents, Identity: e.identity, Copy: e.copy, Log: e.log,
 		OnEntry: e.applier.note, OnBatch: e.applier.settle, OnSnapshot: e.onSnapshot,
 	})
 	if err := e.openPeer(); err != nil {

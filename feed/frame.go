@@ -21,6 +21,7 @@ const (
 	frameAck       = 8 // up
 	frameRejected  = 9 // up
 	frameError     = 10
+	frameAnnounce  = 11 // up
 	frameJoin      = 16 // up, on selvage-join/1
 	frameJoined    = 17
 

@@ -248,9 +248,25 @@ func (l *link) end(ctx context.Context, p []byte) error {
 
 const ackEvery = time.Second
 
+// announce says who this node is to others.
+func (l *link) announce() error {
+	a := l.s.cfg.Announce
+	if a == nil {
+		return nil
+	}
+	p, err := a.append(nil)
+	if err != nil {
+		return err
+	}
+	return l.say(frameAnnounce, p)
+}
+
 // up acknowledges what was done, in as few frames as keep pace, and at least
 // each second, by which the parent knows that this side lives.
 func (l *link) up(ctx context.Context) {
+	if l.announce() != nil {
+		return
+	}
 	tick := time.NewTicker(ackEvery)
 	defer tick.Stop()
 	for {

@@ -28,6 +28,9 @@ type ServerConfig struct {
 	// although it stored it (rejected says why). Calls for one connection come
 	// in order; it must not block for long.
 	OnAck func(node NodeInfo, seq uint64, rejected string)
+	// OnAnnounce hears what a node says of itself, checked, once after each time
+	// it connects; like OnAck it must not block for long.
+	OnAnnounce func(node NodeInfo, a Announcement)
 	// Connected and Disconnected hear of subscribers.
 	Connected, Disconnected func(node NodeInfo)
 	Logger                  *slog.Logger

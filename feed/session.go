@@ -159,6 +159,12 @@ func (x *session) read(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if kind == frameAnnounce {
+			if err := x.announced(p); err != nil {
+				return err
+			}
+			continue
+		}
 		seq, rejected := uint64(0), ""
 		switch kind {
 		case frameAck:
@@ -179,6 +185,14 @@ func (x *session) read(ctx context.Context) error {
 			x.server.cfg.OnAck(x.snapshotInfo(), seq, rejected)
 		}
 	}
+}
+
+func (x *session) announced(p []byte) error {
+	a, err := decodeAnnouncement(p)
+	if err == nil && x.server.cfg.OnAnnounce != nil {
+		x.server.cfg.OnAnnounce(x.snapshotInfo(), a)
+	}
+	return err
 }
 
 // setReadDeadline leaves the deadline alone once the session is ending.

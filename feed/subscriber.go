@@ -20,6 +20,9 @@ type SubscriberConfig struct {
 	Dial     DialFunc // nil: TCP
 	Identity *Identity
 	Copy     *Copy
+	// Announce is what the parent is told of this node; nil for nothing, as by
+	// a relay or a tool.
+	Announce *Announcement
 	// OnEntry hears of each entry after it is stored, one at a time. Its error
 	// is reported to the parent as a rejection of the entry; the feed goes on.
 	OnEntry func(*Entry) error
@@ -97,6 +100,11 @@ func (s *Subscriber) update(f func(*Status)) {
 func (s *Subscriber) Run(ctx context.Context) error {
 	if len(s.cfg.Parents) == 0 {
 		return errors.New("feed: no parent to subscribe to")
+	}
+	if a := s.cfg.Announce; a != nil {
+		if err := a.Check(); err != nil {
+			return fmt.Errorf("feed: %w", err)
+		}
 	}
 	backoff := s.cfg.BackoffMin
 	for i := 0; ; i++ {

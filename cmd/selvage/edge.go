@@ -14,14 +14,15 @@ import (
 
 // edgeFlags are the settings of an edge before they become an edge.Config.
 type edgeFlags struct {
-	config       edge.Config
-	parents      *conf.List[string]
-	advertise    *conf.List[netip.Addr]
-	allowOrigins *conf.List[netip.Prefix]
-	geoIP        *conf.List[string]
-	accessLogMax conf.Size
-	cacheBytes   conf.Size
-	drainTimeout conf.Duration
+	config        edge.Config
+	parents       *conf.List[string]
+	peerAdvertise *conf.List[string]
+	advertise     *conf.List[netip.Addr]
+	allowOrigins  *conf.List[netip.Prefix]
+	geoIP         *conf.List[string]
+	accessLogMax  conf.Size
+	cacheBytes    conf.Size
+	drainTimeout  conf.Duration
 }
 
 func (a *app) edgeCommand() *cobra.Command {
@@ -66,7 +67,7 @@ their names http, https, dns-tcp, dns-udp, metrics and peer.`,
 
 func defineEdge(cmd *cobra.Command) *edgeFlags {
 	f := &edgeFlags{
-		parents: conf.NewStrings("HOST:PORT,..."), advertise: conf.NewAddrs(), allowOrigins: conf.NewPrefixes(), geoIP: conf.NewStrings("FILE,..."),
+		parents: conf.NewStrings("HOST:PORT,..."), peerAdvertise: conf.NewStrings("HOST:PORT,..."), advertise: conf.NewAddrs(), allowOrigins: conf.NewPrefixes(), geoIP: conf.NewStrings("FILE,..."),
 		accessLogMax: edge.DefaultAccessLogMaxBytes, cacheBytes: edge.DefaultCacheBytes, drainTimeout: conf.Duration(edge.DefaultDrainTimeout),
 	}
 	fl := cmd.Flags()
@@ -79,6 +80,9 @@ func defineEdge(cmd *cobra.Command) *edgeFlags {
 	fl.StringVar(&f.config.DNS, "dns", ":53", "listen `ADDR` for DNS, UDP and TCP on one port")
 	fl.StringVar(&f.config.Metrics, "metrics", "127.0.0.1:9180", "listen `ADDR` for /metrics, /healthz and /readyz")
 	fl.StringVar(&f.config.Peer, "peer", "", "listen `ADDR` for other edges; none when empty")
+	fl.Var(f.peerAdvertise, "peer-advertise", "where other edges reach --peer (default its own address)")
+	fl.StringVar(&f.config.Region, "region", "", "`NAME` that data centers near each other share; none when empty")
+	fl.BoolVar(&f.config.Hub, "hub", false, "this data center collects for its region")
 	fl.Var(f.advertise, "advertise", "addresses that proxied names answer with (default 127.0.0.1)")
 	fl.Var(f.allowOrigins, "allow-origins", "inside networks that origins may be in (default none)")
 	fl.Var(f.geoIP, "geoip", "MMDB files for visitors' country and network (default none)")
@@ -97,6 +101,7 @@ func (f *edgeFlags) build(getenv func(string) string) (edge.Config, error) {
 		return cfg, usage("max_connections: at least 1 is needed, got %d; \"selvage edge --help\" shows an example", cfg.MaxConnections)
 	}
 	cfg.Parents = f.parents.Values
+	cfg.PeerAdvertise = f.peerAdvertise.Values
 	cfg.Advertise = f.advertise.Values
 	cfg.AllowOrigins = f.allowOrigins.Values
 	cfg.GeoIP = f.geoIP.Values

@@ -15,6 +15,7 @@ import (
 
 // defaults that are not the flag's own text, or none at all.
 var noDefault = map[string]string{
+	"peer_advertise": "its own address", "region": "none",
 	"join": "no default", "peer": "no default", "allow_origins": "no default", "geoip": "no default", "name_server": "given by control",
 }
 

@@ -12,6 +12,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/big"
@@ -33,6 +34,9 @@ type Node struct {
 	Created time.Time
 	Revoked bool
 	Serial  string // of the newest certificate, hex
+	// Member is its entry on the feed (feed.Member, JSON); nil before it first
+	// announced itself.
+	Member json.RawMessage `json:",omitempty"`
 }
 
 // Tokens keeps join tokens and nodes.
