@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/wire/head"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -167,8 +168,8 @@ func (c *Client) stale() bool {
 
 // appendRequest appends the request's head.
 func appendRequest(p []byte, req *msg.Request) ([]byte, error) {
-	if len(req.MethodText) == 0 || !only(req.MethodText, isToken) || req.Method == msg.CONNECT ||
-		len(req.Target) == 0 || !only(req.Target, isTarget) || !validAuthority(req.Authority) {
+	if len(req.MethodText) == 0 || !head.Token.All(req.MethodText) || req.Method == msg.CONNECT ||
+		len(req.Target) == 0 || !head.Target.All(req.Target) || !head.Authority(req.Authority) {
 		return nil, errReqHead
 	}
 	p = append(append(p, req.MethodText...), ' ')
@@ -181,7 +182,7 @@ func appendRequest(p []byte, req *msg.Request) ([]byte, error) {
 			msg.TransferEncoding, msg.ContentLength, msg.Upgrade, msg.HTTP2Settings:
 			continue
 		}
-		if len(l.Name) == 0 || !only(l.Name, isToken) || !only(l.Value, isValue) || l.ID == msg.Unknown && imitates(l.Name) {
+		if len(l.Name) == 0 || !head.Token.All(l.Name) || !head.Value.All(l.Value) || l.ID == msg.Unknown && head.Imitates(l.Name) {
 			return nil, errReqHead
 		}
 		p = append(append(p, l.Name...), ": "...)
@@ -194,7 +195,7 @@ func appendRequest(p []byte, req *msg.Request) ([]byte, error) {
 		p = append(appendInt(append(p, "Content-Length: "...), req.Length), "\r\n"...)
 	}
 	switch te := req.Fields.Has(msg.TE); {
-	case len(req.Upgrade) > 0 && !only(req.Upgrade, isValue):
+	case len(req.Upgrade) > 0 && !head.Value.All(req.Upgrade):
 		return nil, errReqHead
 	case len(req.Upgrade) > 0:
 		p = append(append(append(p, "Upgrade: "...), req.Upgrade...), "\r\nConnection: Upgrade"...)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 
+	"github.com/selvage-edge/selvage/wire/head"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -172,7 +173,7 @@ func (d *decoder) line() ([]byte, error) {
 		if from = len(p); from > chunkLineMax {
 			return nil, errChunkLong
 		}
-		if from > 0 && class[p[0]]&isHex == 0 {
+		if from > 0 && !head.Hex.Has(p[0]) {
 			return nil, errChunkLine // no use in waiting
 		}
 		if err := d.rd.fill(); err != nil {
@@ -185,7 +186,7 @@ func (d *decoder) line() ([]byte, error) {
 // They carry nothing for us and are dropped, but not unjudged.
 func parseChunkLine(line []byte) (size int64, ext int, err *refusal) {
 	i := 0
-	for i < len(line) && class[line[i]]&isHex != 0 {
+	for i < len(line) && head.Hex.Has(line[i]) {
 		if size >= 1<<59 {
 			return 0, 0, errChunkSize
 		}
@@ -232,7 +233,7 @@ func validExtensions(p []byte) bool {
 
 func tokenLen(p []byte) int {
 	for i, b := range p {
-		if class[b]&isToken == 0 {
+		if !head.Token.Has(b) {
 			return i
 		}
 	}
@@ -245,11 +246,11 @@ func quotedLen(p []byte) int {
 		switch {
 		case p[i] == '"':
 			return i + 1
-		case class[p[i]]&isValue == 0:
+		case !head.Value.Has(p[i]):
 			return 0
 		case p[i] == '\\':
 			i++
-			if i < len(p) && class[p[i]]&isValue == 0 {
+			if i < len(p) && !head.Value.Has(p[i]) {
 				return 0
 			}
 		}
@@ -292,8 +293,8 @@ func (d *decoder) readTrailer() error {
 	if len(p) > 2 {
 		d.rd.lend() // the trailer's slices are of it
 		bad := parseFields(p[:len(p)-2], d.trailer)
-		if bad == nil {
-			bad = checkTrailer(d.trailer)
+		if bad == nil && !head.TrailerAllowed(d.trailer) {
+			bad = errTrailerField
 		}
 		if bad != nil {
 			d.trailer.Reset() // none of it is to be trusted

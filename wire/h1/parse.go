@@ -3,6 +3,7 @@ package h1
 import (
 	"bytes"
 
+	"github.com/selvage-edge/selvage/wire/head"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -35,48 +36,6 @@ var (
 	errCodingOld    = bad("Transfer-Encoding in HTTP/1.0")
 	errFieldDouble  = bad("field name that imitates a framing field")
 )
-
-// Classes of octets (RFC 9110 §5.6.2, §5.5; RFC 9112 §3.2).
-const (
-	isToken  uint8 = 1 << iota // tchar
-	isValue                    // field-vchar, SP, HTAB
-	isTarget                   // VCHAR but '#'
-	isHost                     // of a registered name as DNS has it, and '_'
-	isHex
-)
-
-// class is written by its initialiser only.
-var class = func() (t [256]uint8) {
-	for c := range 256 {
-		b := byte(c)
-		alnum := '0' <= b && b <= '9' || 'a' <= b|0x20 && b|0x20 <= 'z' && b < 0x80
-		if alnum || bytes.IndexByte([]byte("!#$%&'*+-.^_`|~"), b) >= 0 {
-			t[c] |= isToken
-		}
-		if b == '\t' || b >= ' ' && b != 0x7f {
-			t[c] |= isValue
-		}
-		if b > ' ' && b < 0x7f && b != '#' {
-			t[c] |= isTarget
-		}
-		if alnum || b == '-' || b == '.' || b == '_' {
-			t[c] |= isHost
-		}
-		if '0' <= b && b <= '9' || 'a' <= b|0x20 && b|0x20 <= 'f' {
-			t[c] |= isHex
-		}
-	}
-	return t
-}()
-
-func only(p []byte, c uint8) bool {
-	for _, b := range p {
-		if class[b]&c == 0 {
-			return false
-		}
-	}
-	return true
-}
 
 // scan finds the end of a head or trailer section that arrives in pieces,
 // looking at each byte once. Its offsets count from the section's start.
@@ -130,7 +89,7 @@ func (s *scan) over(line, all int, l *bounds) *refusal {
 func parseFields(p []byte, f *msg.Fields) *refusal {
 	for len(p) > 0 {
 		i := 0
-		for i < len(p) && class[p[i]]&isToken != 0 {
+		for i < len(p) && head.Token.Has(p[i]) {
 			i++
 		}
 		if i == 0 && (p[0] == ' ' || p[0] == '\t') {
@@ -144,7 +103,7 @@ func parseFields(p []byte, f *msg.Fields) *refusal {
 			from++
 		}
 		to := from
-		for to < len(p) && class[p[to]]&isValue != 0 {
+		for to < len(p) && head.Value.Has(p[to]) {
 			to++
 		}
 		if to+1 >= len(p) || p[to] != '\r' || p[to+1] != '\n' {
@@ -155,35 +114,12 @@ func parseFields(p []byte, f *msg.Fields) *refusal {
 			to--
 		}
 		f.Add(p[:i:i], p[from:to:to])
-		if f.At(f.Len()-1).ID == msg.Unknown && imitates(p[:i]) {
+		if f.At(f.Len()-1).ID == msg.Unknown && head.Imitates(p[:i]) {
 			return errFieldDouble
 		}
 		p = p[next:]
 	}
 	return nil
-}
-
-// imitates reports names that differ from a framing field's only by '_' for
-// '-': behind us, gateways that map both to one variable would take them for it.
-func imitates(name []byte) bool {
-	var like string
-	switch len(name) {
-	case len("content_length"):
-		like = "content-length"
-	case len("transfer_encoding"):
-		like = "transfer-encoding"
-	default:
-		return false
-	}
-	for i, b := range name {
-		if b == '_' {
-			b = '-'
-		}
-		if b|0x20 != like[i]|0x20 {
-			return false
-		}
-	}
-	return true
 }
 
 // framing is what the fields say about where a message ends (RFC 9112 §6).
@@ -209,7 +145,7 @@ func parseFraming(f *msg.Fields, proto msg.Proto) (framing, *refusal) {
 	case f.Count(msg.ContentLength) > 1:
 		return fr, errLengthTwice
 	}
-	n, ok := parseLength(f.Get(msg.ContentLength))
+	n, ok := head.Length(f.Get(msg.ContentLength))
 	if !ok {
 		return fr, errLength
 	}
@@ -233,25 +169,11 @@ func checkCoding(f *msg.Fields) *refusal {
 		switch {
 		case coding == nil && chunked && n > 1:
 			return errCodingOther
-		case coding == nil || chunked || !only(coding, isToken):
+		case coding == nil || chunked || !head.Token.All(coding):
 			return errCoding
 		}
 		chunked = msg.EqualFold(coding, "chunked")
 	}
-}
-
-// parseLength reads 1*DIGIT of at most 18 digits.
-func parseLength(p []byte) (n int64, ok bool) {
-	if len(p) == 0 || len(p) > 18 {
-		return 0, false
-	}
-	for _, b := range p {
-		if b < '0' || b > '9' {
-			return 0, false
-		}
-		n = n*10 + int64(b-'0')
-	}
-	return n, true
 }
 
 // keepAlive reports whether the sender allows the connection to go on.

@@ -2,8 +2,8 @@ package h1
 
 import (
 	"bytes"
-	"net/netip"
 
+	"github.com/selvage-edge/selvage/wire/head"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -76,7 +76,7 @@ func parseRequest(head []byte, req *msg.Request, maxBody int64) (requestHead, *r
 // returns the authority of an absolute-form target, else nil.
 func parseRequestLine(line []byte, req *msg.Request) (authority []byte, err *refusal) {
 	sp := bytes.IndexByte(line, ' ')
-	if sp < 1 || !only(line[:sp], isToken) {
+	if sp < 1 || !head.Token.All(line[:sp]) {
 		return nil, errMethod
 	}
 	req.MethodText = line[:sp:sp]
@@ -90,17 +90,17 @@ func parseRequestLine(line []byte, req *msg.Request) (authority []byte, err *ref
 		return nil, err
 	}
 	target := rest[:end:end]
-	if !only(target, isTarget) {
+	if !head.Target.All(target) {
 		return nil, errTarget
 	}
 	switch {
 	case req.Method == msg.CONNECT:
-		if !validAuthority(target) || bytes.IndexByte(target, ':') < 0 {
+		if !head.Authority(target) || bytes.IndexByte(target, ':') < 0 {
 			return nil, errTarget
 		}
 		return target, nil
 	case target[0] == '/':
-		setTarget(req, target)
+		head.SetTarget(req, target)
 	case len(target) == 1 && target[0] == '*':
 		if req.Method != msg.OPTIONS {
 			return nil, errTarget
@@ -142,7 +142,7 @@ func absoluteForm(req *msg.Request, target []byte) ([]byte, *refusal) {
 		end = len(target) - n
 	}
 	authority, rest := target[n:n+end:n+end], target[n+end:]
-	if !validAuthority(authority) {
+	if !head.Authority(authority) {
 		return nil, errTarget
 	}
 	if len(rest) == 0 && req.Method == msg.OPTIONS {
@@ -153,15 +153,8 @@ func absoluteForm(req *msg.Request, target []byte) ([]byte, *refusal) {
 	if len(rest) == 0 || rest[0] == '?' {
 		rest = append([]byte{'/'}, rest...)
 	}
-	setTarget(req, rest)
+	head.SetTarget(req, rest)
 	return authority, nil
-}
-
-func setTarget(req *msg.Request, target []byte) {
-	req.Target, req.Path = target, target
-	if q := bytes.IndexByte(target, '?'); q >= 0 {
-		req.Path, req.Query = target[:q:q], target[q+1:]
-	}
 }
 
 // checkHost sets Authority (RFC 9112 §3.2): one valid Host, equal to an
@@ -179,7 +172,7 @@ func checkHost(req *msg.Request, authority []byte) *refusal {
 		return errHostTwice
 	}
 	host := req.Fields.Get(msg.Host)
-	if !validAuthority(host) {
+	if !head.Authority(host) {
 		return errHost
 	}
 	if authority != nil && !msg.EqualFold(host, authority) {
@@ -187,46 +180,6 @@ func checkHost(req *msg.Request, authority []byte) *refusal {
 	}
 	req.Authority = host
 	return nil
-}
-
-// validAuthority accepts a name of letters, digits, '-', '_' and dots without
-// empty labels (a final dot is one), an IPv4 address, or an IPv6 address in
-// brackets; then, at will, a colon and a port 0-65535. User information,
-// percent-encoding and the sub-delimiters that RFC 3986 would allow are not
-// accepted: no name in the DNS needs them and parsers disagree on them.
-func validAuthority(p []byte) bool {
-	host := p
-	if len(p) > 0 && p[0] == '[' {
-		end := bytes.IndexByte(p, ']')
-		if end < 0 {
-			return false
-		}
-		addr, err := netip.ParseAddr(string(p[1:end]))
-		if err != nil || !addr.Is6() || addr.Zone() != "" {
-			return false
-		}
-		return end+1 == len(p) || p[end+1] == ':' && validPort(p[end+2:])
-	}
-	if colon := bytes.IndexByte(p, ':'); colon >= 0 {
-		if !validPort(p[colon+1:]) {
-			return false
-		}
-		host = p[:colon]
-	}
-	if len(host) == 0 || len(host) > 254 {
-		return false
-	}
-	for i, b := range host {
-		if class[b]&isHost == 0 || b == '.' && (i == 0 || host[i-1] == '.') {
-			return false
-		}
-	}
-	return true
-}
-
-func validPort(p []byte) bool {
-	n, ok := parseLength(p)
-	return ok && len(p) <= 5 && n <= 65535
 }
 
 // parseUpgrade sets Upgrade when one protocol is asked for properly (RFC 9110
@@ -239,7 +192,7 @@ func parseUpgrade(req *msg.Request) *refusal {
 	}
 	value := req.Fields.Get(msg.Upgrade)
 	for _, b := range value {
-		if class[b]&isToken == 0 && b != '/' && b != ',' && b != ' ' && b != '\t' {
+		if !head.Token.Has(b) && b != '/' && b != ',' && b != ' ' && b != '\t' {
 			return errUpgradeForm
 		}
 	}

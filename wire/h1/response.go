@@ -3,6 +3,7 @@ package h1
 import (
 	"bytes"
 
+	"github.com/selvage-edge/selvage/wire/head"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -51,10 +52,10 @@ func parseStatusLine(p []byte) (proto msg.Proto, status int, err *refusal) {
 	if proto, err = parseVersion(p[:8]); err != nil {
 		return 0, 0, errStatusProto
 	}
-	if len(p) > 12 && p[12] != ' ' || !only(p[12:], isValue) {
+	if len(p) > 12 && p[12] != ' ' || !head.Value.All(p[12:]) {
 		return 0, 0, errStatusLine
 	}
-	code, ok := parseLength(p[9:12])
+	code, ok := head.Length(p[9:12])
 	if !ok || code < 100 || code > 599 {
 		return 0, 0, errStatus
 	}
@@ -97,15 +98,4 @@ func strip(f *msg.Fields, keepLength bool) {
 		}
 		return false
 	})
-}
-
-// checkTrailer refuses fields that would reframe or reroute a message when
-// someone merged them into its head (RFC 9110 §6.5.1).
-func checkTrailer(f *msg.Fields) *refusal {
-	for _, id := range [...]msg.ID{msg.ContentLength, msg.TransferEncoding, msg.Host, msg.Connection, msg.Trailer, msg.Upgrade, msg.TE, msg.Expect} {
-		if f.Has(id) {
-			return errTrailerField
-		}
-	}
-	return nil
 }

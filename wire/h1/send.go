@@ -2,6 +2,8 @@ package h1
 
 import (
 	"io"
+
+	"github.com/selvage-edge/selvage/wire/head"
 )
 
 // startSending sends the request's body while the answer is awaited.
@@ -91,7 +93,7 @@ func (ex *exchange) readBody(p []byte) (int, error) {
 
 func (ex *exchange) sendEnd() error {
 	p, err := appendFields([]byte("0\r\n"), &ex.req.Trailer, dropAll)
-	if err == nil && checkTrailer(&ex.req.Trailer) != nil {
+	if err == nil && !head.TrailerAllowed(&ex.req.Trailer) {
 		err = errOutField
 	}
 	if err != nil {

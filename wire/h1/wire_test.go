@@ -20,6 +20,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/selvage-edge/selvage/wire/head"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -90,7 +91,7 @@ func sized(req *msg.Request, res *msg.Response) {
 		res.Status, res.Length, res.Body = 200, req.Length, req.Body
 		return
 	}
-	n, _ := parseLength(req.Query)
+	n, _ := head.Length(req.Query)
 	res.Status, res.Length = 200, n
 	body := bytes.Repeat([]byte("z"), int(n))
 	switch string(req.Path) {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/wire/head"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -70,11 +71,11 @@ func appendFields(p []byte, f *msg.Fields, keep outFields) ([]byte, error) {
 				continue
 			}
 		case msg.Unknown:
-			if len(l.Name) == 0 || !only(l.Name, isToken) {
+			if len(l.Name) == 0 || !head.Token.All(l.Name) {
 				return nil, errOutField
 			}
 		}
-		if !only(l.Value, isValue) {
+		if !head.Value.All(l.Value) {
 			return nil, errOutField
 		}
 		p = append(append(p, l.Name...), ": "...)
@@ -349,19 +350,19 @@ func frame(b []byte, n int, chunked, last bool) []byte {
 }
 
 // endStream writes what follows the last byte of a body without a length.
-func (c *conn) endStream(head []byte, s shape) error {
+func (c *conn) endStream(front []byte, s shape) error {
 	if !s.chunked {
-		if len(head) == 0 {
+		if len(front) == 0 {
 			return nil
 		}
-		_, err := c.write(head)
+		_, err := c.write(front)
 		return err
 	}
-	p := append(append(make([]byte, 0, 512), head...), "0\r\n"...)
+	p := append(append(make([]byte, 0, 512), front...), "0\r\n"...)
 	p, err := appendFields(p, c.res.Trailer, dropAll)
 	if err == nil {
 		err = errOutField
-		if checkTrailer(c.res.Trailer) == nil {
+		if head.TrailerAllowed(c.res.Trailer) {
 			_, err = c.write(append(p, "\r\n"...))
 			return err
 		}
