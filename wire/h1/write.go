@@ -138,7 +138,7 @@ func (c *conn) appendHead(p []byte, s shape) ([]byte, error) {
 			return nil, errOutHead
 		}
 		p = append(p, res.Prepared.H1...)
-		dated = dated || res.Prepared.Fields.Has(msg.Date)
+		dated = dated || res.Prepared.Dated
 	}
 	keep := dropAll
 	if s.head && res.Status != 204 {

@@ -11,7 +11,6 @@ import (
 	"crypto/tls"
 	"io"
 	"net/netip"
-	"sync/atomic"
 )
 
 // Proto is the protocol version of a message: 10, 11, 20 or 30.
@@ -132,35 +131,6 @@ func (r *Request) Reset() {
 	*r = Request{Fields: f, Trailer: t}
 }
 
-// Prepared is a response head serialised once, when an object is stored, and
-// written for each hit. It never changes after it is built.
-type Prepared struct {
-	// H1 holds the field lines for HTTP/1.1, each ended by CRLF, without
-	// status line, framing (Content-Length, Transfer-Encoding, Connection),
-	// Date, Age and what Response.Fields adds.
-	H1 []byte
-	// Fields holds the same lines parsed, for protocols that need them.
-	Fields Fields
-	// Blocks of HTTP/2 and HTTP/3, made at the first answer that needs one.
-	h2, h3 atomic.Pointer[[]byte]
-}
-
-// H2 returns the lines as an HPACK block that refers to the static table alone,
-// so that it fits every connection; build makes it at first use.
-func (p *Prepared) H2(build func(*Fields) []byte) []byte { return block(&p.h2, &p.Fields, build) }
-
-// H3 is H2 for QPACK, without the section's prefix.
-func (p *Prepared) H3(build func(*Fields) []byte) []byte { return block(&p.h3, &p.Fields, build) }
-
-func block(kept *atomic.Pointer[[]byte], f *Fields, build func(*Fields) []byte) []byte {
-	if b := kept.Load(); b != nil {
-		return *b
-	}
-	b := build(f)
-	kept.Store(&b)
-	return b
-}
-
 // Response is an answer as a pull source: a head, then one of three bodies,
 // then trailers. The protocol server reads it after Session.Serve returns and
 // calls Close exactly once when it is done with it, whatever happened.
@@ -185,7 +155,14 @@ type Response struct {
 	EndConn bool
 	// Release is called by Close: it gives back what Bytes or Prepared borrow.
 	Release func()
+	// Lender is Release for who would have to make a function for each answer.
+	Lender Lender
+	// Room is a Prepared for who makes one for this answer alone.
+	Room Prepared
 }
+
+// Lender has lent memory to an answer; Release is called once by its Close.
+type Lender interface{ Release() }
 
 // Reset prepares for the next answer and keeps memory. It does not Close.
 func (r *Response) Reset() {
@@ -207,6 +184,10 @@ func (r *Response) Close() {
 	if r.Release != nil {
 		r.Release()
 		r.Release = nil
+	}
+	if r.Lender != nil {
+		r.Lender.Release()
+		r.Lender = nil
 	}
 	r.Bytes, r.Prepared = nil, nil
 }

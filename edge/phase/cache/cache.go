@@ -96,6 +96,8 @@ type Engine struct {
 	shards []shard
 	mask   uint64
 
+	lower lower // nil = no slower tier here; set before the first request
+
 	used  atomic.Int64 // bytes of stored objects
 	alive atomic.Int64 // the same, and evicted objects that are being read
 	hand  atomic.Uint64

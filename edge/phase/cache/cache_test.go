@@ -131,7 +131,7 @@ func readAnswer(r *request.Request) *answer {
 	a := &answer{status: r.Out.Status, fault: r.Fault, note: r.Cache}
 	keep := func(b []byte) []byte { return bytes.Clone(b) }
 	if r.Out.Prepared != nil {
-		r.Out.Prepared.Fields.CopyTo(&a.fields, keep)
+		r.Out.Prepared.Fields().CopyTo(&a.fields, keep)
 	}
 	r.Out.Fields.CopyTo(&a.fields, keep)
 	a.cache = a.get("CF-Cache-Status")

@@ -17,11 +17,11 @@ func (o *object) unchanged(f *msg.Fields, clock func() time.Time) bool {
 	if since == nil {
 		return false
 	}
-	if o.lastMod != nil && bytes.Equal(since, o.lastMod) {
+	if o.lastMod() != nil && bytes.Equal(since, o.lastMod()) {
 		return true
 	}
 	t, ok := readDate(since, clock())
-	return ok && !o.modified.After(t)
+	return ok && !o.modified().After(t)
 }
 
 // tagListed compares weakly: W/ does not count.
@@ -34,11 +34,11 @@ func (o *object) tagListed(f *msg.Fields) bool {
 		if string(l.Value) == "*" {
 			return true
 		}
-		if o.etag == nil {
+		if o.etag() == nil {
 			continue
 		}
 		for t, rest := nextTag(l.Value); t != nil; t, rest = nextTag(rest) {
-			if bytes.Equal(opaque(t), opaque(o.etag)) {
+			if bytes.Equal(opaque(t), opaque(o.etag())) {
 				return true
 			}
 		}
@@ -74,10 +74,10 @@ func validTag(b []byte) bool {
 // has one, is the object's (RFC 9111 §4.3.4).
 func (o *object) confirmedBy(f *msg.Fields) bool {
 	tag := f.Get(msg.ETag)
-	if tag == nil || o.etag == nil {
+	if tag == nil || o.etag() == nil {
 		return true
 	}
-	return bytes.Equal(opaque(tag), opaque(o.etag))
+	return bytes.Equal(opaque(tag), opaque(o.etag()))
 }
 
 // merge returns the object's fields as a 304 updates them: what the 304
@@ -93,8 +93,9 @@ func (o *object) merge(f *msg.Fields) *msg.Fields {
 		return !drop(l) && !msg.EqualFold(l.Name, "content-md5")
 	}
 	merged := new(msg.Fields)
-	for i := range o.origin.Fields.Len() {
-		l := o.origin.Fields.At(i)
+	fields := o.fields()
+	for i := range fields.Len() {
+		l := fields.At(i)
 		replaced := false
 		for j := range f.Len() {
 			if n := f.At(j); kept(n) && bytes.EqualFold(n.Name, l.Name) {

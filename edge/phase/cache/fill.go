@@ -68,7 +68,7 @@ func (e *Engine) newFill(p *Plan, r *request.Request, k key, stale *object, led 
 	f.key = key{hash: k.hash, text: bytes.Clone(k.text)}
 	f.zone, f.seq = e.zones.acquire(r.ZoneID)
 	if stale != nil {
-		stale.refs.Add(1)
+		stale.retain()
 		f.stale = stale
 	}
 	for i := range f.d.In.Fields.Len() {
@@ -98,11 +98,11 @@ func (f *fill) ask(conditional bool) {
 	if !conditional {
 		return
 	}
-	if f.stale.etag != nil {
-		to.AddID(msg.IfNoneMatch, f.stale.etag)
+	if f.stale.etag() != nil {
+		to.AddID(msg.IfNoneMatch, f.stale.etag())
 	}
-	if f.stale.lastMod != nil {
-		to.AddID(msg.IfModifiedSince, f.stale.lastMod)
+	if f.stale.lastMod() != nil {
+		to.AddID(msg.IfModifiedSince, f.stale.lastMod())
 	}
 }
 
@@ -110,7 +110,7 @@ func (f *fill) ask(conditional bool) {
 // that did not.
 func (f *fill) discard() {
 	if f.stale != nil {
-		f.stale.release()
+		f.stale.Release()
 	}
 	f.e.zones.release(f.zone)
 	f.e.fills.Add(-1)
@@ -195,7 +195,7 @@ func (f *fill) refresh(asked, got time.Time) {
 		f.forgetStale()
 		f.close()
 	}
-	f.obj.release()
+	f.obj.Release()
 }
 
 func (f *fill) forgetStale() {
@@ -231,7 +231,7 @@ func (f *fill) take(asked, got time.Time) {
 	close(f.ready)
 	f.finish(f.pump(out))
 	f.e.filling.Add(-f.stream.Granted)
-	f.obj.release()
+	f.obj.Release()
 	out.Close()
 	f.stop()
 }

@@ -86,7 +86,7 @@ func TestHashCollision(t *testing.T) {
 		o := g.e.newObject(f, out, &judgement{lifetime: 1e9}, 0)
 		o.seal(g.e, []byte{byte(i)})
 		g.e.put(f, o)
-		o.release()
+		o.Release()
 		f.discard()
 	}
 	for i, k := range keys {
@@ -94,18 +94,18 @@ func TestHashCollision(t *testing.T) {
 		if o == nil || o.body[0] != byte(i) {
 			t.Fatalf("key %d finds %v", i, o)
 		}
-		o.release()
+		o.Release()
 	}
 	for _, i := range []int{1, 2, 0} {
 		s.mu.Lock()
-		g.e.drop(s, s.entry(keys[i]).variants[0])
+		g.e.drop(s, s.newest(keys[i]))
 		s.mu.Unlock()
 		if o := s.find(keys[i], ask(t.Context(), "GET /")); o != nil {
 			t.Errorf("key %d found after drop", i)
 		}
 	}
-	if st := g.e.Stats(); st.Objects != 0 || st.Bytes != 0 || st.Pinned != 0 || len(s.entries) != 0 {
-		t.Errorf("left over: %+v, %d entries", st, len(s.entries))
+	if st := g.e.Stats(); st.Objects != 0 || st.Bytes != 0 || st.Pinned != 0 || len(s.objects) != 0 {
+		t.Errorf("left over: %+v, %d entries", st, len(s.objects))
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 // overhead is what an object costs beside its bytes: the structure, its place
 // in map and queue, slice headers of its fields. Measured generously.
 const (
-	overhead      = 512
-	fieldOverhead = 64
+	overhead     = 512
+	varyOverhead = 64
 )
 
 // maxFreq is where S3-FIFO stops counting hits.
@@ -23,16 +23,14 @@ const maxFreq = 3
 // after the object is published; the memory is the collector's, so a reader
 // may hold on to it after eviction.
 type object struct {
-	key    key // text of its own
-	status int
-	origin *msg.Prepared // the origin's fields
-	date   []byte
-	etag   []byte
-	lastMod,
-	expires []byte // as sent, nil when absent
-	modified time.Time
-	body     []byte // set when the fill ends, before the store shows the object
-	vary     []varyField
+	key     key // text of its own
+	status  int
+	origin  *msg.Prepared // the origin's fields
+	sent    []byte        // the Date field
+	changed time.Time     // Last-Modified, else Date
+	noETag  bool          // the ETag is not one to compare by
+	body    []byte        // set when the fill ends, before the store shows the object
+	vary    []varyField
 
 	born     int64 // instant of age zero, in nanoseconds of the engine
 	lifetime int64
@@ -53,8 +51,8 @@ type object struct {
 	slow       atomic.Bool  // that refresh took longer than a visitor should wait
 	freq       atomic.Uint32
 	refs       atomic.Int32 // the store's and the readers'
-	release    func()       // gives back one of refs
 
+	more       *object // with the same hash, the next older one; guarded by the shard
 	next, prev *object // in its queue; guarded by the shard
 	queue      *fifo   // likewise; nil = not stored
 }
@@ -68,47 +66,75 @@ type head struct {
 // newObject makes an object of an answer's head; the fill adds the body.
 func (e *Engine) newObject(f *fill, out *msg.Response, j *judgement, got int64) *object {
 	o := &object{
-		key: f.key, status: out.Status, vary: j.vary, modified: j.modified,
+		key: f.key, status: out.Status, vary: j.vary, changed: j.modified, noETag: j.etag == nil,
 		born: got - int64(j.age), lifetime: int64(j.lifetime), revalid: int64(j.revalid), fail: int64(j.fail),
 		strict: j.strict, shared: j.shared, validate: j.validate,
 		seq: f.seq, zone: f.zone,
 	}
-	o.setFields(&out.Fields)
-	if j.etag == nil {
-		o.etag = nil
-	}
-	if o.date == nil {
-		o.date = appendDate(nil, e.cfg.Now())
+	o.origin = prepare(&out.Fields, notStored(&out.Fields))
+	if o.sent = bytes.Clone(out.Fields.Get(msg.Date)); o.sent == nil {
+		o.sent = appendDate(nil, e.cfg.Now())
 	}
 	o.own(e)
 	return o
 }
 
-func (o *object) setFields(f *msg.Fields) {
-	o.origin = prepare(f, notStored(f))
-	o.date = bytes.Clone(f.Get(msg.Date))
-	stored := &o.origin.Fields
-	o.etag, o.lastMod, o.expires = stored.Get(msg.ETag), stored.Get(msg.LastModified), stored.Get(msg.Expires)
+// fields returns the stored fields, parsed. It is not for the hit path.
+func (o *object) fields() *msg.Fields { return o.origin.Fields() }
+
+// field returns the first value of a stored field, nil when absent.
+func (o *object) field(id msg.ID) []byte {
+	want := id.Bytes()
+	for name, value, rest := msg.CutLine(o.origin.H1); name != nil; name, value, rest = msg.CutLine(rest) {
+		if len(name) == len(want) && msg.EqualFold(name, want) {
+			return value
+		}
+	}
+	return nil
 }
+
+// etag returns the validator that conditions are compared with, nil = none.
+func (o *object) etag() []byte {
+	if o.noETag {
+		return nil
+	}
+	return o.field(msg.ETag)
+}
+
+func (o *object) lastMod() []byte { return o.field(msg.LastModified) }
+
+// date is the Date field of the answer, or when it came.
+func (o *object) date() []byte { return o.sent }
+
+// modified is Last-Modified, else Date: what If-Modified-Since meets.
+func (o *object) modified() time.Time { return o.changed }
 
 // own sets what an object needs to be shared: one reference, its maker's.
 func (o *object) own(e *Engine) {
 	o.refs.Store(1)
 	e.zones.retain(o.zone)
-	o.release = func() {
-		if o.refs.Add(-1) == 0 {
-			e.alive.Add(-o.size)
-			e.zones.release(o.zone)
-		}
+	o.zone.engine = e
+}
+
+// retain takes a reference for who holds one already, or the shard's lock.
+func (o *object) retain() { o.refs.Add(1) }
+
+// Release gives back a reference; the object is not to be touched after that.
+// It implements msg.Lender.
+func (o *object) Release() {
+	if o.refs.Add(-1) == 0 {
+		e := o.zone.engine
+		e.alive.Add(-o.size)
+		e.zones.release(o.zone)
 	}
 }
 
 // seal gives the object its body and counts it.
 func (o *object) seal(e *Engine, body []byte) {
 	o.body = body
-	o.size = overhead + int64(len(o.key.text)+cap(body)+len(o.origin.H1)+len(o.date)) + fieldOverhead*int64(o.origin.Fields.Len())
+	o.size = overhead + int64(len(o.key.text)+cap(body)+len(o.origin.H1)+len(o.sent))
 	for i := range o.vary {
-		o.size += fieldOverhead + int64(len(o.vary[i].name)+len(o.vary[i].value))
+		o.size += varyOverhead + int64(len(o.vary[i].name)+len(o.vary[i].value))
 	}
 	e.alive.Add(o.size)
 }
@@ -142,11 +168,23 @@ func (o *object) failedLately(now int64) bool {
 // purged reports whether its zone was purged after its fill began.
 func (o *object) purged() bool { return o.seq < o.zone.purged.Load() }
 
-// touch counts a hit for the eviction policy. Losing one to a race is fine.
+// touch notes a hit.
 func (o *object) touch() {
-	if n := o.freq.Load(); n < maxFreq {
+	if first := o.count(); !first {
+		return
+	}
+	if e := o.zone.engine; e.lower != nil {
+		e.lower.Hit(o)
+	}
+}
+
+// count counts a hit for the eviction policy. Losing one to a race is fine.
+func (o *object) count() (first bool) {
+	n := o.freq.Load()
+	if n < maxFreq {
 		o.freq.Store(n + 1)
 	}
+	return n == 0
 }
 
 // headFor returns the prepared head under a browser_cache_ttl, made anew
@@ -166,7 +204,7 @@ func (o *object) headFor(ttl time.Duration) *msg.Prepared {
 // withBrowserTTL raises what browsers may keep to ttl. Where the origin says
 // as much or more, or forbids keeping, its fields stay.
 func (o *object) withBrowserTTL(ttl time.Duration) *msg.Prepared {
-	f := &o.origin.Fields
+	f := o.fields()
 	d := readDirectives(f, msg.CacheControl)
 	var own time.Duration
 	switch {
@@ -174,9 +212,9 @@ func (o *object) withBrowserTTL(ttl time.Duration) *msg.Prepared {
 		return o.origin
 	case d.maxAge.given:
 		own = d.maxAge.duration()
-	case o.expires != nil:
-		date, okDate := readDate(o.date, o.modified)
-		expires, ok := readDate(o.expires, o.modified)
+	case f.Has(msg.Expires):
+		date, okDate := readDate(o.date(), o.modified())
+		expires, ok := readDate(f.Get(msg.Expires), o.modified())
 		if ok && okDate {
 			own = expires.Sub(date)
 		}
@@ -211,12 +249,12 @@ func (o *object) notModified(shown *msg.Prepared) *msg.Prepared {
 			return p
 		}
 	}
-	p := prepare(&shown.Fields, func(l *msg.Field) bool {
+	p := prepare(shown.Fields(), func(l *msg.Field) bool {
 		switch l.ID {
 		case msg.CacheControl, msg.ContentLocation, msg.ETag, msg.Expires, msg.Vary, msg.CDNCacheControl:
 			return false
 		case msg.LastModified:
-			return o.etag != nil
+			return o.etag() != nil
 		}
 		return true
 	})
@@ -233,22 +271,15 @@ func prepare(f *msg.Fields, drop func(*msg.Field) bool) *msg.Prepared {
 	for i := range f.Len() {
 		n += len(f.At(i).Name) + len(": \r\n") + len(f.At(i).Value)
 	}
-	p, block := new(msg.Prepared), make([]byte, 0, n)
+	p := &msg.Prepared{H1: make([]byte, 0, n)}
 	for i := range f.Len() {
 		l := f.At(i)
 		if drop(l) {
 			continue
 		}
-		from := len(block)
-		block = append(block, l.Name...)
-		colon := len(block)
-		block = append(block, ": "...)
-		value := len(block)
-		block = append(block, l.Value...)
-		p.Fields.AddField(msg.Field{Name: block[from:colon:colon], Value: block[value:len(block):len(block)], ID: l.ID})
-		block = append(block, "\r\n"...)
+		p.Dated = p.Dated || l.ID == msg.Date
+		p.H1 = append(append(append(append(p.H1, l.Name...), ": "...), l.Value...), "\r\n"...)
 	}
-	p.H1 = block
 	return p
 }
 

@@ -29,6 +29,7 @@ type zoneState struct {
 	id     string
 	refs   int           // of fills and objects; guarded by zones.mu
 	purged atomic.Uint64 // objects whose fill began before this entry are gone
+	engine *Engine       // whose zone it is; set before the first object
 }
 
 // acquire returns a zone's state with a reference, and the newest entry: the
@@ -127,14 +128,9 @@ func (e *Engine) invalidateKey(k key, older func(seq uint64) bool) {
 	s := e.shardOf(k.hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if en := s.entry(k); en != nil {
-		for i := len(en.variants) - 1; i >= 0; i-- {
-			if older(en.variants[i].seq) {
-				e.forget(s, en, i)
-			}
-		}
-		if len(en.variants) == 0 {
-			s.unlist(k.hash, en)
+	for o := range s.variants(k) {
+		if older(o.seq) {
+			e.drop(s, o)
 		}
 	}
 	list := s.fills[k.hash]
@@ -179,13 +175,10 @@ func (e *Engine) sweep() {
 func (e *Engine) sweepShard(s *shard) {
 	var gone []*object
 	s.mu.RLock()
-	for _, en := range s.entries {
-		for ; en != nil; en = en.next {
-			for _, o := range en.variants {
-				if o.purged() {
-					gone = append(gone, o)
-				}
-			}
+	for o := range s.all() {
+		if o.purged() {
+			o.retain()
+			gone = append(gone, o)
 		}
 	}
 	s.mu.RUnlock()
@@ -196,6 +189,9 @@ func (e *Engine) sweepShard(s *shard) {
 			e.drop(s, o)
 		}
 		s.mu.Unlock()
+		for _, o := range gone[:n] {
+			o.Release()
+		}
 		gone = gone[n:]
 	}
 }

@@ -69,9 +69,9 @@ func (o *object) rangeHolds(f *msg.Fields) bool {
 		return true
 	}
 	if len(want) > 0 && want[0] == '"' {
-		return bytes.Equal(want, o.etag)
+		return bytes.Equal(want, o.etag())
 	}
-	return o.lastMod != nil && bytes.Equal(want, o.lastMod)
+	return o.lastMod() != nil && bytes.Equal(want, o.lastMod())
 }
 
 // servePart turns the answer, which is the whole object, into what Range asks.
@@ -80,7 +80,7 @@ func (o *object) rangeHolds(f *msg.Fields) bool {
 func (o *object) servePart(r *request.Request) {
 	value := r.In.Fields.Get(msg.Range)
 	size := int64(len(o.body))
-	if value == nil || r.In.Method != msg.GET || o.status != 200 || !o.rangeHolds(&r.In.Fields) || o.origin.Fields.Has(msg.ContentRange) {
+	if value == nil || r.In.Method != msg.GET || o.status != 200 || !o.rangeHolds(&r.In.Fields) || o.field(msg.ContentRange) != nil {
 		return
 	}
 	from, to, p := readRange(value, size)

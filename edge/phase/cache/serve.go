@@ -57,7 +57,7 @@ func (t task) hit() (request.Verdict, error) {
 		return request.Wait, nil
 	}
 	if !o.isFresh(now) {
-		o.release()
+		o.Release()
 		return request.Wait, nil
 	}
 	o.touch()
@@ -93,7 +93,7 @@ func (t task) miss(k key, s *shard, o *object, now int64) (request.Verdict, erro
 // refuse answers only-if-cached (RFC 9111 §5.2.1.7).
 func (t task) refuse(o *object) (request.Verdict, error) {
 	if o != nil {
-		o.release()
+		o.Release()
 	}
 	t.r.Cache = request.CacheNote{Tier: request.TierEdge}
 	t.r.Out.Status, t.r.Out.Length = 504, 0
@@ -127,7 +127,7 @@ func (t task) share(k key, s *shard, o *object, now int64) (request.Verdict, err
 		}
 		if found != nil {
 			if o != nil {
-				o.release()
+				o.Release()
 			}
 			found.touch()
 			return t.stored(found, request.CacheHit, now)
@@ -153,7 +153,7 @@ func (t task) follow(f *fill, led bool, k key, s *shard, o *object) (v request.V
 			f.abandon()
 		}
 		if o != nil {
-			o.release()
+			o.Release()
 		}
 		return t.fail(&fault.Error{Op: "cache.wait", Side: fault.Visitor, Kind: fault.Closed, Err: context.Cause(t.r.Ctx)}), true, nil
 	}
@@ -166,12 +166,12 @@ func (t task) follow(f *fill, led bool, k key, s *shard, o *object) (v request.V
 		return v, true, err
 	case f.outcome == failed:
 		if o != nil {
-			o.release()
+			o.Release()
 		}
 		return t.fail(f.fault), true, nil
 	case f.outcome == private && led:
 		if o != nil {
-			o.release()
+			o.Release()
 		}
 		f.handOver(t.r)
 		t.label(f.status)
@@ -184,7 +184,7 @@ func (t task) follow(f *fill, led bool, k key, s *shard, o *object) (v request.V
 	}
 	if f.stream == nil {
 		if o != nil {
-			o.release()
+			o.Release()
 		}
 		t.answer(f.obj, f.status, t.e.now())
 		return request.Respond, true, nil
@@ -195,7 +195,7 @@ func (t task) follow(f *fill, led bool, k key, s *shard, o *object) (v request.V
 		return v, true, err
 	}
 	if o != nil {
-		o.release()
+		o.Release()
 	}
 	t.streamed(f, body)
 	return request.Respond, true, nil
@@ -223,7 +223,7 @@ func (t task) refreshBehind(k key, s *shard, o *object, now int64) {
 	}
 	if found, other := s.join(k, t.r, f, now); found != nil || other != nil {
 		if found != nil {
-			found.release()
+			found.Release()
 		}
 		if other != nil {
 			other.arrived()
@@ -242,7 +242,7 @@ func (t task) refreshBehind(k key, s *shard, o *object, now int64) {
 // the answer.
 func (t task) stored(o *object, status request.CacheStatus, now int64) (request.Verdict, error) {
 	t.answer(o, status, now)
-	t.r.Out.Release = o.release
+	t.r.Out.Lender = o
 	t.r.Cache.Tier = request.TierRAM
 	return request.Respond, nil
 }
@@ -265,7 +265,7 @@ func (t task) head(o *object, status request.CacheStatus, now int64) (done bool)
 	t.r.Cache = request.CacheNote{Status: status, Tier: request.TierOrigin, Age: uint32(min(age, maxSeconds))}
 	t.e.shardOf(o.key.hash).served[status].Add(1)
 	out.Status, out.Prepared, out.Length = o.status, o.headFor(t.p.browserTTL), 0
-	out.Fields.AddID(msg.Date, o.date)
+	out.Fields.AddID(msg.Date, o.date())
 	if status != request.CacheMiss && status != request.CacheExpired || age > 0 {
 		out.Fields.AddID(msg.Age, strconv.AppendUint(t.r.Arena.Alloc(20)[:0], age, 10))
 	}
@@ -343,7 +343,7 @@ func (t task) passBeside(s *shard, k key, o *object, status request.CacheStatus)
 		return t.stored(o, request.CacheStale, now)
 	}
 	if o != nil {
-		o.release()
+		o.Release()
 	}
 	if err != nil {
 		return t.fail(fault.As(err)), nil

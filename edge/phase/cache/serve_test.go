@@ -363,7 +363,7 @@ func TestPreparedHeadIsWellFormed(t *testing.T) {
 		t.Errorf("H1 = %q", got)
 	}
 	var text strings.Builder
-	for _, f := range r.Out.Prepared.Fields.All() {
+	for _, f := range r.Out.Prepared.Fields().All() {
 		fmt.Fprintf(&text, "%s: %s\r\n", f.Name, f.Value)
 	}
 	if text.String() != string(r.Out.Prepared.H1) {

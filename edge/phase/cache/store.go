@@ -2,6 +2,7 @@ package cache
 
 import (
 	"bytes"
+	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,7 +21,7 @@ const (
 // lock and nothing else.
 type shard struct {
 	mu      sync.RWMutex
-	entries map[uint64]*entry  // by hash; guarded by mu
+	objects map[uint64]*object // by hash: a chain, newest first; guarded by mu
 	fills   map[uint64][]*fill // in flight and open to others; guarded by mu
 	passes  map[uint64]int64   // hash → instant when the marker ends; guarded by mu
 	queues  queues             // guarded by mu
@@ -29,15 +30,8 @@ type shard struct {
 	_      [64]byte // shards do not share a cache line
 }
 
-// entry is one key with its variants, the newest first.
-type entry struct {
-	text     []byte
-	next     *entry // same hash, other text
-	variants []*object
-}
-
 func (s *shard) open(share int64) {
-	s.entries = make(map[uint64]*entry)
+	s.objects = make(map[uint64]*object)
 	s.fills = make(map[uint64][]*fill)
 	s.passes = make(map[uint64]int64)
 	s.queues.open(share)
@@ -51,7 +45,7 @@ func (s *shard) find(k key, r *request.Request) *object {
 	s.mu.RLock()
 	o := s.match(k, r)
 	if o != nil {
-		o.refs.Add(1)
+		o.retain()
 	}
 	s.mu.RUnlock()
 	return o
@@ -59,25 +53,47 @@ func (s *shard) find(k key, r *request.Request) *object {
 
 // match is find under a lock that is held, without the reference.
 func (s *shard) match(k key, r *request.Request) *object {
-	en := s.entry(k)
-	if en == nil {
-		return nil
-	}
-	for _, o := range en.variants {
-		if !o.purged() && (o.vary == nil || matches(o.vary, &r.In.Fields, r.Arena)) {
+	for o := s.objects[k.hash]; o != nil; o = o.more {
+		if bytes.Equal(o.key.text, k.text) && !o.purged() && (o.vary == nil || matches(o.vary, &r.In.Fields, r.Arena)) {
 			return o
 		}
 	}
 	return nil
 }
 
-func (s *shard) entry(k key) *entry {
-	for en := s.entries[k.hash]; en != nil; en = en.next {
-		if bytes.Equal(en.text, k.text) {
-			return en
+// variants lists the objects of a key, the newest first; each may be dropped
+// while it is looked at. The lock is held.
+func (s *shard) variants(k key) iter.Seq[*object] {
+	return func(yield func(*object) bool) {
+		for o := s.objects[k.hash]; o != nil; {
+			more := o.more
+			if bytes.Equal(o.key.text, k.text) && !yield(o) {
+				return
+			}
+			o = more
 		}
 	}
+}
+
+// newest is the first of variants, nil when there is none.
+func (s *shard) newest(k key) *object {
+	for o := range s.variants(k) {
+		return o
+	}
 	return nil
+}
+
+// all lists the objects of a shard. The lock is held.
+func (s *shard) all() iter.Seq[*object] {
+	return func(yield func(*object) bool) {
+		for _, o := range s.objects {
+			for ; o != nil; o = o.more {
+				if !yield(o) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // join finds, under one lock, a fresh object that was stored meanwhile, or a
@@ -86,7 +102,7 @@ func (s *shard) join(k key, r *request.Request, f *fill, now int64) (o *object, 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if o := s.match(k, r); o != nil && o.isFresh(now) {
-		o.refs.Add(1)
+		o.retain()
 		return o, nil
 	}
 	if shared := s.sharable(k, r); shared != nil {
@@ -106,7 +122,7 @@ func (s *shard) sharable(k key, r *request.Request) *fill {
 	if len(list) == 0 {
 		return nil
 	}
-	en := s.entry(k)
+	newest := s.newest(k)
 	for _, f := range list {
 		if !bytes.Equal(f.key.text, k.text) || f.seq < f.zone.purged.Load() {
 			continue
@@ -117,7 +133,7 @@ func (s *shard) sharable(k key, r *request.Request) *fill {
 			}
 			continue
 		}
-		if en == nil || len(en.variants) == 0 || sameChoice(en.variants[0].vary, &r.In.Fields, &f.in, r.Arena) {
+		if newest == nil || sameChoice(newest.vary, &r.In.Fields, &f.in, r.Arena) {
 			return f
 		}
 	}
@@ -152,65 +168,50 @@ func (e *Engine) put(f *fill, o *object) {
 		return
 	}
 	delete(s.passes, o.key.hash)
-	en := s.entry(o.key)
-	if en == nil {
-		en = &entry{text: o.key.text, next: s.entries[o.key.hash]}
-		s.entries[o.key.hash] = en
+	var replaced, oldest *object
+	held := 0
+	for v := range s.variants(o.key) {
+		if replaced == nil && (v == f.stale || sameVariant(v.vary, o.vary)) {
+			replaced = v
+			continue
+		}
+		held++
+		oldest = v
 	}
-	old := slices.IndexFunc(en.variants, func(v *object) bool { return v == f.stale || sameVariant(v.vary, o.vary) })
 	var from *fifo
-	if old >= 0 {
-		from = en.variants[old].queue
-		o.freq.Store(en.variants[old].freq.Load())
-		e.forget(s, en, old)
+	if replaced != nil {
+		from = replaced.queue
+		o.freq.Store(replaced.freq.Load())
+		e.drop(s, replaced)
 	}
-	if len(en.variants) == maxVariants {
-		e.forget(s, en, maxVariants-1)
+	if held >= maxVariants {
+		e.drop(s, oldest)
 	}
-	en.variants = slices.Insert(en.variants, 0, o)
-	o.refs.Add(1)
+	o.retain()
+	o.more = s.objects[o.key.hash]
+	s.objects[o.key.hash] = o
 	s.queues.insert(o, from)
 }
 
-// forget removes a variant, but leaves the entry even when it is empty.
-func (e *Engine) forget(s *shard, en *entry, i int) {
-	o := en.variants[i]
-	en.variants = slices.Delete(en.variants, i, i+1)
+// drop removes an object from the store, if it is there. The lock is held; the
+// object may be gone after it.
+func (e *Engine) drop(s *shard, o *object) {
+	if o.queue == nil {
+		return
+	}
+	if first := s.objects[o.key.hash]; first != o {
+		for first.more != o {
+			first = first.more
+		}
+		first.more = o.more
+	} else if o.more != nil {
+		s.objects[o.key.hash] = o.more
+	} else {
+		delete(s.objects, o.key.hash)
+	}
 	s.queues.unlink(o)
 	e.used.Add(-o.size)
-	o.release()
-}
-
-// drop removes a stored object, and its entry with the last variant.
-func (e *Engine) drop(s *shard, o *object) {
-	en := s.entry(o.key)
-	if en == nil {
-		return
-	}
-	if i := slices.Index(en.variants, o); i >= 0 {
-		e.forget(s, en, i)
-	}
-	if len(en.variants) == 0 {
-		s.unlist(o.key.hash, en)
-	}
-}
-
-func (s *shard) unlist(hash uint64, en *entry) {
-	at := s.entries[hash]
-	if at == en {
-		if en.next == nil {
-			delete(s.entries, hash)
-		} else {
-			s.entries[hash] = en.next
-		}
-		return
-	}
-	for ; at != nil; at = at.next {
-		if at.next == en {
-			at.next = en.next
-			return
-		}
-	}
+	o.Release()
 }
 
 // sameVariant reports whether two answers were chosen by the same fields
@@ -241,17 +242,35 @@ func (e *Engine) reserve(s *shard, size int64) {
 // evictFrom removes one object of a shard that holds at least floor bytes.
 func (e *Engine) evictFrom(s *shard, floor int64) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.queues.small.bytes+s.queues.main.bytes < max(floor, 1) {
+		s.mu.Unlock()
 		return false
 	}
 	o := s.queues.victim()
 	if o == nil {
+		s.mu.Unlock()
 		return false
 	}
+	o.retain()
 	e.drop(s, o)
+	s.mu.Unlock()
 	e.evictions.Add(1)
+	if e.lower != nil && !o.purged() {
+		e.lower.Demote(o)
+	}
+	o.Release()
 	return true
+}
+
+// lower is a slower tier below memory. Its methods are called without a lock,
+// by the goroutine of a request or a fill, and must not wait for a disk.
+type lower interface {
+	// Demote is told of an object that leaves memory for want of room. It is
+	// held until Demote returns; who needs it longer takes a reference first.
+	Demote(o *object)
+	// Hit is told of an object's first hit, and maybe again much later. The same
+	// holds.
+	Hit(o *object)
 }
 
 // mark makes the next requests for a key go past coalescing, because its

@@ -175,18 +175,11 @@ func checkStore(t *testing.T, e *Engine) {
 	for i := range e.shards {
 		s := &e.shards[i]
 		held, queued := 0, 0
-		for _, en := range s.entries {
-			for ; en != nil; en = en.next {
-				if len(en.variants) == 0 {
-					t.Errorf("an entry without variants: %q", en.text)
-				}
-				for _, o := range en.variants {
-					held++
-					used += o.size
-					if o.queue == nil || o.refs.Load() != 1 {
-						t.Errorf("stored object in queue %v with %d references", o.queue, o.refs.Load())
-					}
-				}
+		for o := range s.all() {
+			held++
+			used += o.size
+			if o.queue == nil || o.refs.Load() != 1 {
+				t.Errorf("stored object in queue %v with %d references", o.queue, o.refs.Load())
 			}
 		}
 		for _, q := range []*fifo{&s.queues.small, &s.queues.main} {
@@ -257,7 +250,7 @@ func TestEvictionBeatsLRU(t *testing.T) {
 	for range requests {
 		id := zipf.Uint64()
 		if o := objects[id]; o != nil {
-			o.touch()
+			o.count()
 			ours++
 		} else {
 			for q.small.bytes+q.main.bytes+1000 > room*1000 {
