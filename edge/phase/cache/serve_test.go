@@ -66,7 +66,7 @@ func TestVary(t *testing.T) {
 		{"gzip, br", "a", "MISS"},
 		{"gzip,br", "a", "HIT"},
 		{"GZIP ,, br", "a", "HIT"},
-		{"br, gzip", "a", "MISS"},
+		{"br, gzip", "a", "HIT"},
 		{"gzip, br", "A", "MISS"},
 		{"gzip, br", "", "MISS"},
 		{"", "a", "MISS"},
@@ -83,14 +83,14 @@ func TestVary(t *testing.T) {
 			t.Errorf("%q %q: %s, want %s", test.accept, test.kind, a.cache, test.want)
 		}
 	}
-	if st := g.e.Stats(); st.Objects != 5 {
-		t.Errorf("%d variants, want 5", st.Objects)
+	if st := g.e.Stats(); st.Objects != 4 {
+		t.Errorf("%d variants, want 4", st.Objects)
 	}
 	for i := range 2 * maxVariants {
 		g.run("GET /b", fmt.Sprintf("X-Kind: %d", i))
 	}
-	if st := g.e.Stats(); st.Objects != 5+maxVariants {
-		t.Errorf("%d objects, want %d: variants are bounded", st.Objects, 5+maxVariants)
+	if st := g.e.Stats(); st.Objects != 4+maxVariants {
+		t.Errorf("%d objects, want %d: variants are bounded", st.Objects, 4+maxVariants)
 	}
 }
 
@@ -195,8 +195,8 @@ func TestLinesOfAVaryingFieldAreJoined(t *testing.T) {
 	g := newRig(t, Config{}, always(200, "x", "Cache-Control: max-age=60", "Vary: X-Kind"))
 	g.want(g.run("GET /a", "X-Kind: a", "X-Kind: b"), 200, "MISS", "x")
 	g.want(g.run("GET /a", "X-Kind: a, b"), 200, "HIT", "x")
-	g.want(g.run("GET /a", "X-Kind: a,b"), 200, "MISS", "x")
-	g.want(g.run("GET /a", "X-Kind: a", "X-Kind: b"), 200, "HIT", "x")
+	g.want(g.run("GET /a", "X-Kind: a,b"), 200, "HIT", "x")
+	g.want(g.run("GET /a", "X-Kind: a b"), 200, "MISS", "x")
 }
 
 func TestRangeOnMissPasses(t *testing.T) {

@@ -17,6 +17,10 @@ type varyField struct {
 	name  []byte // lower case where id is Unknown
 	value []byte // as normalValue gives it; nil = the field was absent
 	sent  []byte // of a known field sent in one line: its value as it was
+	// language is, for Accept-Language, the one language that the answer is in:
+	// it answers all who like that best (RFC 9111 §4.1: "known to have identical
+	// semantics"). nil = unknown or several.
+	language []byte
 }
 
 // readVary reads the names in an answer's Vary with the request's values,
@@ -43,6 +47,9 @@ func readVary(in, out *msg.Fields) (list []varyField, ok bool) {
 			if in.Count(v.id) == 1 {
 				v.sent = bytes.Clone(in.Get(v.id))
 			}
+			if v.id == msg.AcceptLanguage {
+				v.language = soleLanguage(out)
+			}
 			list = append(list, v)
 		}
 	}
@@ -59,6 +66,9 @@ func matches(list []varyField, in *msg.Fields, a *arena.Arena) bool {
 		}
 		got := normalValue(in, v, a)
 		if (got == nil) != (v.value == nil) || !bytes.Equal(got, v.value) {
+			if v.language != nil && favours(got, v.language) {
+				continue
+			}
 			return false
 		}
 	}
@@ -76,22 +86,23 @@ func sameChoice(list []varyField, in, other *msg.Fields, a *arena.Arena) bool {
 	return true
 }
 
-// normalValue is the value of a field with its lines joined. The lists of
-// content negotiation lose the white space and empty members that carry no
-// meaning, and their case; other fields are compared as they are. It is nil
-// when the field is absent, borrowed when there was nothing to do.
+// normalValue is the value of a field with its lines joined, in one form for
+// all spellings that mean the same (RFC 9111 §4.1). Accept-Encoding and
+// Accept-Language are ordered by weight, then by name, as their order carries no
+// meaning (RFC 9110 §12.5.3, §12.5.4); lists lose white space and empty members;
+// fields known not to be lists are compared as they are. It is nil when the
+// field is absent, borrowed when there was nothing to do.
 func normalValue(f *msg.Fields, v *varyField, a *arena.Arena) []byte {
 	if v.id != msg.Unknown && !f.Has(v.id) {
 		return nil
 	}
-	list := v.id == msg.AcceptEncoding || v.id == msg.AcceptLanguage || v.id == msg.Accept
 	var one []byte
 	lines, total := 0, 0
 	for i := range f.Len() {
 		if l := f.At(i); v.is(l) {
 			one = l.Value
 			lines++
-			total += len(l.Value) + 2
+			total += len(l.Value) + len(", ")
 		}
 	}
 	if lines == 0 {
@@ -100,7 +111,7 @@ func normalValue(f *msg.Fields, v *varyField, a *arena.Arena) []byte {
 	if one == nil {
 		one = []byte{}
 	}
-	if lines == 1 && !list {
+	if lines == 1 && (!v.list() || len(one) == 0) {
 		return one
 	}
 	joined := a.Alloc(total)[:0]
@@ -109,22 +120,43 @@ func normalValue(f *msg.Fields, v *varyField, a *arena.Arena) []byte {
 		if !v.is(l) {
 			continue
 		}
-		if !list {
+		if !v.list() {
 			joined = append(append(joined, l.Value...), ", "...)
 			continue
 		}
 		for t, rest := msg.NextToken(l.Value); t != nil; t, rest = msg.NextToken(rest) {
-			joined = appendMember(joined, t)
+			joined = v.appendMember(joined, t)
 		}
 	}
-	if !list {
-		joined = joined[:len(joined)-len(", ")]
+	if !v.list() {
+		return joined[:len(joined)-len(", ")]
+	}
+	if v.id == msg.AcceptEncoding || v.id == msg.AcceptLanguage {
+		return byWeight(joined, a)
 	}
 	return joined
 }
 
-// appendMember appends a list member in lower case, without white space.
-func appendMember(b, member []byte) []byte {
+// list reports whether the field's syntax is a list of members, so that white
+// space around commas means nothing. A field that nobody here knows counts as
+// one: its name says nothing, and hardly one of them is not.
+func (v *varyField) list() bool {
+	switch v.id {
+	case msg.Unknown, msg.Accept, msg.AcceptEncoding, msg.AcceptLanguage, msg.CacheControl, msg.Forwarded,
+		msg.Pragma, msg.TE, msg.Via, msg.XForwardedFor:
+		return true
+	}
+	return false
+}
+
+// appendMember appends a list member and a comma. In the fields of content
+// negotiation case and inner white space mean nothing and go.
+func (v *varyField) appendMember(b, member []byte) []byte {
+	switch v.id {
+	case msg.Accept, msg.AcceptEncoding, msg.AcceptLanguage:
+	default:
+		return append(append(b, member...), ',')
+	}
 	for _, c := range member {
 		if c == ' ' || c == '\t' {
 			continue
@@ -135,6 +167,110 @@ func appendMember(b, member []byte) []byte {
 		b = append(b, c)
 	}
 	return append(b, ',')
+}
+
+// maxMembers is how many members of a negotiation field are ordered; a longer
+// list stays as it was sent, so that the work per request is bounded.
+const maxMembers = 32
+
+// member is one choice of a negotiation field.
+type member struct {
+	name   []byte // without the weight
+	weight int    // thousandths
+}
+
+// byWeight orders the members of a list in lower case, each ended by a comma:
+// the heavier first, equals by name. A list with a member that cannot be read is
+// left as it is.
+func byWeight(list []byte, a *arena.Arena) []byte {
+	var members [maxMembers]member
+	n := 0
+	for rest := list; len(rest) > 0; n++ {
+		var text []byte
+		text, rest, _ = bytes.Cut(rest, []byte{','})
+		m, ok := readMember(text)
+		if !ok || n == maxMembers {
+			return list
+		}
+		at := n
+		for ; at > 0 && m.before(&members[at-1]); at-- {
+			members[at] = members[at-1]
+		}
+		members[at] = m
+	}
+	ordered := a.Alloc(len(list) + n*len(";q=0.000"))[:0]
+	for i := range members[:n] {
+		m := &members[i]
+		if i > 0 && bytes.Equal(m.name, members[i-1].name) {
+			continue
+		}
+		ordered = append(ordered, m.name...)
+		if m.weight < 1000 {
+			ordered = append(ordered, ';', byte('0'+m.weight/100), byte('0'+m.weight/10%10), byte('0'+m.weight%10))
+		}
+		ordered = append(ordered, ',')
+	}
+	return ordered
+}
+
+func (m *member) before(other *member) bool {
+	if m.weight != other.weight {
+		return m.weight > other.weight
+	}
+	return bytes.Compare(m.name, other.name) < 0
+}
+
+// readMember reads "name" or "name;q=weight" (RFC 9110 §12.4.2).
+func readMember(text []byte) (member, bool) {
+	name, param, weighted := bytes.Cut(text, []byte{';'})
+	if string(name) == "x-gzip" { // RFC 9110 §8.4.1.3
+		name = name[len("x-"):]
+	}
+	if !weighted {
+		return member{name, 1000}, len(name) > 0
+	}
+	digits, ok := bytes.CutPrefix(param, []byte("q="))
+	if !ok || len(name) == 0 || len(digits) == 0 || len(digits) > len("0.000") || len(digits) > 1 && digits[1] != '.' {
+		return member{}, false
+	}
+	weight := 0
+	for i, unit := 0, 1000; i < len(digits); i++ {
+		if i == 1 {
+			continue
+		}
+		if digits[i] < '0' || digits[i] > '9' {
+			return member{}, false
+		}
+		weight += int(digits[i]-'0') * unit
+		unit /= 10
+	}
+	return member{name, weight}, weight <= 1000
+}
+
+// soleLanguage is the language of an answer that names exactly one, in memory
+// of its own.
+func soleLanguage(out *msg.Fields) []byte {
+	if out.Count(msg.ContentLanguage) != 1 {
+		return nil
+	}
+	t, rest := msg.NextToken(out.Get(msg.ContentLanguage))
+	if more, _ := msg.NextToken(rest); more != nil {
+		return nil
+	}
+	return bytes.ToLower(t)
+}
+
+// favours reports whether an ordered list of languages likes one best, and
+// none as much.
+func favours(ordered, language []byte) bool {
+	first, rest, _ := bytes.Cut(ordered, []byte{','})
+	name, weight, _ := bytes.Cut(first, []byte{';'})
+	if !bytes.Equal(name, language) {
+		return false
+	}
+	next, _, _ := bytes.Cut(rest, []byte{','})
+	_, nextWeight, _ := bytes.Cut(next, []byte{';'})
+	return len(next) == 0 || !bytes.Equal(weight, nextWeight)
 }
 
 func (v *varyField) is(l *msg.Field) bool {
