@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/selvage-edge/selvage/zone"
@@ -35,8 +36,9 @@ type Plan struct {
 
 	zoneID     string
 	minVersion uint16
-	exact      map[string][]*certificate // by host
-	wildcard   map[string][]*certificate // by what follows "*."
+	exact      map[string][]*certificate  // by host
+	wildcard   map[string][]*certificate  // by what follows "*."
+	config     atomic.Pointer[tls.Config] // made from the above by Engine.config
 }
 
 type certificate struct {

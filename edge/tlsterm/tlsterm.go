@@ -69,12 +69,24 @@ func (e *Engine) Config() *tls.Config { return e.base }
 // Handshake makes a TLS connection of nc, within HandshakeTimeout and ctx. The
 // error is a *fault.Error; nc is then closed.
 func (e *Engine) Handshake(ctx context.Context, nc net.Conn) (*tls.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.timeout)
-	defer cancel()
 	a := &attempt{}
 	start := e.now()
 	conn := tls.Server(nc, e.base)
-	err := conn.HandshakeContext(context.WithValue(ctx, attemptKey{}, a))
+	// A context that can end makes crypto/tls start a goroutine for it; a
+	// deadline does the same for less.
+	err := nc.SetDeadline(start.Add(e.timeout))
+	stop := context.AfterFunc(ctx, func() {
+		_ = nc.SetDeadline(time.Unix(1, 0)) // fails on a closed connection only
+	})
+	if err == nil {
+		err = conn.HandshakeContext(context.WithValue(context.WithoutCancel(ctx), attemptKey{}, a))
+	}
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		err = nc.SetDeadline(time.Time{})
+	}
 	if err == nil {
 		e.metrics.done(conn.ConnectionState(), e.now().Sub(start))
 		return conn, nil
@@ -107,26 +119,37 @@ func (e *Engine) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		a.refused = reasonUnknownName
 		return e.refusal, nil
 	}
-	return &tls.Config{
+	return e.config(p), nil
+}
+
+// config returns the terms of a plan, made at its first handshake: a
+// configuration that is new each time makes ticket keys each time.
+func (e *Engine) config(p *Plan) *tls.Config {
+	if c := p.config.Load(); c != nil {
+		return c
+	}
+	p.config.CompareAndSwap(nil, &tls.Config{
 		MinVersion: p.minVersion,
 		NextProtos: []string{"http/1.1"},
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			host := strings.ToLower(hello.ServerName)
 			c := p.choose(host, hello, e.now())
 			e.warnExpired(c, host)
 			return &c.tls, nil
 		},
 		WrapSession: func(state tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
-			session.Extra = append(session.Extra, binding(p, host))
+			session.Extra = append(session.Extra, binding(p, strings.ToLower(state.ServerName)))
 			return e.base.EncryptTicket(state, session)
 		},
 		UnwrapSession: func(identity []byte, state tls.ConnectionState) (*tls.SessionState, error) {
 			session, err := e.base.DecryptTicket(identity, state)
-			if err != nil || session == nil || !boundTo(session, binding(p, host)) {
+			if err != nil || session == nil || !boundTo(session, binding(p, strings.ToLower(state.ServerName))) {
 				return nil, err // a full handshake follows
 			}
 			return session, nil
 		},
-	}, nil
+	})
+	return p.config.Load()
 }
 
 // binding is what a ticket carries beside its secret: the zone and the name it
