@@ -84,6 +84,9 @@ const (
 	count
 )
 
+// Count is how long a table by ID has to be.
+const Count = int(count)
+
 var names = [count][]byte{
 	Accept:                  []byte("Accept"),
 	AcceptEncoding:          []byte("Accept-Encoding"),

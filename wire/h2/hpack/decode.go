@@ -1,0 +1,217 @@
+// Package hpack is the compression of HTTP/2 fields (RFC 7541): a Decoder that
+// puts a block straight into msg.Fields, names recognised and lines judged by
+// RFC 9113 §8.2, and functions that append to a block. Nothing allocates but
+// what the caller's slices and a bounded dynamic table need to grow.
+package hpack
+
+import (
+	"errors"
+
+	"github.com/selvage-edge/selvage/internal/huffman"
+	"github.com/selvage-edge/selvage/wire/msg"
+)
+
+// What Decode returns: the table's state is lost, and the connection with it,
+// as COMPRESSION_ERROR (RFC 9113 §4.3).
+var (
+	errInteger = errors.New("hpack: integer cut short or too large")
+	errIndex   = errors.New("hpack: index beyond the tables")
+	errString  = errors.New("hpack: string longer than its block")
+	errHuffman = errors.New("hpack: invalid Huffman code")
+	errResize  = errors.New("hpack: table size update that is not allowed here")
+	errMissing = errors.New("hpack: table size update missing")
+)
+
+// Decoder holds one direction of a connection. The zero value has no table:
+// NewDecoder makes one that has. Not safe for concurrent use.
+type Decoder struct {
+	t     table
+	allow int // the largest size an update may set
+}
+
+// NewDecoder makes a decoder whose peer may use a table of DefaultTable bytes.
+func NewDecoder() Decoder {
+	return Decoder{t: table{limit: DefaultTable}, allow: DefaultTable}
+}
+
+// Allow sets the largest table that the peer may use from now on, at most
+// MaxTable: called when it has acknowledged a SETTINGS_HEADER_TABLE_SIZE. A
+// smaller one than now in use has to be confirmed by its next block.
+func (d *Decoder) Allow(size int) {
+	d.allow = min(size, MaxTable)
+}
+
+// Decode takes a whole block and appends its lines to s. An error is the
+// connection's end; what is wrong with the message alone is s.Err.
+func (d *Decoder) Decode(block []byte, s *Section) error {
+	p, err := d.updates(block)
+	for len(p) > 0 && err == nil {
+		switch b := p[0]; {
+		case b&0x80 != 0:
+			p, err = d.indexed(p, s)
+		case b&0xc0 == 0x40:
+			p, err = d.literal(p, 6, true, s)
+		case b&0xe0 == 0x20:
+			return errResize
+		default:
+			p, err = d.literal(p, 4, false, s)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	s.join()
+	return nil
+}
+
+// updates takes the size updates at the front: at most two, the smallest size
+// and the last (RFC 7541 §4.2).
+func (d *Decoder) updates(p []byte) ([]byte, error) {
+	for n := 0; len(p) > 0 && p[0]&0xe0 == 0x20; n++ {
+		size, rest, ok := readInt(p, 5)
+		if !ok {
+			return nil, errInteger
+		}
+		if n == 2 || size > d.allow {
+			return nil, errResize
+		}
+		d.t.resize(size)
+		p = rest
+	}
+	if d.t.limit > d.allow {
+		return nil, errMissing
+	}
+	return p, nil
+}
+
+// lookup finds a line in the static or the dynamic table, and whether its bytes
+// are constants.
+func (d *Decoder) lookup(i int) (l line, constant bool, err error) {
+	if i >= 1 && i <= len(static) {
+		return staticLines[i-1], true, nil
+	}
+	l, ok := d.t.get(i - len(static) - 1)
+	if !ok {
+		return l, false, errIndex
+	}
+	return l, false, nil
+}
+
+func (d *Decoder) indexed(p []byte, s *Section) ([]byte, error) {
+	i, p, ok := readInt(p, 7)
+	if !ok {
+		return nil, errInteger
+	}
+	l, constant, err := d.lookup(i)
+	if err != nil {
+		return nil, err
+	}
+	if !s.room(&l) {
+		return p, nil
+	}
+	if !constant {
+		if l.id == msg.Unknown && l.pseudo == None {
+			l.name = s.copy(l.name)
+		}
+		l.value = s.copy(l.value)
+	}
+	s.keep(&l)
+	return p, nil
+}
+
+func (d *Decoder) literal(p []byte, prefix uint, index bool, s *Section) ([]byte, error) {
+	i, p, ok := readInt(p, prefix)
+	if !ok {
+		return nil, errInteger
+	}
+	mark := len(s.Mem)
+	var l line
+	var err error
+	if i == 0 {
+		var name []byte
+		if name, p, err = s.text(p); err != nil {
+			return nil, err
+		}
+		if l = recognise(name); l.id != msg.Unknown || l.pseudo != None {
+			s.Mem = s.Mem[:mark]
+		}
+	} else {
+		var constant bool
+		if l, constant, err = d.lookup(i); err != nil {
+			return nil, err
+		}
+		if !constant && l.id == msg.Unknown && l.pseudo == None {
+			l.name = s.copy(l.name) // adding may drop its entry
+		}
+		l.flaw = nameFlaw(&l)
+	}
+	if l.value, p, err = s.text(p); err != nil {
+		return nil, err
+	}
+	if l.flaw == sound {
+		l.flaw = judge(&l)
+	}
+	if index {
+		d.t.add(&l)
+	}
+	if s.room(&l) {
+		s.keep(&l)
+	} else {
+		s.Mem = s.Mem[:mark]
+	}
+	return p, nil
+}
+
+// nameFlaw is the part of a line's flaw that its name brings to another value.
+func nameFlaw(l *line) flaw {
+	if l.flaw == flawValue || l.flaw == flawConnection && !OfConnection(l.id) {
+		return sound
+	}
+	return l.flaw
+}
+
+// text reads a string literal (RFC 7541 §5.2) into Mem.
+func (s *Section) text(p []byte) (text, rest []byte, err error) {
+	if len(p) == 0 {
+		return nil, nil, errString
+	}
+	coded := p[0]&0x80 != 0
+	n, p, ok := readInt(p, 7)
+	if !ok {
+		return nil, nil, errInteger
+	}
+	if n > len(p) {
+		return nil, nil, errString
+	}
+	if !coded {
+		return s.copy(p[:n]), p[n:], nil
+	}
+	mark := len(s.Mem)
+	if s.Mem, ok = huffman.Decode(s.Mem, p[:n]); !ok {
+		return nil, nil, errHuffman
+	}
+	return s.Mem[mark:len(s.Mem):len(s.Mem)], p[n:], nil
+}
+
+// readInt reads an integer with a prefix of n bits (RFC 7541 §5.1), at most
+// 2^28 or so: nothing that is counted here can be larger.
+func readInt(p []byte, n uint) (v int, rest []byte, ok bool) {
+	if len(p) == 0 {
+		return 0, nil, false
+	}
+	mask := 1<<n - 1
+	v = int(p[0]) & mask
+	p = p[1:]
+	if v < mask {
+		return v, p, true
+	}
+	for shift := uint(0); shift <= 21 && len(p) > 0; shift += 7 {
+		b := p[0]
+		p = p[1:]
+		v += int(b&0x7f) << shift
+		if b < 0x80 {
+			return v, p, true
+		}
+	}
+	return 0, nil, false
+}

@@ -1,0 +1,197 @@
+package hpack
+
+import (
+	"strings"
+
+	"github.com/selvage-edge/selvage/internal/huffman"
+	"github.com/selvage-edge/selvage/wire/msg"
+)
+
+// static is the table of RFC 7541 appendix A; index 1 is its first line.
+var static = [...][2]string{
+	{":authority", ""}, {":method", "GET"}, {":method", "POST"}, {":path", "/"}, {":path", "/index.html"},
+	{":scheme", "http"}, {":scheme", "https"}, {":status", "200"}, {":status", "204"}, {":status", "206"},
+	{":status", "304"}, {":status", "400"}, {":status", "404"}, {":status", "500"}, {"accept-charset", ""},
+	{"accept-encoding", "gzip, deflate"}, {"accept-language", ""}, {"accept-ranges", ""}, {"accept", ""},
+	{"access-control-allow-origin", ""}, {"age", ""}, {"allow", ""}, {"authorization", ""}, {"cache-control", ""},
+	{"content-disposition", ""}, {"content-encoding", ""}, {"content-language", ""}, {"content-length", ""},
+	{"content-location", ""}, {"content-range", ""}, {"content-type", ""}, {"cookie", ""}, {"date", ""}, {"etag", ""},
+	{"expect", ""}, {"expires", ""}, {"from", ""}, {"host", ""}, {"if-match", ""}, {"if-modified-since", ""},
+	{"if-none-match", ""}, {"if-range", ""}, {"if-unmodified-since", ""}, {"last-modified", ""}, {"link", ""},
+	{"location", ""}, {"max-forwards", ""}, {"proxy-authenticate", ""}, {"proxy-authorization", ""}, {"range", ""},
+	{"referer", ""}, {"refresh", ""}, {"retry-after", ""}, {"server", ""}, {"set-cookie", ""},
+	{"strict-transport-security", ""}, {"transfer-encoding", ""}, {"user-agent", ""}, {"vary", ""}, {"via", ""},
+	{"www-authenticate", ""},
+}
+
+// line is a field line as the tables keep it.
+type line struct {
+	name   []byte // canonical when id is known
+	value  []byte
+	id     msg.ID
+	pseudo Pseudo
+	flaw   flaw
+}
+
+// staticLines is static with its names recognised and its values judged.
+var staticLines = func() (t [len(static)]line) {
+	for i, l := range static {
+		t[i] = recognise([]byte(l[0]))
+		t[i].value = []byte(l[1])
+	}
+	return t
+}()
+
+// spelling is how the encoder writes a known name.
+type spelling struct {
+	index   uint8  // in the static table, 0 when it is not there
+	literal []byte // coded, with its length, when index is 0
+	never   bool   // the value is a secret: RFC 7541 §7.1.3
+}
+
+// spellings by msg.ID.
+var spellings = func() (t [msg.Count]spelling) {
+	for id := range t {
+		name := strings.ToLower(msg.ID(id).String())
+		if name == "" {
+			continue
+		}
+		for i := len(static) - 1; i >= 0; i-- {
+			if static[i][0] == name {
+				t[id].index = uint8(i + 1)
+			}
+		}
+		if t[id].index == 0 {
+			t[id].literal = huffman.Append(appendInt(nil, 0x80, 7, uint64(huffman.Len(name))), name)
+		}
+	}
+	for _, id := range [...]msg.ID{msg.Authorization, msg.ProxyAuthorization, msg.Cookie, msg.SetCookie} {
+		t[id].never = true
+	}
+	return t
+}()
+
+// Pseudo names a pseudo-header field (RFC 9113 §8.3, RFC 8441 §4).
+type Pseudo uint8
+
+// The pseudo-header fields; the zero value is an ordinary field.
+const (
+	None Pseudo = iota
+	Method
+	Scheme
+	Authority
+	Path
+	Status
+	Protocol
+	pseudos
+)
+
+var pseudoNames = [pseudos]string{"", ":method", ":scheme", ":authority", ":path", ":status", ":protocol"}
+
+// pseudoIndex is the first place of each in the static table.
+var pseudoIndex = [pseudos]uint8{Authority: 1, Method: 2, Path: 4, Scheme: 6, Status: 8}
+
+func (p Pseudo) String() string { return pseudoNames[p] }
+
+// recognise judges a name as received and finds what it stands for.
+func recognise(name []byte) (l line) {
+	l.name = name
+	if len(name) > 0 && name[0] == ':' {
+		for p := Method; p < pseudos; p++ {
+			if string(name) == pseudoNames[p] {
+				l.pseudo = p
+				return l
+			}
+		}
+		l.flaw = flawPseudo
+		return l
+	}
+	for _, c := range name {
+		if class[c]&isName == 0 {
+			l.flaw = flawName
+			return l
+		}
+	}
+	if l.id = msg.Known(name); l.id != msg.Unknown {
+		l.name = l.id.Bytes()
+	}
+	switch {
+	case len(name) == 0:
+		l.flaw = flawName
+	case OfConnection(l.id):
+		l.flaw = flawConnection
+	case l.id == msg.Unknown && imitates(name):
+		l.flaw = flawName
+	}
+	return l
+}
+
+// OfConnection reports the fields that HTTP/2 and HTTP/3 messages must not
+// carry, since they would speak of a connection that is not there (RFC 9113 §8.2.2).
+func OfConnection(id msg.ID) bool {
+	switch id {
+	case msg.Connection, msg.KeepAlive, msg.ProxyConnection, msg.TransferEncoding, msg.Upgrade:
+		return true
+	}
+	return false
+}
+
+// imitates reports names that differ from a framing field's only by '_' for
+// '-': gateways that map both to one variable would take them for it.
+func imitates(name []byte) bool {
+	return (len(name) == len("content_length") || len(name) == len("transfer_encoding")) &&
+		(like(name, "content-length") || like(name, "transfer-encoding"))
+}
+
+func like(name []byte, framing string) bool {
+	if len(name) != len(framing) {
+		return false
+	}
+	for i, c := range name {
+		if c != framing[i] && (c != '_' || framing[i] != '-') {
+			return false
+		}
+	}
+	return true
+}
+
+// Classes of octets: of a name (RFC 9110 §5.6.2 without capitals, RFC 9113
+// §8.2.1) and of a value (RFC 9110 §5.5).
+const (
+	isName uint8 = 1 << iota
+	isValue
+)
+
+// class is written by its initialiser only.
+var class = func() (t [256]uint8) {
+	for c := range 256 {
+		b := byte(c)
+		if '0' <= b && b <= '9' || 'a' <= b && b <= 'z' || strings.IndexByte("!#$%&'*+-.^_`|~", b) >= 0 {
+			t[c] |= isName
+		}
+		if b == '\t' || b >= ' ' && b != 0x7f {
+			t[c] |= isValue
+		}
+	}
+	return t
+}()
+
+// judge finds what is wrong with a value (RFC 9113 §8.2.1, §8.2.2).
+func judge(l *line) flaw {
+	v := l.value
+	if len(v) == 0 {
+		return l.flaw
+	}
+	for _, c := range v {
+		if class[c]&isValue == 0 {
+			return flawValue
+		}
+	}
+	switch a, z := v[0], v[len(v)-1]; {
+	case a == ' ' || a == '\t' || z == ' ' || z == '\t':
+		return flawValue
+	case l.id == msg.TE && !msg.EqualFold(v, "trailers"):
+		return flawConnection
+	}
+	return l.flaw
+}
