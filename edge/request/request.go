@@ -61,10 +61,27 @@ type Request struct {
 	// cache's own; nil = it did not run.
 	CachePolicy any
 	Tried       OriginNote
+	// CacheKey is the text of the key under which the cache will store the
+	// answer; who else may hold it is found by it. nil = it is not for the cache.
+	CacheKey []byte
+	// Role is the tier that another edge asks this one as; RoleNone where a
+	// visitor asks. An answer to an edge has the origin's fields, unchanged.
+	Role Role
 	// Fault is why no proper answer could be had; the answer is made from it
 	// in edge/respond.go.
 	Fault *fault.Error
 }
+
+// Role is what an edge is asked as by another, in the order of the way: who is
+// asked as one passes the request on to a later one only, so no way is a loop.
+type Role uint8
+
+const (
+	RoleNone   Role = iota // a visitor's request
+	RoleOwner              // the server of the asker's data center that has this object
+	RoleRegion             // the hub of the asker's region
+	RoleUpper              // the upper tier
+)
 
 // MaxDepth bounds re-entry of one request.
 const MaxDepth = 16

@@ -78,8 +78,10 @@ type Config struct {
 	Shards    int   // rounded up to a power of two
 	MaxFills  int   // fetches on behalf of the cache at a time; more pass unshared
 
-	// Fetch runs the rows below cache on a request: it fills r.Out from the
-	// origin or returns a *fault.Error. It is called from several goroutines.
+	// Fetch runs what is below the cache on a request: it fills r.Out from the
+	// origin or returns a *fault.Error. r.CacheKey is set where the answer is
+	// for the store. Where another edge gave the answer it notes r.Cache.Tier.
+	// It is called from several goroutines.
 	Fetch func(r *request.Request) error
 	// Ctx is the parent of fills: its end cuts them off.
 	Ctx context.Context

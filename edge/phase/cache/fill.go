@@ -50,6 +50,7 @@ type fill struct {
 	solo   bool           // obj is for the leader alone
 	fault  *fault.Error
 	note   request.OriginNote
+	from   request.Tier // that answered; 0 = the origin
 
 	mu   sync.Mutex
 	gone bool // the leader left before ready; guarded by mu
@@ -66,6 +67,7 @@ func (e *Engine) newFill(p *Plan, r *request.Request, k key, stale *object, led 
 	ctx, stop := context.WithCancel(e.cfg.Ctx)
 	f := &fill{e: e, plan: p, d: r.Detach(ctx), stop: stop, led: led, ready: make(chan struct{})}
 	f.key = key{hash: k.hash, text: bytes.Clone(k.text)}
+	f.d.CacheKey, f.d.Cache = f.key.text, request.CacheNote{}
 	f.zone, f.seq = e.zones.acquire(r.ZoneID)
 	if stale != nil {
 		stale.retain()
@@ -129,7 +131,7 @@ func (f *fill) run() {
 		err = f.e.cfg.Fetch(f.d)
 	}
 	got := f.e.cfg.Now()
-	f.note = f.d.Tried
+	f.note, f.from = f.d.Tried, f.d.Cache.Tier
 	out := f.d.Out
 	switch {
 	case err != nil:
@@ -292,6 +294,7 @@ func (f *fill) handOver(r *request.Request) {
 	for i := range from.Fields.Len() {
 		to.Fields.AddField(*from.Fields.At(i))
 	}
+	r.Cache.Tier = f.from
 	to.Status, to.Prepared, to.Length, to.Bytes = from.Status, from.Prepared, from.Length, from.Bytes
 	to.Body, to.Trailer, to.Tunnel, to.EndConn = from.Body, from.Trailer, from.Tunnel, from.EndConn
 	release := from.Release

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"net/url"
 	"strconv"
@@ -14,9 +15,10 @@ import (
 
 // task is one request on its way through the cache.
 type task struct {
-	e *Engine
-	p *Plan
-	r *request.Request
+	e    *Engine
+	p    *Plan
+	r    *request.Request
+	from request.Tier // who answered the fill that is followed; 0 = the origin
 }
 
 // retryAfter is how long a stale object is served without asking, after the
@@ -160,6 +162,7 @@ func (t task) follow(f *fill, led bool, k key, s *shard, o *object) (v request.V
 	if led {
 		t.r.Tried = f.note
 	}
+	t.from = f.from
 	switch {
 	case f.outcome == standIn && o != nil:
 		v, err = t.stored(o, request.CacheStale, t.e.now())
@@ -262,9 +265,12 @@ var (
 func (t task) head(o *object, status request.CacheStatus, now int64) (done bool) {
 	out, in := t.r.Out, t.r.In
 	age := uint64(o.age(now) / int64(time.Second))
-	t.r.Cache = request.CacheNote{Status: status, Tier: request.TierOrigin, Age: uint32(min(age, maxSeconds))}
+	t.r.Cache = request.CacheNote{Status: status, Tier: cmp.Or(t.from, request.TierOrigin), Age: uint32(min(age, maxSeconds))}
 	t.e.shardOf(o.key.hash).served[status].Add(1)
-	out.Status, out.Prepared, out.Length = o.status, o.headFor(t.p.browserTTL), 0
+	out.Status, out.Prepared, out.Length = o.status, o.origin, 0
+	if t.r.Role == request.RoleNone { // another edge judges by what the origin said
+		out.Prepared = o.headFor(t.p.browserTTL)
+	}
 	out.Fields.AddID(msg.Date, o.date())
 	if status != request.CacheMiss && status != request.CacheExpired || age > 0 {
 		out.Fields.AddID(msg.Age, strconv.AppendUint(t.r.Arena.Alloc(20)[:0], age, 10))
@@ -319,9 +325,10 @@ func (t task) pass(status request.CacheStatus) (request.Verdict, error) {
 	return request.Respond, nil
 }
 
-// label notes how an answer of the origin's own came about.
+// label notes how an answer came about that is not the cache's own. Fetch may
+// have noted that another edge gave it.
 func (t task) label(status request.CacheStatus) {
-	t.r.Cache = request.CacheNote{Status: status, Tier: request.TierOrigin}
+	t.r.Cache = request.CacheNote{Status: status, Tier: cmp.Or(t.r.Cache.Tier, request.TierOrigin)}
 	t.r.Out.Fields.Set(msg.CFCacheStatus, statusText[status])
 	t.e.shards[0].served[status].Add(1)
 }
