@@ -1,25 +1,50 @@
-// Package expr is the rule language. Today it knows the boolean literals, which
-// is all that an entrypoint may use; fields, functions and operators join the
-// same Compile and Source.
+// Package expr is the rule language: Cloudflare's, as far as its table of
+// fields goes. It promises that an expression that compiles cannot fail when
+// it is asked, that asking allocates nothing, and that one that does not
+// compile is refused with the column and what was expected there.
+//
+// Compile reads an expression into a tree (parse.go), whose every node has a
+// type, and turns it into closures (compile.go). What there is to ask about is
+// the table in field.go; who is asked implements Source by field number.
+//
+//	expression  = term { ("or" | "||") term }            weakest
+//	term        = factor { ("xor" | "^^") factor }
+//	factor      = unary { ("and" | "&&") unary }          strongest
+//	unary       = ("not" | "!") unary | "(" expression ")" | comparison
+//	comparison  = "true" | "false" | value [ operator literal ]
+//	value       = field | function "(" arguments ")"
+//	literal     = "text" | r"text" | r#"text"# | number | address | "{" list "}"
+//
+// A text compared by eq, ne, in, contains, lt … is compared byte by byte. With
+// wildcard, "*" stands for any bytes and letters for both cases; with strict
+// wildcard for one case. `\*` and `\\` in either are themselves.
 package expr
 
-import (
-	"fmt"
-	"strings"
-)
-
-// Source answers what an expression asks of the thing being judged: a
-// request, a query or a handshake.
-type Source any
+import "fmt"
 
 // Program is a compiled expression: immutable, safe for concurrent use.
-type Program struct{ value bool }
+type Program struct {
+	ask      test
+	constant bool
+}
 
-// Match evaluates the expression.
-func (p *Program) Match(Source) bool { return p.value }
+// Match evaluates the expression for src, which may be nil only where the
+// expression names no field.
+func (p *Program) Match(src Source) bool { return p.ask(src) }
 
-// MaxBytes is the longest expression accepted.
-const MaxBytes = 4096
+// Constant reports an expression that has the same value for every source.
+func (p *Program) Constant() (value, ok bool) {
+	if !p.constant {
+		return false, false
+	}
+	return p.ask(nil), true
+}
+
+// Limits on one expression.
+const (
+	MaxBytes = 4096 // as Cloudflare has it
+	MaxDepth = 32   // parentheses and negations inside each other
+)
 
 // SyntaxError points at the column (from 1, in bytes) where an expression
 // stops making sense, and says what was expected.
@@ -38,16 +63,10 @@ func Compile(src string) (*Program, error) {
 	if len(src) > MaxBytes {
 		return nil, &SyntaxError{MaxBytes + 1, fmt.Sprintf("at most %d bytes", MaxBytes), fmt.Sprintf("%d", len(src))}
 	}
-	text := strings.TrimLeft(src, " \t\r\n")
-	column := len(src) - len(text) + 1
-	word := strings.TrimRight(text, " \t\r\n")
-	switch word {
-	case "true":
-		return &Program{value: true}, nil
-	case "false":
-		return &Program{value: false}, nil
-	case "":
-		return nil, &SyntaxError{column, "true or false", "nothing"}
+	p := parser{src: src}
+	n := p.whole()
+	if p.err != nil {
+		return nil, p.err
 	}
-	return nil, &SyntaxError{column, "true or false", fmt.Sprintf("%q", word)}
+	return &Program{ask: compile(n), constant: isConstant(n)}, nil
 }

@@ -41,6 +41,8 @@ type Request struct {
 	Client netip.Addr
 	Geo    Geo
 	Host   []byte // lower-case, without port and final dot; set before the first row
+	// Path is In.Path as rules see it, normalised; nil = In.Path as it is.
+	Path   []byte
 	ZoneID string
 	// Zone is the compiled zone that serves this request to its end (a
 	// *snapshot.Zone, which this package cannot name); nil = no zone.
@@ -70,6 +72,8 @@ type Request struct {
 	// Fault is why no proper answer could be had; the answer is made from it
 	// in edge/respond.go.
 	Fault *fault.Error
+
+	uriText, fullText []byte // of expressions, once asked for
 }
 
 // Role is what an edge is asked as by another, in the order of the way: who is
@@ -181,7 +185,8 @@ func (r *Request) Detach(ctx context.Context) *Request {
 	r.In.Fields.CopyTo(&in.Fields, a.Copy)
 	d := *r
 	d.In, d.Out, d.Ctx, d.Arena = in, new(msg.Response), ctx, a
-	d.Host = a.Copy(r.Host)
+	d.Host, d.Path = a.Copy(r.Host), a.Copy(r.Path)
+	d.uriText, d.fullText = nil, nil
 	d.Body = Body{}
 	return &d
 }

@@ -163,7 +163,7 @@ func TestRulesRefuseWithThePath(t *testing.T) {
 		{`{"rules":[{}]}`, "rules[0].expression: is needed"},
 		{`{"rules":[{"expression":"true"}]}`, "rules[0].action: is needed"},
 		{`{"rules":[{"expression":"true","action":"route"}]}`, "rules[0].action_parameters: is needed"},
-		{`{"rules":[{"expression":"maybe"}]}`, "rules[0].expression: column 1: expected true or false"},
+		{`{"rules":[{"expression":"maybe"}]}`, "rules[0].expression: column 1: expected a field"},
 		{`{"rules":[{"expression":1}]}`, "rules[0].expression: must be a string, got 1"},
 		{`{"rules":[{"action":"block"}]}`, `rules[0].action: must be "route", got "block"`},
 		{`{"rules":[{"enabled":"yes"}]}`, `rules[0].enabled: must be true or false, got "yes"`},
