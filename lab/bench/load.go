@@ -245,18 +245,15 @@ func runLoader(ctx context.Context, o options) error {
 // shakeHands prints how many connections were made, asked once and ended. No
 // ticket is kept, so each handshake is a full one.
 func shakeHands(ctx context.Context, o options) error {
-	ctx, cancel := context.WithTimeout(ctx, o.length())
-	defer cancel()
+	until := time.Now().Add(o.length())
 	counts := make(chan int)
 	failed := make(chan error, 8)
 	for range cap(failed) {
-		go func() { // ends with ctx and is waited for below
+		go func() { // ends in time and is waited for below
 			n := 0
-			for ctx.Err() == nil {
+			for time.Now().Before(until) {
 				if err := shake(ctx, o.target); err != nil {
-					if ctx.Err() == nil {
-						failed <- err
-					}
+					failed <- err
 					break
 				}
 				n++
