@@ -1,0 +1,229 @@
+// Package slab is memory beside the Go heap: the collector neither scans it nor
+// lets it double before it gives anything back. It promises that the pages in
+// use stay within a budget, that what is allocated does not move or overlap,
+// that allocation and release take the same short time however much is held,
+// and that an allocation which does not fit says so, for its caller to make
+// room.
+//
+// Each region is addresses for several times its budget. A block is a run of
+// 16-byte units behind an 8-byte header. Free blocks are of two kinds: dirty
+// ones, whose pages are there, and clean ones, whose whole pages have been given
+// back or were never touched. An allocation takes a dirty block that fits, else
+// a piece of a clean one while the budget lasts, else it gives the pages of
+// dirty blocks back and takes clean ones for them. So a large object needs as
+// many free pages as it has, but no run of them: addresses are plenty. What is
+// lost is what lies between live blocks on pages that they share.
+//
+// Both kinds are kept in bins by size, two levels of them with a bit set each, as
+// in TLSF (Masmano et al., ECRTS 2004).
+package slab
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+)
+
+const (
+	unit      = 16
+	header    = 8
+	page      = 4096
+	maxRegion = 1 << 30 * unit // addresses of a region: unit offsets have 30 bits
+	maxBudget = maxRegion / reach
+	reach     = 4         // addresses for each byte of a region's budget
+	least     = 256 << 20 // addresses of a region, at least
+)
+
+// Slab is memory within a budget. Its methods may be called from any goroutine.
+type Slab struct {
+	mem     memory
+	base    unsafe.Pointer
+	span    uintptr // addresses of a region
+	regions []region
+	next    atomic.Uint32
+	closed  atomic.Bool
+	ended   sync.Once
+	poison  bool
+}
+
+// Options of New.
+type Options struct {
+	// Heap takes memory from the Go heap, which is also what happens where the
+	// system gives none otherwise. Nothing is given back to the system then.
+	Heap bool
+	// Poison overwrites what is released, so that a late reader shows.
+	Poison bool
+}
+
+// New returns a slab that keeps at most budget bytes of pages.
+func New(budget int64, o Options) *Slab {
+	n := int((budget + maxBudget - 1) / maxBudget)
+	each := budget / int64(n)
+	s := &Slab{poison: o.Poison, regions: make([]region, n)}
+	s.span = uintptr(min(max(each*reach, each+least), maxRegion))
+	s.span = s.span / page * page
+	err := error(nil)
+	if !o.Heap {
+		s.mem, err = systemMemory(s.span * uintptr(n))
+	}
+	if o.Heap || err != nil {
+		s.span = uintptr(max(each+each/4, 64*page)) / page * page
+		s.mem = heapMemory(s.span * uintptr(n))
+	}
+	s.base = s.mem.base()
+	for i := range s.regions {
+		r := &s.regions[i]
+		r.mem, r.offset = s.mem, s.span*uintptr(i)
+		r.open(unsafe.Add(s.base, r.offset), s.span, each)
+	}
+	return s
+}
+
+// Alloc returns n bytes of any content, or nil when that would take more than
+// the budget. They are aligned to 16 bytes.
+func (s *Slab) Alloc(n int) []byte { return s.alloc(n, false) }
+
+// Force is Alloc past the budget. It returns nil only when the addresses are used
+// up.
+func (s *Slab) Force(n int) []byte { return s.alloc(n, true) }
+
+func (s *Slab) alloc(n int, force bool) []byte {
+	units := unitsFor(n)
+	if uintptr(units)*unit >= s.span {
+		return nil
+	}
+	from := s.next.Load()
+	for i := range s.regions {
+		r := &s.regions[(int(from)+i)%len(s.regions)]
+		if p := r.alloc(units, force); p != nil {
+			if len(s.regions) > 1 {
+				s.next.Store(from + 1)
+			}
+			return unsafe.Slice((*byte)(p), int(units)*unit-header)[:n]
+		}
+	}
+	return nil
+}
+
+// Free releases what Alloc, Force, Grow or Trim returned. It may be cut at its
+// end, not at its beginning.
+func (s *Slab) Free(b []byte) {
+	r, at := s.find(b)
+	if s.poison {
+		poison(b[:cap(b)])
+	}
+	r.free(at)
+	if s.closed.Load() {
+		s.end()
+	}
+}
+
+// Grow makes b longer, to n bytes, where it stands. It is nil when what follows is
+// in use or the budget is; b is as before then.
+func (s *Slab) Grow(b []byte, n int) []byte {
+	if n <= cap(b) {
+		return b[:n]
+	}
+	r, at := s.find(b)
+	units := unitsFor(n)
+	if uintptr(units)*unit >= s.span || !r.grow(at, units) {
+		return nil
+	}
+	return unsafe.Slice(unsafe.SliceData(b), int(units)*unit-header)[:n]
+}
+
+// Trim releases what b has beyond its first n bytes.
+func (s *Slab) Trim(b []byte, n int) []byte {
+	units := unitsFor(n)
+	if int(units)*unit-header < cap(b) {
+		r, at := s.find(b)
+		r.trim(at, units)
+	}
+	return unsafe.Slice(unsafe.SliceData(b), int(units)*unit-header)[:n]
+}
+
+// Size is what a block of n bytes takes, header and rounding included.
+func Size(n int) int { return int(unitsFor(n)) * unit }
+
+func unitsFor(n int) uint32 {
+	if n < 0 || n >= maxRegion {
+		panic(fmt.Sprintf("slab: no block of %d bytes", n))
+	}
+	return uint32((n + header + unit - 1) / unit)
+}
+
+// find returns the region of a block and its place in it.
+func (s *Slab) find(b []byte) (*region, uint32) {
+	off := uintptr(unsafe.Pointer(unsafe.SliceData(b))) - uintptr(s.base)
+	if i := off / s.span; i < uintptr(len(s.regions)) && off%unit == 0 {
+		return &s.regions[i], uint32(off%s.span/unit) - 1
+	}
+	panic("slab: not a block of this slab")
+}
+
+// Scavenge gives the pages of free blocks back to the system.
+func (s *Slab) Scavenge() {
+	for i := range s.regions {
+		for s.regions[i].scavengeSome() {
+		}
+		s.regions[i].fold()
+	}
+}
+
+// Close gives all memory back once the last block has been released.
+func (s *Slab) Close() {
+	s.closed.Store(true)
+	s.end()
+}
+
+func (s *Slab) end() {
+	for i := range s.regions {
+		r := &s.regions[i]
+		r.mu.Lock()
+		n := r.blocks
+		r.mu.Unlock()
+		if n > 0 {
+			return
+		}
+	}
+	s.ended.Do(func() {
+		for i := range s.regions {
+			s.regions[i].shut()
+		}
+		s.mem.drop()
+	})
+}
+
+// Stats is what a slab holds at one moment.
+type Stats struct {
+	Budget   int64
+	Resident int64 // bytes of pages in use, or free but not given back
+	Live     int64 // bytes of blocks, headers and rounding included
+	Idle     int64 // bytes of free blocks whose pages are there
+	Blocks   int64
+}
+
+// Stats adds up all regions.
+func (s *Slab) Stats() (st Stats) {
+	for i := range s.regions {
+		r := &s.regions[i]
+		r.mu.Lock()
+		st.Budget += r.budget
+		st.Resident += r.resident
+		st.Live += r.live
+		st.Idle += r.idle
+		st.Blocks += r.blocks
+		r.mu.Unlock()
+	}
+	return st
+}
+
+// poisonByte is what released memory reads as.
+const poisonByte = 0xdb
+
+func poison(b []byte) {
+	for i := range b {
+		b[i] = poisonByte
+	}
+}
