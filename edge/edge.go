@@ -30,6 +30,7 @@ import (
 	"github.com/selvage-edge/selvage/telemetry"
 	"github.com/selvage-edge/selvage/wire/guard"
 	"github.com/selvage-edge/selvage/wire/h1"
+	"github.com/selvage-edge/selvage/wire/h2"
 	"github.com/selvage-edge/selvage/zone"
 )
 
@@ -48,6 +49,7 @@ type Edge struct {
 	dns   *dns.Server
 	tls   *tlsterm.Engine
 	h1    *h1.Server
+	h2    *h2.Server
 	peer  *peer.Server // nil without a listener
 
 	normalize *normalize.Engine
@@ -172,6 +174,7 @@ func (e *Edge) build(ctx context.Context) (err error) {
 	e.cache = cache.New(cache.Config{Bytes: e.cfg.CacheBytes, Ctx: e.requests, Fetch: func(r *Request) error { return e.Reenter(originRow, r) }})
 	e.errors = pages.New()
 	e.h1 = h1.NewServer(e, h1.Limits{})
+	e.h2 = h2.NewServer(e, h2.Limits{})
 	e.applier = &applier{
 		edge: e, copy: e.copy, keys: e.identity, node: e.identity.NodeID, certs: map[string]string{},
 		shared: &zone.Shared{Advertise: e.cfg.Advertise, Colo: e.cfg.Colo},

@@ -140,6 +140,10 @@ func (e *Edge) serveHTTPS(nc net.Conn) {
 	}
 	state := tc.ConnectionState()
 	c.TLS = &state
+	if state.NegotiatedProtocol == "h2" {
+		e.h2.ServeConn(tc, c)
+		return
+	}
 	e.h1.ServeConn(tc, c)
 }
 

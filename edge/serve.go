@@ -116,8 +116,9 @@ func (e *Edge) drain() error {
 	closeErr := errors.Join(e.sockets.http.Close(), e.sockets.https.Close())
 	e.accepting.Wait() // now nobody is added to visitors any more
 	var work sync.WaitGroup
-	var h1Err, dnsErr, peerErr error
+	var h1Err, h2Err, dnsErr, peerErr error
 	work.Go(func() { h1Err = e.h1.Drain(patience) })
+	work.Go(func() { h2Err = e.h2.Drain(patience) })
 	work.Go(func() { dnsErr = e.dns.Drain(patience) })
 	if e.peer != nil {
 		closeErr = errors.Join(closeErr, e.sockets.peer.Close())
@@ -127,7 +128,7 @@ func (e *Edge) drain() error {
 	e.cutRequests()
 	e.visitors.Wait()
 	e.log.Info("drained")
-	return errors.Join(closeErr, ignoreTimeout(h1Err), ignoreTimeout(dnsErr), ignoreTimeout(peerErr), e.removeState())
+	return errors.Join(closeErr, ignoreTimeout(h1Err), ignoreTimeout(h2Err), ignoreTimeout(dnsErr), ignoreTimeout(peerErr), e.removeState())
 }
 
 // ignoreTimeout: that the patience ended is how a drain may end.

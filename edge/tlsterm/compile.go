@@ -36,6 +36,7 @@ type Plan struct {
 
 	zoneID     string
 	minVersion uint16
+	protocols  []string                   // offered in ALPN, best first
 	exact      map[string][]*certificate  // by host
 	wildcard   map[string][]*certificate  // by what follows "*."
 	config     atomic.Pointer[tls.Config] // made from the above by Engine.config
@@ -60,7 +61,7 @@ func Compile(spec *zone.Spec) (*Plan, error) {
 		return nil, fmt.Errorf("certificates: %d are more than the limit of %d", len(spec.Certificates), zone.MaxCertificates)
 	}
 	p := &Plan{
-		zoneID: spec.ID, minVersion: tls.VersionTLS12,
+		zoneID: spec.ID, minVersion: tls.VersionTLS12, protocols: []string{"h2", "http/1.1"},
 		exact: make(map[string][]*certificate), wildcard: make(map[string][]*certificate),
 	}
 	switch v := spec.Settings.Text("min_tls_version"); v {
@@ -69,6 +70,9 @@ func Compile(spec *zone.Spec) (*Plan, error) {
 		p.minVersion = tls.VersionTLS13
 	default:
 		return nil, fmt.Errorf("settings: min_tls_version: %q is not 1.2 or 1.3", v)
+	}
+	if !spec.Settings.On("http2") {
+		p.protocols = p.protocols[1:]
 	}
 	for i := range spec.Certificates {
 		if err := p.add(&spec.Certificates[i], spec.Name); err != nil {

@@ -130,7 +130,7 @@ func (e *Engine) config(p *Plan) *tls.Config {
 	}
 	p.config.CompareAndSwap(nil, &tls.Config{
 		MinVersion: p.minVersion,
-		NextProtos: []string{"http/1.1"},
+		NextProtos: p.protocols,
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			host := strings.ToLower(hello.ServerName)
 			c := p.choose(host, hello, e.now())

@@ -299,12 +299,21 @@ func TestMinimumVersion(t *testing.T) {
 }
 
 func TestProtocolNegotiated(t *testing.T) {
-	e := engine(map[string]*Plan{"a.test": compile(t, spec("a.test", "1.2", issue(t, "a", ecKey(t), soon(), "a.test")))})
-	o := shake(t, e, &tls.Config{ServerName: "a.test", NextProtos: []string{"h2", "http/1.1"}})
-	if o.clientErr != nil || o.client.NegotiatedProtocol != "http/1.1" {
-		t.Errorf("negotiated %q, %v", o.client.NegotiatedProtocol, o.clientErr)
+	off := spec("b.test", "1.2", issue(t, "b", ecKey(t), soon(), "b.test"))
+	off.Settings["http2"] = json.RawMessage(`"off"`)
+	e := engine(map[string]*Plan{
+		"a.test": compile(t, spec("a.test", "1.2", issue(t, "a", ecKey(t), soon(), "a.test"))),
+		"b.test": compile(t, off),
+	})
+	for _, c := range []struct{ host, offers, want string }{
+		{"a.test", "http/1.1,h2", "h2"}, {"a.test", "http/1.1", "http/1.1"}, {"b.test", "h2,http/1.1", "http/1.1"}, {"a.test", "h2", "h2"},
+	} {
+		o := shake(t, e, &tls.Config{ServerName: c.host, NextProtos: strings.Split(c.offers, ",")})
+		if o.clientErr != nil || o.client.NegotiatedProtocol != c.want {
+			t.Errorf("%s offering %s: negotiated %q, %v", c.host, c.offers, o.client.NegotiatedProtocol, o.clientErr)
+		}
 	}
-	o = shake(t, e, &tls.Config{ServerName: "a.test", NextProtos: []string{"h2"}})
+	o := shake(t, e, &tls.Config{ServerName: "b.test", NextProtos: []string{"h2"}})
 	if o.clientErr == nil || !strings.Contains(o.clientErr.Error(), "no application protocol") {
 		t.Errorf("client with only h2 saw %v, want no_application_protocol", o.clientErr)
 	}

@@ -1,0 +1,66 @@
+package h2
+
+import (
+	"cmp"
+	"time"
+)
+
+// Limits bound what a visitor may send and how long it may take. A zero field
+// means its default; what is out of range is moved to the nearer end.
+type Limits struct {
+	Streams int // requests at a time on a connection, 1 to 1,024; default 128
+	Head    int // bytes of a field section as RFC 9113 §6.5.2 counts them, 1 KiB to 1 MiB; default 32 KiB
+	Fields  int // field lines in a section; default 128
+	Window  int // bytes of one request body held unread, 16 KiB to 16 MiB; default 256 KiB
+	Windows int // bytes of all request bodies of a connection held unread; default 4 Windows
+	Body    int64
+
+	PrefaceTimeout time.Duration // from ServeConn to the visitor's first SETTINGS; default 10 s
+	HeadTimeout    time.Duration // for a field section, or a frame that is not DATA, to come whole; default 15 s
+	BodyTimeout    time.Duration // between two arrivals of body bytes; default 30 s
+	IdleTimeout    time.Duration // without a request, and in tunnels without a byte; default 75 s
+	WriteTimeout   time.Duration // for 64 KiB to be taken, or for a window to open; default 30 s
+
+	// Floods: how many of each a visitor may send in FloodTime before its
+	// connection ends with ENHANCE_YOUR_CALM; default in 30 s.
+	FloodTime time.Duration
+	Resets    int // requests given up before their answer, or broken by the visitor; default 512
+	Pings     int // PING; default 1,024
+	Settings  int // SETTINGS; default 128
+	Empty     int // frames that carry nothing: DATA and CONTINUATION without a byte, unknown types; default 1,024
+	Updates   int // PRIORITY, PRIORITY_UPDATE; default 4,096
+	Windowing int // WINDOW_UPDATE, beside one for each DATA frame sent; default 8,192
+
+	// Spare is how long a connection without a request keeps its buffers;
+	// default 1 s.
+	Spare time.Duration
+}
+
+func (l Limits) withDefaults() Limits {
+	l.Streams = within(l.Streams, 128, 1, 1024)
+	l.Head = within(l.Head, 32<<10, 1<<10, 1<<20)
+	l.Fields = cmp.Or(max(l.Fields, 0), 128)
+	l.Window = within(l.Window, 256<<10, 16<<10, 16<<20)
+	l.Windows = within(l.Windows, 4*l.Window, max(l.Window, firstWindow), 1<<30)
+	l.PrefaceTimeout = cmp.Or(max(l.PrefaceTimeout, 0), 10*time.Second)
+	l.HeadTimeout = cmp.Or(max(l.HeadTimeout, 0), 15*time.Second)
+	l.BodyTimeout = cmp.Or(max(l.BodyTimeout, 0), 30*time.Second)
+	l.IdleTimeout = cmp.Or(max(l.IdleTimeout, 0), 75*time.Second)
+	l.WriteTimeout = cmp.Or(max(l.WriteTimeout, 0), 30*time.Second)
+	l.FloodTime = cmp.Or(max(l.FloodTime, 0), 30*time.Second)
+	l.Resets = cmp.Or(max(l.Resets, 0), 512)
+	l.Pings = cmp.Or(max(l.Pings, 0), 1024)
+	l.Settings = cmp.Or(max(l.Settings, 0), 128)
+	l.Empty = cmp.Or(max(l.Empty, 0), 1024)
+	l.Updates = cmp.Or(max(l.Updates, 0), 4096)
+	l.Windowing = cmp.Or(max(l.Windowing, 0), 8192)
+	l.Spare = cmp.Or(max(l.Spare, 0), time.Second)
+	return l
+}
+
+func within(v, byDefault, low, high int) int {
+	if v <= 0 {
+		v = byDefault
+	}
+	return min(max(v, low), high)
+}
