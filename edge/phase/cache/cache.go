@@ -57,6 +57,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
@@ -83,6 +84,9 @@ type Config struct {
 	// for the store. Where another edge gave the answer it notes r.Cache.Tier.
 	// It is called from several goroutines.
 	Fetch func(r *request.Request) error
+	// Marks are the purges to compare with; nil = a ledger in memory. Closing it,
+	// after the engine, is for who made it.
+	Marks *mark.Ledger
 	// Ctx is the parent of fills: its end cuts them off.
 	Ctx context.Context
 	Now func() time.Time // nil = time.Now
@@ -106,7 +110,7 @@ type Engine struct {
 
 	fills    atomic.Int64 // in flight
 	filling  atomic.Int64 // bytes that fills buffer
-	zones    zones
+	marks    *mark.Ledger
 	sweeping atomic.Bool
 
 	life   sync.RWMutex // guards closed against work.Add
@@ -129,12 +133,15 @@ func New(c Config) *Engine {
 	for n < cmp.Or(max(c.Shards, 0), DefaultShards) {
 		n *= 2
 	}
-	e := &Engine{cfg: c, clock: c.Now, seed: maphash.MakeSeed(), shards: make([]shard, n), mask: uint64(n - 1)}
+	e := &Engine{cfg: c, clock: c.Now, seed: maphash.MakeSeed(), shards: make([]shard, n), mask: uint64(n - 1), marks: c.Marks}
+	if e.marks == nil {
+		e.marks = mark.New()
+	}
 	if e.cfg.Now == nil {
 		e.cfg.Now = time.Now
 	}
 	e.epoch = e.cfg.Now()
-	e.zones.byID = make(map[string]*zoneState)
+	e.marks.Serve(e)
 	for i := range e.shards {
 		e.shards[i].open(c.Bytes / int64(n))
 	}

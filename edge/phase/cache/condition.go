@@ -107,9 +107,12 @@ func (o *object) merge(f *msg.Fields) *msg.Fields {
 		}
 	}
 	for j := range f.Len() {
-		if n := f.At(j); kept(n) || n.ID == msg.Date || n.ID == msg.Age {
+		if n := f.At(j); kept(n) || n.ID == msg.Date || n.ID == msg.Age || n.ID == msg.CacheTag {
 			merged.AddField(*n)
 		}
+	}
+	if tags := o.tags(); tags != nil && !f.Has(msg.CacheTag) {
+		merged.AddID(msg.CacheTag, tags)
 	}
 	return merged
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
 	"github.com/selvage-edge/selvage/edge/phase/cache/stream"
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/fault"
@@ -35,7 +36,8 @@ type fill struct {
 	d     *request.Request // owned by the fill; by the leader after outcome private
 	stop  context.CancelFunc
 	seq   uint64
-	zone  *zoneState
+	zone  *mark.Zone
+	loose bool // several URLs have its key
 	stale *object // what it may revalidate, with a reference; or nil
 	led   bool    // a leader waits for it
 
@@ -68,7 +70,8 @@ func (e *Engine) newFill(p *Plan, r *request.Request, k key, stale *object, led 
 	f := &fill{e: e, plan: p, d: r.Detach(ctx), stop: stop, led: led, ready: make(chan struct{})}
 	f.key = key{hash: k.hash, text: bytes.Clone(k.text)}
 	f.d.CacheKey, f.d.Cache = f.key.text, request.CacheNote{}
-	f.zone, f.seq = e.zones.acquire(r.ZoneID)
+	f.zone, f.seq = e.marks.Acquire(r.ZoneID)
+	f.loose = p.decide(r).recipe != nil
 	if stale != nil {
 		stale.retain()
 		f.stale = stale
@@ -114,7 +117,7 @@ func (f *fill) discard() {
 	if f.stale != nil {
 		f.stale.Release()
 	}
-	f.e.zones.release(f.zone)
+	f.zone.Release()
 	f.e.fills.Add(-1)
 }
 

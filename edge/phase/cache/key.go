@@ -35,6 +35,12 @@ func appendKey(b []byte, zoneID string, scheme msg.Scheme, host, path, query []b
 	} else {
 		b = append(b, " http://"...)
 	}
+	return appendURL(b, host, path, query, sorted)
+}
+
+// appendURL appends host, path and query in the form of keys; the same bound
+// holds.
+func appendURL(b, host, path, query []byte, sorted bool) []byte {
 	b = append(b, host...)
 	b = appendNormal(b, path)
 	if query == nil {

@@ -5,7 +5,9 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
+	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -33,15 +35,16 @@ type object struct {
 	vary    []varyField
 
 	born     int64 // instant of age zero, in nanoseconds of the engine
-	lifetime int64
+	lifetime atomic.Int64 // fresh until this age; a soft purge shortens it
 	revalid  int64
 	fail     int64
 	strict   bool
 	shared   bool
 	validate bool
 
-	seq  uint64     // newest feed entry that was applied when its fill began
-	zone *zoneState // held by the object
+	seq   atomic.Uint64 // newest feed entry that had taken effect when its fill began, or was compared since
+	zone  *mark.Zone    // held by the object
+	extra *extra        // what few objects have; nil = nothing of it
 
 	size       int64                // what it counts in the budget
 	seen       atomic.Pointer[head] // what browsers are shown
@@ -57,6 +60,42 @@ type object struct {
 	queue      *fifo   // likewise; nil = not stored
 }
 
+// extra is what few objects have.
+type extra struct {
+	tags []byte // of Cache-Tag, as joinTags gives it
+	// page is the URL that was fetched, where the key does not tell: several
+	// lead to the object. nil otherwise.
+	page []byte
+}
+
+func (o *object) tags() []byte {
+	if o.extra == nil {
+		return nil
+	}
+	return o.extra.tags
+}
+
+// loose reports whether several URLs lead to the object.
+func (o *object) loose() bool { return o.extra != nil && o.extra.page != nil }
+
+// url is the object's host, path and query in the form of keys.
+func (o *object) url() []byte {
+	if o.loose() {
+		return o.extra.page
+	}
+	_, url, _ := bytes.Cut(o.key.text, []byte("://"))
+	return url
+}
+
+func (o *object) engine() *Engine { return o.zone.Owner().(*Engine) }
+
+// expire ends the object's freshness at an instant.
+func (o *object) expire(at int64) {
+	if age := max(0, at-o.born); age < o.lifetime.Load() {
+		o.lifetime.Store(age)
+	}
+}
+
 // head is a prepared head under one value of browser_cache_ttl.
 type head struct {
 	ttl      time.Duration
@@ -67,9 +106,18 @@ type head struct {
 func (e *Engine) newObject(f *fill, out *msg.Response, j *judgement, got int64) *object {
 	o := &object{
 		key: f.key, status: out.Status, vary: j.vary, changed: j.modified, noETag: j.etag == nil,
-		born: got - int64(j.age), lifetime: int64(j.lifetime), revalid: int64(j.revalid), fail: int64(j.fail),
+		born: got - int64(j.age), revalid: int64(j.revalid), fail: int64(j.fail),
 		strict: j.strict, shared: j.shared, validate: j.validate,
-		seq: f.seq, zone: f.zone,
+		zone: f.zone,
+	}
+	o.seq.Store(f.seq)
+	o.lifetime.Store(int64(j.lifetime))
+	x := extra{tags: joinTags(&out.Fields)}
+	if f.loose {
+		x.page = appendURL(nil, f.d.Host, f.d.In.Path, f.d.In.Query, true)
+	}
+	if x.tags != nil || x.page != nil {
+		o.extra = &x
 	}
 	o.origin = prepare(&out.Fields, notStored(&out.Fields))
 	if o.sent = bytes.Clone(out.Fields.Get(msg.Date)); o.sent == nil {
@@ -112,8 +160,7 @@ func (o *object) modified() time.Time { return o.changed }
 // own sets what an object needs to be shared: one reference, its maker's.
 func (o *object) own(e *Engine) {
 	o.refs.Store(1)
-	e.zones.retain(o.zone)
-	o.zone.engine = e
+	o.zone.Retain()
 }
 
 // retain takes a reference for who holds one already, or the shard's lock.
@@ -123,9 +170,8 @@ func (o *object) retain() { o.refs.Add(1) }
 // It implements msg.Lender.
 func (o *object) Release() {
 	if o.refs.Add(-1) == 0 {
-		e := o.zone.engine
-		e.alive.Add(-o.size)
-		e.zones.release(o.zone)
+		o.engine().alive.Add(-o.size)
+		o.zone.Release()
 	}
 }
 
@@ -136,21 +182,24 @@ func (o *object) seal(e *Engine, body []byte) {
 	for i := range o.vary {
 		o.size += varyOverhead + int64(len(o.vary[i].name)+len(o.vary[i].value))
 	}
+	if o.extra != nil {
+		o.size += int64(unsafe.Sizeof(*o.extra)) + int64(len(o.extra.tags)) + int64(len(o.extra.page))
+	}
 	e.alive.Add(o.size)
 }
 
 func (o *object) age(now int64) int64    { return max(0, now-o.born) }
-func (o *object) isFresh(now int64) bool { return o.age(now) < o.lifetime }
+func (o *object) isFresh(now int64) bool { return o.age(now) < o.lifetime.Load() }
 
 // mayRefreshBehind reports the window of stale-while-revalidate.
 func (o *object) mayRefreshBehind(now int64) bool {
-	return !o.strict && o.age(now) < o.lifetime+o.revalid
+	return !o.strict && o.age(now) < o.lifetime.Load()+o.revalid
 }
 
 // mayStandIn reports whether a stale object may be served for a failing
 // origin, with or without the zone's Always Online.
 func (o *object) mayStandIn(now int64, alwaysOnline bool) bool {
-	return !o.strict && (alwaysOnline && !o.shared || o.age(now) < o.lifetime+o.fail || o.mayRefreshBehind(now))
+	return !o.strict && (alwaysOnline && !o.shared || o.age(now) < o.lifetime.Load()+o.fail || o.mayRefreshBehind(now))
 }
 
 // tried notes a vain refresh that began and ended at these instants.
@@ -165,15 +214,12 @@ func (o *object) failedLately(now int64) bool {
 	return at > 0 && now-at < retryAfter
 }
 
-// purged reports whether its zone was purged after its fill began.
-func (o *object) purged() bool { return o.seq < o.zone.purged.Load() }
-
 // touch notes a hit.
 func (o *object) touch() {
 	if first := o.count(); !first {
 		return
 	}
-	if e := o.zone.engine; e.lower != nil {
+	if e := o.engine(); e.lower != nil {
 		e.lower.Hit(o)
 	}
 }
@@ -291,7 +337,7 @@ func notStored(f *msg.Fields) func(*msg.Field) bool {
 		switch l.ID {
 		case msg.Connection, msg.KeepAlive, msg.ProxyConnection, msg.TE, msg.Trailer, msg.TransferEncoding,
 			msg.Upgrade, msg.ProxyAuthenticate, msg.ProxyAuthorization, msg.ContentLength,
-			msg.Date, msg.Age, msg.CFCacheStatus, msg.CFRay, msg.Server, msg.SetCookie, msg.Warning:
+			msg.Date, msg.Age, msg.CacheTag, msg.CFCacheStatus, msg.CFRay, msg.Server, msg.SetCookie, msg.Warning:
 			return true
 		}
 		if !f.Has(msg.Connection) {

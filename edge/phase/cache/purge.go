@@ -5,109 +5,136 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"iter"
 	"net/url"
 	"strings"
-	"sync"
-	"sync/atomic"
+	"time"
 
+	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
 	"github.com/selvage-edge/selvage/wire/msg"
 	"github.com/selvage-edge/selvage/zone"
 )
 
-// zones holds the purge state of the zones that have objects or fills.
-type zones struct {
-	mu sync.Mutex
-	// seq is the newest feed entry that is applied, counted from base on, so
-	// that it never goes back where the feed's own numbers do; guarded by mu.
-	seq  uint64
-	base uint64 // of the feed's history; guarded by mu
-	byID map[string]*zoneState
-}
-
-// zoneState is what a hit compares with: one number per zone.
-type zoneState struct {
-	id     string
-	refs   int           // of fills and objects; guarded by zones.mu
-	purged atomic.Uint64 // objects whose fill began before this entry are gone
-	engine *Engine       // whose zone it is; set before the first object
-}
-
-// acquire returns a zone's state with a reference, and the newest entry: the
-// two under one lock, so that no purge falls between.
-func (z *zones) acquire(id string) (*zoneState, uint64) {
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	s := z.byID[id]
-	if s == nil {
-		s = &zoneState{id: strings.Clone(id)}
-		z.byID[s.id] = s
-	}
-	s.refs++
-	return s, z.seq
-}
-
-func (z *zones) retain(s *zoneState) {
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	s.refs++
-}
-
-func (z *zones) release(s *zoneState) {
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	if s.refs--; s.refs == 0 {
-		delete(z.byID, s.id)
-	}
-}
-
 // Advance notes the newest feed entry that is applied. Fills that begin from
 // now on are newer than all purges up to it. Lower numbers are ignored.
-func (e *Engine) Advance(seq uint64) {
-	e.zones.mu.Lock()
-	defer e.zones.mu.Unlock()
-	e.zones.seq = max(e.zones.seq, e.zones.base+seq)
+func (e *Engine) Advance(seq uint64) { e.marks.Advance(seq) }
+
+// Sync makes the purges so far hold after a restart too. An edge acknowledges
+// none before.
+func (e *Engine) Sync() error { return e.marks.Sync() }
+
+// Resume is called at start, before the first request, by an edge whose stored
+// answers outlive it; see mark.Ledger.Resume.
+func (e *Engine) Resume(life, seq uint64, purges iter.Seq2[string, uint64]) error {
+	return e.marks.Resume(life, seq, purges)
 }
 
 // PurgeAll drops everything, for an edge that may have missed purges: its state
 // was replaced by that at entry seq. That number may be lower than any before;
-// later ones are understood to follow it.
-func (e *Engine) PurgeAll(seq uint64) {
-	e.zones.mu.Lock()
-	e.zones.seq++
-	e.zones.base = e.zones.seq - seq // below zero wraps, and base+seq wraps back
-	for _, s := range e.zones.byID {
-		s.purged.Store(e.zones.seq)
-	}
-	e.zones.mu.Unlock()
+// later ones are understood to follow it. life is that of Resume.
+func (e *Engine) PurgeAll(seq, life uint64) {
+	e.marks.Restart(seq, life)
 	e.sweep()
 }
 
-// Purge drops objects of a zone that were fetched before entry seq. When it
-// returns no later request is answered with one of them; their memory comes
-// back a little later. An error names the URL that is not absolute http(s),
-// and nothing has been dropped then.
+// Purge drops objects of a zone that were fetched before entry seq, or makes
+// them stale. When it returns no later request is answered with one of them;
+// their memory comes back a little later. An error names the URL that is not
+// absolute http(s), and nothing has been dropped then.
 func (e *Engine) Purge(zoneID string, seq uint64, p zone.Purge) error {
+	what := mark.Purge{Everything: p.Everything, Soft: p.Soft, Tags: p.Tags}
 	urls := make([]location, len(p.Files))
 	for i, file := range p.Files {
 		var err error
 		if urls[i], err = readURL(file); err != nil {
 			return fmt.Errorf("files[%d]: %w", i, err)
 		}
+		what.Pages = urls[i].appendPages(what.Pages)
 	}
-	e.zones.mu.Lock()
-	seq += e.zones.base
-	if s := e.zones.byID[zoneID]; s != nil && p.Everything {
-		s.purged.Store(max(s.purged.Load(), seq))
+	for _, h := range p.Hosts {
+		what.Hosts = append(what.Hosts, normalHost(h))
 	}
-	e.zones.seq = max(e.zones.seq, seq)
-	e.zones.mu.Unlock()
+	for _, x := range p.Prefixes {
+		host, path, _ := strings.Cut(x, "/")
+		what.Prefixes = append(what.Prefixes, string(appendNormal([]byte(normalHost(host)+"/"), []byte(path))))
+	}
+	seq = e.marks.Note(zoneID, seq, &what, e.cfg.Now())
+	if p.Soft {
+		return nil
+	}
 	for _, u := range urls {
 		e.invalidate(zoneID, u, func(objectSeq uint64) bool { return objectSeq < seq })
 	}
-	if p.Everything {
+	if p.Everything || len(p.Tags)+len(p.Hosts)+len(p.Prefixes) > 0 {
 		e.sweep()
 	}
 	return nil
+}
+
+// normalHost is a host as requests are known by.
+func normalHost(h string) string { return strings.TrimSuffix(strings.ToLower(h), ".") }
+
+// appendPages appends the forms in which an object may have a URL: with the
+// query sorted, as it was sent, and without, for objects whose key differs from
+// the default.
+func (l location) appendPages(pages []string) []string {
+	sorted := string(appendURL(nil, l.host, l.path, l.query, true))
+	pages = append(pages, sorted)
+	if l.query == nil {
+		return pages
+	}
+	if sent := string(appendURL(nil, l.host, l.path, l.query, false)); sent != sorted {
+		pages = append(pages, sent)
+	}
+	return append(pages, string(appendURL(nil, l.host, l.path, nil, false)))
+}
+
+// purged reports whether the object was purged after its fill began. A soft
+// purge ends its freshness instead. Most of the time two numbers tell; once
+// after a purge of something in the zone its names are looked up.
+func (o *object) purged() bool {
+	seq := o.seq.Load()
+	if o.zone.Gone(seq) {
+		return true
+	}
+	return o.zone.News(seq, o.loose()) && o.judged(seq)
+}
+
+// judged compares the object with the zone's marks. An object that none of them
+// is about is as good as one that was fetched now, so that is what its number
+// says from then on.
+func (o *object) judged(seq uint64) (gone bool) {
+	v := o.zone.Judge(o.subject(seq))
+	if v.Gone {
+		return true
+	}
+	if v.Expired != 0 {
+		o.expire(o.engine().since(time.Unix(0, v.Expired)))
+	}
+	o.seq.Store(v.Seen)
+	return false
+}
+
+// subject is what purges ask for.
+func (o *object) subject(seq uint64) *mark.Subject {
+	return &mark.Subject{Seq: seq, Tags: hashTags(o.tags()), URL: o.url(), Loose: o.loose()}
+}
+
+// valid reports whether an answer that was stored elsewhere (on disk, in a
+// reserve) has not been purged since, and the instant from which it counts as
+// stale where a soft purge named it (0 = none did). life is the ID of the ledger
+// it was stored under. What is valid may be kept under the number seen.
+func (e *Engine) valid(life uint64, zoneID string, s *mark.Subject) (ok bool, expired int64, seen uint64) {
+	if life != e.marks.ID() {
+		return false, 0, 0
+	}
+	z, _ := e.marks.Acquire(zoneID)
+	defer z.Release()
+	v := z.Judge(s)
+	if v.Expired != 0 {
+		expired = e.since(time.Unix(0, v.Expired))
+	}
+	return !v.Gone, expired, v.Seen
 }
 
 // invalidate drops the objects of one URL that older accepts by their seq,
@@ -129,7 +156,7 @@ func (e *Engine) invalidateKey(k key, older func(seq uint64) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for o := range s.variants(k) {
-		if older(o.seq) {
+		if older(o.seq.Load()) {
 			e.drop(s, o)
 		}
 	}

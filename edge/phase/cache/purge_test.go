@@ -73,7 +73,7 @@ func TestZoneStateLivesAsLongAsItsObjects(t *testing.T) {
 		g.do(r)
 	}
 	g.e.work.Wait()
-	if n := len(g.e.zones.byID); n != 10 {
+	if n := g.e.marks.Zones(); n != 10 {
 		t.Errorf("%d zone states, want 10", n)
 	}
 	for i := range 10 {
@@ -81,7 +81,7 @@ func TestZoneStateLivesAsLongAsItsObjects(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := len(g.e.zones.byID); n != 0 {
+	if n := g.e.marks.Zones(); n != 0 {
 		t.Errorf("%d zone states without an object", n)
 	}
 }

@@ -270,6 +270,8 @@ func (t task) head(o *object, status request.CacheStatus, now int64) (done bool)
 	out.Status, out.Prepared, out.Length = o.status, o.origin, 0
 	if t.r.Role == request.RoleNone { // another edge judges by what the origin said
 		out.Prepared = o.headFor(t.p.browserTTL)
+	} else if tags := o.tags(); tags != nil {
+		out.Fields.AddID(msg.CacheTag, tags)
 	}
 	out.Fields.AddID(msg.Date, o.date())
 	if status != request.CacheMiss && status != request.CacheExpired || age > 0 {
@@ -330,6 +332,9 @@ func (t task) pass(status request.CacheStatus) (request.Verdict, error) {
 func (t task) label(status request.CacheStatus) {
 	t.r.Cache = request.CacheNote{Status: status, Tier: cmp.Or(t.r.Cache.Tier, request.TierOrigin)}
 	t.r.Out.Fields.Set(msg.CFCacheStatus, statusText[status])
+	if t.r.Role == request.RoleNone {
+		t.r.Out.Fields.Del(msg.CacheTag) // ours, not the visitors'
+	}
 	t.e.shards[0].served[status].Add(1)
 }
 

@@ -124,7 +124,7 @@ func (s *shard) sharable(k key, r *request.Request) *fill {
 	}
 	newest := s.newest(k)
 	for _, f := range list {
-		if !bytes.Equal(f.key.text, k.text) || f.seq < f.zone.purged.Load() {
+		if !bytes.Equal(f.key.text, k.text) || !f.zone.Fresh(f.seq, f.loose) {
 			continue
 		}
 		if f.concluded() {

@@ -89,7 +89,7 @@ func TestSweeperFreesWhatWasPurged(t *testing.T) {
 		}
 		reading := ask(t.Context(), "GET /7")
 		_, _ = g.e.Run(&g.plan, reading)
-		g.e.PurgeAll(1)
+		g.e.PurgeAll(1, 0)
 		synctest.Wait()
 		st := g.e.Stats()
 		if st.Objects != 0 || st.Bytes != 0 || st.Pinned == 0 {
@@ -102,7 +102,7 @@ func TestSweeperFreesWhatWasPurged(t *testing.T) {
 		if st := g.e.Stats(); st.Pinned != 0 {
 			t.Errorf("pinned after the last reader: %+v", st)
 		}
-		if n := len(g.e.zones.byID); n != 0 {
+		if n := g.e.marks.Zones(); n != 0 {
 			t.Errorf("%d zone states without an object", n)
 		}
 	})
@@ -123,13 +123,13 @@ func TestPurgesHoldWhereTheFeedGoesBack(t *testing.T) {
 	}{
 		{"at 100", func() { g.e.Advance(100) }, "MISS"},
 		{"nothing", func() {}, "HIT"},
-		{"another history, at 100 too", func() { g.e.PurgeAll(100) }, "MISS"},
-		{"back to 5", func() { g.e.PurgeAll(5) }, "MISS"},
+		{"another history, at 100 too", func() { g.e.PurgeAll(100, 0) }, "MISS"},
+		{"back to 5", func() { g.e.PurgeAll(5, 0) }, "MISS"},
 		{"a change", func() { g.e.Advance(6) }, "HIT"},
 		{"purge by URL at 7", func() { purge(7, zone.Purge{Files: []string{"https://www.example.com/a"}}) }, "MISS"},
 		{"the same again", func() { purge(7, zone.Purge{Everything: true}) }, "HIT"},
 		{"purge of everything at 8", func() { purge(8, zone.Purge{Everything: true}) }, "MISS"},
-		{"forward, to 500", func() { g.e.PurgeAll(500) }, "MISS"},
+		{"forward, to 500", func() { g.e.PurgeAll(500, 0) }, "MISS"},
 		{"purge of everything at 501", func() { purge(501, zone.Purge{Everything: true}) }, "MISS"},
 		{"nothing more", func() { g.e.Advance(502) }, "HIT"},
 	} {

@@ -49,7 +49,7 @@ const (
 // The records of a frame.
 const (
 	opMarks   byte = 1 + iota // of one zone: zone, purged, all, names
-	opRestart                 // floor, base
+	opRestart                 // floor, base, life
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -122,12 +122,12 @@ func (j *journal) purge(z *Zone, p *Purge, m Mark) {
 	j.keep(w.b)
 }
 
-func (j *journal) restart(floor, base uint64) {
+func (j *journal) restart(l *Ledger) {
 	if j == nil || j.whole {
 		return
 	}
 	w := recordWriter{b: j.pending}
-	w.restart(floor, base)
+	w.restart(l)
 	j.keep(w.b)
 }
 
@@ -176,7 +176,7 @@ func (l *Ledger) Sync() error {
 // dump is the whole ledger as records, the head first; mu is held.
 func (l *Ledger) dump() []byte {
 	w := recordWriter{b: binary.LittleEndian.AppendUint64([]byte(magic), l.id)}
-	w.restart(l.floor, l.base)
+	w.restart(l)
 	for _, id := range slices.Sorted(maps.Keys(l.zones)) {
 		z := l.zones[id]
 		if z.newest.Load() == 0 && z.page.Load() == 0 && z.purged.Load() <= l.floor {

@@ -58,11 +58,13 @@ const (
 type Ledger struct {
 	journal *journal // nil = only in memory
 	id      uint64
+	owner   any // set by Serve, before the first zone is held
 
 	mu    sync.Mutex
 	zones map[string]*Zone
 	seq   uint64 // newest entry that took effect, counted from base on; guarded by mu
 	base  uint64 // of the feed's history; guarded by mu
+	life  uint64 // of the feed's copy, as Restart was told; guarded by mu
 	floor uint64 // what is older is gone in every zone; guarded by mu
 	marks int    // in all zones; guarded by mu
 	idle  int    // zones that are held by nobody; guarded by mu
@@ -75,6 +77,12 @@ func New() *Ledger {
 	l.most.marks, l.most.zoneMarks, l.most.zones = MaxMarks, MaxZoneMarks, MaxZones
 	return l
 }
+
+// Serve tells whose answers the marks are about; see Zone.Owner.
+func (l *Ledger) Serve(owner any) { l.owner = owner }
+
+// Owner is what Serve was told.
+func (z *Zone) Owner() any { return z.ledger.owner }
 
 // ID names the ledger's life: what was stored under another ID may have missed
 // purges. It is 0 for a ledger in memory.
@@ -412,14 +420,42 @@ func (l *Ledger) Advance(seq uint64) {
 
 // Restart purges everything, for an edge whose state was replaced by that at
 // entry seq of the feed. That number may be lower than any before; later ones
-// are understood to follow it.
-func (l *Ledger) Restart(seq uint64) {
+// are understood to follow it. life tells one such replacement from the next.
+func (l *Ledger) Restart(seq, life uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.restart(seq, life)
+}
+
+func (l *Ledger) restart(seq, life uint64) {
 	l.seq++
 	l.base = l.seq - seq // below zero wraps, and base+seq wraps back
+	l.life = life
 	l.raiseFloor(l.seq)
-	l.journal.restart(l.floor, l.base)
+	l.journal.restart(l)
+}
+
+// Resume is called at start, before anything that was stored is served: life is
+// the number of the replacement that the feed's copy stands on, seq its newest
+// entry, and purges gives for each zone the newest entry with a purge. What the
+// journal does not know of, because the process ended in between, is purged now.
+func (l *Ledger) Resume(life, seq uint64, purges iter.Seq2[string, uint64]) error {
+	l.mu.Lock()
+	if l.life != life {
+		l.restart(seq, life)
+	} else {
+		known := l.seq
+		for id, at := range purges {
+			if at += l.base; at > known {
+				z := l.zone(id)
+				l.apply(z, &Purge{Everything: true}, Mark{Hard: at})
+				l.journal.purge(z, &Purge{Everything: true}, Mark{Hard: at})
+			}
+		}
+		l.seq = max(l.seq, l.base+seq)
+	}
+	l.mu.Unlock()
+	return l.Sync()
 }
 
 // Marks tells how many marks are held, for metrics.

@@ -76,8 +76,8 @@ func (l *Ledger) take(payload []byte) bool {
 	for len(r.b) > 0 && !r.wrong {
 		switch r.byte() {
 		case opRestart:
-			floor, base := r.number(), r.number()
-			l.base = base
+			floor := r.number()
+			l.base, l.life = r.number(), r.number()
 			l.raiseFloor(floor)
 			l.seq = max(l.seq, floor)
 		case opMarks:
@@ -122,10 +122,11 @@ const maxZoneID = 256
 // recordWriter appends records.
 type recordWriter struct{ b []byte }
 
-func (w *recordWriter) restart(floor, base uint64) {
+func (w *recordWriter) restart(l *Ledger) {
 	w.b = append(w.b, opRestart)
-	w.number(floor)
-	w.number(base)
+	w.number(l.floor)
+	w.number(l.base)
+	w.number(l.life)
 }
 
 func (w *recordWriter) zone(id string, purged uint64, all Mark, names int) {
