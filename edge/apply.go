@@ -116,6 +116,9 @@ func (a *applier) settle(reject func(seq uint64, why error)) {
 		}
 	}
 	a.edge.cache.Advance(a.newest)
+	if err := a.edge.cache.Sync(); err != nil {
+		reject(a.newest, err)
+	}
 	clear(a.touched)
 	a.purges = nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/geo"
 	"github.com/selvage-edge/selvage/edge/peer"
 	"github.com/selvage-edge/selvage/edge/phase/cache"
+	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
 	pages "github.com/selvage-edge/selvage/edge/phase/errors"
 	"github.com/selvage-edge/selvage/edge/phase/normalize"
 	"github.com/selvage-edge/selvage/edge/phase/origin"
@@ -56,6 +57,7 @@ type Edge struct {
 	settings  *settings.Engine
 	origin    *origin.Engine
 	cache     *cache.Engine
+	marks     *mark.Ledger
 	errors    *pages.Engine
 
 	access   *telemetry.AccessLog // nil = off
@@ -171,7 +173,8 @@ func (e *Edge) build(ctx context.Context) (err error) {
 	dialer := guard.New(guard.Config{Allow: e.cfg.AllowOrigins, Own: func() []netip.AddrPort { return own }})
 	e.origin = origin.New(origin.Config{Dial: dialer.Dial})
 	originRow := rowNamed("origin")
-	e.cache = cache.New(cache.Config{Bytes: e.cfg.CacheBytes, Ctx: e.requests, Fetch: func(r *Request) error { return e.Reenter(originRow, r) }})
+	e.openMarks()
+	e.cache = cache.New(cache.Config{Bytes: e.cfg.CacheBytes, Ctx: e.requests, Marks: e.marks, Fetch: func(r *Request) error { return e.Reenter(originRow, r) }})
 	e.errors = pages.New()
 	e.h1 = h1.NewServer(e, h1.Limits{})
 	e.h2 = h2.NewServer(e, h2.Limits{})
@@ -196,8 +199,8 @@ func (e *Edge) build(ctx context.Context) (err error) {
 func (e *Edge) onSnapshot(seq uint64) error {
 	err := e.applier.loadAll()
 	// After the new rules are in use, so that nothing is kept by the old ones.
-	e.cache.PurgeAll(seq)
-	return err
+	e.cache.PurgeAll(seq, e.copy.Generation())
+	return errors.Join(err, e.cache.Sync())
 }
 
 func (e *Edge) certificatesOf(serverName string) *tlsterm.Plan {
@@ -228,5 +231,5 @@ func (e *Edge) release() error {
 	if e.access != nil {
 		failed = append(failed, e.access.Close())
 	}
-	return errors.Join(append(failed, e.geo.Close(), e.copy.Close())...)
+	return errors.Join(append(failed, e.marks.Close(), e.geo.Close(), e.copy.Close())...)
 }

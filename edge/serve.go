@@ -26,6 +26,9 @@ func (e *Edge) serve(ctx context.Context) error {
 	if err := e.applier.loadAll(); err != nil {
 		e.log.Error("zones of the copy cannot be served", "err", err)
 	}
+	if err := e.resumeMarks(); err != nil {
+		return err
+	}
 	// The feed goes on while visitors are drained, so that a long drain still
 	// learns of purges.
 	feeding, stopFeeding := context.WithCancel(e.requests)

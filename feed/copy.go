@@ -197,6 +197,14 @@ func (c *Copy) Cursor() Cursor {
 	return c.meta.cursor
 }
 
+// Generation counts the snapshots that have replaced the copy's state, over
+// restarts too; 0 = none has.
+func (c *Copy) Generation() uint64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return uint64(c.meta.gen)
+}
+
 // Get returns a key's newest value and the number of the entry that wrote it.
 // The value is the caller's. Damage is ErrCorrupt.
 func (c *Copy) Get(key string) (value []byte, seq uint64, ok bool, err error) {

@@ -37,7 +37,7 @@ type fill struct {
 	stop  context.CancelFunc
 	seq   uint64
 	zone  *mark.Zone
-	loose bool // several URLs have its key
+	loose bool    // several URLs have its key
 	stale *object // what it may revalidate, with a reference; or nil
 	led   bool    // a leader waits for it
 

@@ -34,7 +34,7 @@ type object struct {
 	body    []byte        // set when the fill ends, before the store shows the object
 	vary    []varyField
 
-	born     int64 // instant of age zero, in nanoseconds of the engine
+	born     int64        // instant of age zero, in nanoseconds of the engine
 	lifetime atomic.Int64 // fresh until this age; a soft purge shortens it
 	revalid  int64
 	fail     int64

@@ -61,7 +61,7 @@ func Open(dir string) (l *Ledger, newLife bool, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, false, fmt.Errorf("mark: folder of the purge journal: %w", err)
 	}
-	l = New()
+	l = NewLasting()
 	l.journal = &journal{path: filepath.Join(dir, fileName)}
 	good, err := l.load()
 	if err != nil && !errors.Is(err, errDamaged) && !errors.Is(err, fs.ErrNotExist) {
@@ -70,16 +70,16 @@ func Open(dir string) (l *Ledger, newLife bool, err error) {
 	if err == nil {
 		return l, false, l.journal.resume(good)
 	}
-	fresh := New()
-	fresh.journal, fresh.id = l.journal, newID()
+	fresh := NewLasting()
+	fresh.journal = l.journal
 	fresh.journal.whole = true
 	return fresh, true, fresh.Sync()
 }
 
 func newID() uint64 {
 	var b [8]byte
-	_, _ = rand.Read(b[:])                     // never fails (crypto/rand)
-	return binary.LittleEndian.Uint64(b[:]) | 1 // 0 is a ledger in memory
+	_, _ = rand.Read(b[:])                      // never fails (crypto/rand)
+	return binary.LittleEndian.Uint64(b[:]) | 1 // never 0
 }
 
 // Close gives the file back. What was not synced is not kept.

@@ -18,8 +18,8 @@ import (
 
 // Bounds of what a Ledger remembers.
 const (
-	MaxMarks     = 1 << 20   // in all zones together, about 64 bytes of memory each
-	MaxZoneMarks = 100_000   // of one zone
+	MaxMarks     = 1 << 20 // in all zones together, about 64 bytes of memory each
+	MaxZoneMarks = 100_000 // of one zone
 	MaxZones     = 250_000 // zones with marks and nothing stored
 )
 
@@ -57,6 +57,7 @@ const (
 // goroutine, those that purge by one at a time.
 type Ledger struct {
 	journal *journal // nil = only in memory
+	lasting bool     // what is stored outlives memory
 	id      uint64
 	owner   any // set by Serve, before the first zone is held
 
@@ -73,8 +74,16 @@ type Ledger struct {
 
 // New returns a ledger without marks that remembers nothing across a restart.
 func New() *Ledger {
-	l := &Ledger{zones: make(map[string]*Zone)}
+	l := &Ledger{zones: make(map[string]*Zone), id: newID()}
 	l.most.marks, l.most.zoneMarks, l.most.zones = MaxMarks, MaxZoneMarks, MaxZones
+	return l
+}
+
+// NewLasting is New for answers that are stored elsewhere too: marks are kept
+// where nothing of a zone is held. After a restart all that was stored is invalid.
+func NewLasting() *Ledger {
+	l := New()
+	l.lasting = true
 	return l
 }
 
@@ -85,7 +94,7 @@ func (l *Ledger) Serve(owner any) { l.owner = owner }
 func (z *Zone) Owner() any { return z.ledger.owner }
 
 // ID names the ledger's life: what was stored under another ID may have missed
-// purges. It is 0 for a ledger in memory.
+// purges. A ledger in memory has one of its own.
 func (l *Ledger) ID() uint64 { return l.id }
 
 // Zone is what was purged of one zone.
@@ -144,7 +153,7 @@ func (z *Zone) Release() {
 		return
 	}
 	l.idle++
-	if l.journal == nil || z.newest.Load() == 0 && z.page.Load() == 0 && z.purged.Load() <= l.floor {
+	if !l.lasting || z.newest.Load() == 0 && z.page.Load() == 0 && z.purged.Load() <= l.floor {
 		l.forget(z)
 	}
 }
@@ -280,13 +289,13 @@ func (l *Ledger) Note(zoneID string, seq uint64, p *Purge, now time.Time) uint64
 		m = Mark{Soft: seq, At: now.UnixNano()}
 	}
 	z := l.zones[zoneID]
-	if z == nil && l.journal == nil {
+	if z == nil && !l.lasting {
 		l.seq = max(l.seq, seq)
 		return seq // nothing of it is stored anywhere
 	}
 	if z == nil {
-		z = l.zone(zoneID)
 		l.boundZones()
+		z = l.zone(zoneID)
 	}
 	l.apply(z, p, m)
 	l.journal.purge(z, p, m)
@@ -389,10 +398,10 @@ func (l *Ledger) foldAll() {
 	}
 }
 
-// boundZones forgets all idle zones when there are too many, and purges what is
-// older than now in every zone; mu is held.
+// boundZones forgets all idle zones when there are too many for one more, and
+// purges what is older than now in every zone; mu is held.
 func (l *Ledger) boundZones() {
-	if l.idle <= l.most.zones {
+	if l.idle < l.most.zones {
 		return
 	}
 	l.raiseFloor(l.seq)
