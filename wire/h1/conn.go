@@ -27,21 +27,28 @@ type conn struct {
 	nc    net.Conn
 	tcp   *net.TCPConn // nc, when it can do writev
 	mc    *msg.Conn
-	sess  msg.Session
+	sess  msg.Session              // nil before the first request, and while idle for long
+	step  msg.Stepper              // sess, if it is one
+	left  atomic.Pointer[farewell] // likewise, for the watch
 	dl    deadlines
 	rd    reader
 	idle  *idleReader // nil where there is no descriptor
+	bulk  *bulkWriter // likewise
 	state atomic.Int32
 	turn  atomic.Uint32 // for the watch: odd while a request is served, other whenever it moves
 	seen  watched
 
 	req     msg.Request
 	res     msg.Response
+	head    requestHead
+	ready   bool  // req has been read, by quick
+	stepped bool  // and res answers it
 	body    *body // of the request in service, nil when it has none
 	interim func(int, *msg.Fields) error
 	vec     [2][]byte
 	bufs    net.Buffers
 
+	ending bool // the last answer was given; what remains is to linger
 	abrupt bool // the end of nc must not look like the end of an answer
 	broken bool // no more can be said on nc: a write failed or an answer was cut
 
@@ -54,7 +61,8 @@ func newConn(s *Server, nc net.Conn, mc *msg.Conn) *conn {
 	c.tcp, _ = nc.(*net.TCPConn)
 	c.dl.nc, c.dl.clock = nc, s.clock
 	c.rd = reader{nc: nc, dl: &c.dl, pools: s.pools}
-	c.idle = newIdleReader(c.tcp, &c.rd)
+	c.idle = newIdleReader(c.tcp, c)
+	c.bulk = newBulkWriter(c.tcp, c)
 	c.interim = c.sendInterim
 	return c
 }
@@ -88,43 +96,90 @@ func rawConn(nc net.Conn) net.Conn {
 }
 
 func (c *conn) serve() {
-	c.sess = c.s.h.Open(c.mc)
 	defer func() {
 		if c.abrupt {
 			hardClose(c.nc)
 		}
 		_ = c.nc.Close() // as in hardClose
-		c.sess.Close()
+		if c.sess != nil {
+			c.sess.Close()
+		}
 		c.rd.close()
 	}()
 	for c.next() {
 	}
 }
 
+// open makes sure that there is a session.
+func (c *conn) open() {
+	if c.sess == nil {
+		c.sess = c.s.h.Open(c.mc)
+		c.step, _ = c.sess.(msg.Stepper)
+		if l, ok := c.sess.(msg.Leaver); ok {
+			c.left.Store(&farewell{l})
+		}
+	}
+}
+
+type farewell struct{ msg.Leaver }
+
+// slim gives back what a connection does not need while nothing is asked on it.
+func (c *conn) slim() {
+	if c.sess != nil {
+		c.sess.Close()
+		c.sess, c.step = nil, nil
+		c.left.Store(nil)
+	}
+	c.req, c.res = msg.Request{}, msg.Response{}
+}
+
 // next serves one request and reports whether another may follow.
 func (c *conn) next() bool {
-	head, err := c.readHead()
-	if err != nil {
+	if err := c.take(); err != nil {
 		c.refuse(err)
 		return false
 	}
-	h, bad := parseRequest(head, &c.req, c.s.l.Body)
-	if bad != nil {
-		c.refuse(bad)
-		return false
+	if !c.stepped {
+		c.sess.Serve(&c.req, &c.res)
 	}
-	c.begin(h)
-	c.turn.Add(1)
-	c.sess.Serve(&c.req, &c.res)
-	sent, keep, err := c.respond(h.keep)
-	c.res.Close()
-	c.turn.Add(1)
-	c.sess.Done(&c.req, &c.res, sent, err)
-	keep = c.endBody(keep)
-	if !keep {
+	c.stepped = false
+	if keep := c.finish(); !keep {
 		if !c.broken {
 			c.linger()
 		}
+		return false
+	}
+	return true
+}
+
+// take waits for a request.
+func (c *conn) take() error {
+	head, err := c.readHead()
+	if err != nil {
+		return err
+	}
+	if c.ready {
+		c.ready = false
+		return nil
+	}
+	c.open()
+	h, bad := parseRequest(head, &c.req, c.s.l.Body)
+	if bad != nil {
+		return bad
+	}
+	c.begin(h)
+	c.turn.Add(1)
+	return nil
+}
+
+// finish sends the answer and makes ready for the next request; false when none
+// may follow.
+func (c *conn) finish() (keep bool) {
+	sent, keep, err := c.respond(c.head.keep)
+	c.res.Close()
+	c.turn.Add(1)
+	c.sess.Done(&c.req, &c.res, sent, err)
+	if keep = c.endBody(keep); !keep {
 		return false
 	}
 	c.res.Reset()
@@ -133,12 +188,58 @@ func (c *conn) next() bool {
 	return true
 }
 
+// quick looks at what has arrived and answers it when that takes no waiting.
+// Otherwise it leaves the rest to next: what it has read of a request, and how
+// far it has come with it, is in c.
+func (c *conn) quick() (answered bool) {
+	if c.wake() != nil || c.rd.buffered()[0] == '\r' {
+		return false
+	}
+	c.open()
+	sc := scan{start: 1}
+	n, bad := sc.end(c.rd.buffered(), &c.s.bounds)
+	if n == 0 || bad != nil || c.step == nil {
+		return false
+	}
+	h, bad := parseRequest(c.rd.buffered()[:n:n], &c.req, c.s.l.Body)
+	if bad != nil || c.req.Length != 0 || c.req.Upgrade != nil {
+		c.req.Reset()
+		return false
+	}
+	c.rd.r += n
+	c.rd.lend()
+	c.begin(h)
+	c.turn.Add(1)
+	c.ready = true
+	if c.stepped = c.step.Step(&c.req, &c.res); !c.stepped || c.res.Body != nil || c.res.Tunnel != nil {
+		return false
+	}
+	c.ready, c.stepped = false, false
+	return true
+}
+
+// settle sends what quick has answered and waits for the next request; false
+// when none is to come.
+func (c *conn) settle() bool {
+	if !c.finish() {
+		c.ending = true
+		return false
+	}
+	if c.rest() != nil {
+		return false
+	}
+	return c.dl.armRead(min(c.s.l.IdleTimeout, c.s.settle)) == nil
+}
+
 // readHead waits for a whole head. What it returns is lent out.
 func (c *conn) readHead() ([]byte, error) {
 	if c.rd.r == c.rd.w {
 		if err := c.await(); err != nil {
 			return nil, err
 		}
+	}
+	if c.ready {
+		return nil, nil
 	}
 	if err := c.skipEmptyLine(); err != nil {
 		return nil, err
@@ -203,8 +304,28 @@ func lineEnd(p []byte) int {
 // await waits for the first byte of a request. Its only error is errQuiet:
 // the connection ended, or is to end, and nobody expects an answer.
 func (c *conn) await() error {
+	if err := c.rest(); err != nil {
+		return err
+	}
+	if c.idle == nil {
+		c.rd.wait = c.s.l.IdleTimeout
+		if c.rd.fill() != nil {
+			return errQuiet
+		}
+		return c.wake()
+	}
+	if c.idle.fill() != nil {
+		if c.ending && !c.broken {
+			c.linger()
+		}
+		return errQuiet
+	}
+	return c.wake()
+}
+
+// rest is called when the next request is waited for.
+func (c *conn) rest() error {
 	c.rd.shrink()
-	c.rd.wait = c.s.l.IdleTimeout
 	if c.state.Load() == fresh {
 		if c.s.draining.Load() {
 			c.dl.bound(drainGrace, nil)
@@ -212,14 +333,12 @@ func (c *conn) await() error {
 	} else if c.state.Store(idle); c.s.draining.Load() {
 		return errQuiet // Drain has passed by, or waits for CompareAndSwap to fail
 	}
-	fill := c.rd.fill
-	if c.idle != nil {
-		fill = c.idle.fill
-	}
-	if fill() != nil {
-		return errQuiet
-	}
-	if c.state.CompareAndSwap(idle, busy) {
+	return nil
+}
+
+// wake is called when a part of a request has come.
+func (c *conn) wake() error {
+	if c.state.Load() == busy || c.state.CompareAndSwap(idle, busy) {
 		return nil
 	}
 	if !c.dl.unbound(func() bool { return c.state.CompareAndSwap(fresh, busy) }) {
@@ -253,7 +372,7 @@ func (c *conn) skipEmptyLine() error {
 
 // begin completes c.req.
 func (c *conn) begin(h requestHead) {
-	c.started = false
+	c.head, c.started = h, false
 	if c.mc.TLS != nil {
 		c.req.Scheme = msg.HTTPS
 	}
@@ -283,6 +402,7 @@ func (c *conn) refuse(err error) {
 	}
 	p := c.appendPlain(make([]byte, 0, 256), status)
 	_, werr := c.write(p)
+	c.open()
 	c.sess.Refused(status, err)
 	if werr == nil {
 		c.linger()

@@ -12,8 +12,15 @@ import (
 // TestDescriptorWayReadsTheSame runs every request case over TCP, where the
 // wait for a request is another one than in memory.
 func TestDescriptorWayReadsTheSame(t *testing.T) {
-	s := &site{serve: describe}
-	addr := listen(t, NewServer(s, limited), nil)
+	for name, h := range map[string]msg.Handler{"waiting": &site{serve: describe}, "stepping": &steps{site: site{serve: describe}}} {
+		t.Run(name, func(t *testing.T) { readsTheSame(t, h) })
+	}
+}
+
+func readsTheSame(t *testing.T, h msg.Handler) {
+	srv := NewServer(h, limited)
+	srv.settle = 10 * time.Millisecond
+	addr := listen(t, srv, nil)
 	for _, tc := range requestCases {
 		nc, err := net.Dial("tcp", addr)
 		if err != nil {
@@ -78,13 +85,12 @@ func TestIdleConnectionHoldsNoBuffer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newConn(NewServer(&site{serve: describe}, Limits{}), nc, new(msg.Conn))
-	c.rd.wait = 50 * time.Millisecond
+	c := newConn(NewServer(&site{serve: describe}, Limits{IdleTimeout: 50 * time.Millisecond}), nc, new(msg.Conn))
 	if err := c.idle.fill(); err == nil || c.rd.own != nil {
 		t.Errorf("err %v, buffer %v", err, c.rd.own)
 	}
 	send(t, visitor, get)
-	c.rd.wait = 10 * time.Second
+	c.s.l.IdleTimeout = 10 * time.Second
 	if err := c.idle.fill(); err != nil || string(c.rd.buffered()) != get {
 		t.Errorf("err %v: %q", err, c.rd.buffered())
 	}

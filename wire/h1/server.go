@@ -33,8 +33,9 @@ type Server struct {
 	empty    chan struct{} // closed by the last connection, nil unless someone waits
 	watching bool          // watch runs, or will
 
-	every time.Duration // watchEvery, but in tests
-	late  []*conn       // owned by watch
+	every  time.Duration // watchEvery, but in tests
+	settle time.Duration // settleTime, likewise
+	late   []*conn       // owned by watch
 }
 
 // NewServer makes a server that asks h for a session on each connection.
@@ -47,6 +48,7 @@ func NewServer(h msg.Handler, l Limits) *Server {
 		pools:  newPools(l.Head),
 		conns:  make(map[*conn]struct{}),
 		every:  watchEvery,
+		settle: settleTime,
 	}
 }
 

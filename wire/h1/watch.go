@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/selvage-edge/selvage/wire/msg"
 )
 
 // While a request is served nobody reads from its connection, so nobody would
@@ -87,7 +85,7 @@ func (c *conn) look() {
 		}
 	}
 	c.seen.told = true
-	if l, ok := c.sess.(msg.Leaver); ok {
+	if l := c.left.Load(); l != nil {
 		l.Left()
 	}
 }

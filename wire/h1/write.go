@@ -225,6 +225,9 @@ func (c *conn) giveUp(why error) error {
 
 // writeBytes writes a head and a body in memory.
 func (c *conn) writeBytes(head, body []byte) (sent int64, err error) {
+	if c.bulk.takes(body) {
+		return c.bulk.write(head, body)
+	}
 	first := body[:min(len(body), sliceMax)]
 	n, err := c.writeBoth(head, first)
 	sent = max(0, int64(n-len(head)))

@@ -1,0 +1,190 @@
+package h1
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/selvage-edge/selvage/wire/msg"
+)
+
+// steps answers at once what asks for a path with an even number of bytes; the
+// rest has to be served.
+type steps struct{ site }
+
+func (s *steps) Open(*msg.Conn) msg.Session {
+	s.note("open")
+	return s
+}
+
+func (s *steps) Step(req *msg.Request, res *msg.Response) bool {
+	if len(req.Path)%2 == 1 {
+		return false
+	}
+	s.note("step " + string(req.Path))
+	s.serve(req, res)
+	return true
+}
+
+func (s *site) last() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lastErr
+}
+
+func dialTCP(t *testing.T, addr string) *net.TCPConn {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nc.Close() })
+	if err := nc.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return nc.(*net.TCPConn)
+}
+
+func TestRequestsInOnePieceAreAnsweredInOrder(t *testing.T) {
+	s := &steps{site: site{serve: func(req *msg.Request, res *msg.Response) {
+		res.Status, res.Bytes = 200, bytes.Clone(req.Path)
+	}}}
+	nc := dialTCP(t, listen(t, NewServer(s, Limits{}), nil))
+	var all strings.Builder
+	for _, path := range []string{"/1", "/22", "/333", "/4444", "/5"} {
+		all.WriteString("GET " + path + " HTTP/1.1\r\nHost: a\r\n\r\n")
+	}
+	all.WriteString("POST /6 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /7 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+	text := all.String()
+	for _, cut := range []int{len(text), 10, 60, len(text) - 20} {
+		nc := nc
+		if cut != len(text) {
+			nc = dialTCP(t, nc.RemoteAddr().String())
+		}
+		send(t, nc, text[:cut])
+		send(t, nc, text[cut:])
+		out, err := io.ReadAll(nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for part := range strings.SplitSeq(string(out), "HTTP/1.1 200 OK\r\n") {
+			if _, body, ok := strings.Cut(part, "\r\n\r\n"); ok {
+				got = append(got, body)
+			}
+		}
+		if want := "/1 /22 /333 /4444 /5 /6 /7"; strings.Join(got, " ") != want {
+			t.Errorf("cut at %d: got %q, want %q", cut, got, want)
+		}
+	}
+}
+
+// TestEndThatCameWithTheRequestIsFound: the poller does not tell of it again.
+func TestEndThatCameWithTheRequestIsFound(t *testing.T) {
+	s := &steps{site: site{serve: describe}}
+	srv := NewServer(s, Limits{})
+	srv.settle = 50 * time.Millisecond
+	nc := dialTCP(t, listen(t, srv, nil))
+	send(t, nc, strings.Replace(get, "GET / ", "GET /x ", 1))
+	if err := nc.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	out, err := io.ReadAll(nc)
+	if err != nil || statusOf(string(out)) != 200 {
+		t.Errorf("%q, %v", out, err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("the connection ended after %s", took)
+	}
+}
+
+// TestIdleConnectionKeepsNoSession: after a while it gives its session back,
+// and the next request gets another.
+func TestIdleConnectionKeepsNoSession(t *testing.T) {
+	s := &steps{site: site{serve: describe}}
+	srv := NewServer(s, Limits{})
+	srv.settle = 20 * time.Millisecond
+	nc := dialTCP(t, listen(t, srv, nil))
+	for range 2 {
+		send(t, nc, strings.Replace(get, "GET / ", "GET /x ", 1))
+		if _, err := nc.Read(make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		for until := time.Now().Add(10 * time.Second); !strings.HasSuffix(s.calls(), "close"); {
+			if time.Now().After(until) {
+				t.Fatal("the session is kept:", s.calls())
+			}
+			<-time.After(time.Millisecond)
+		}
+	}
+	if want := "open\nstep /x\ndone\nclose\nopen\nstep /x\ndone\nclose"; s.calls() != want {
+		t.Errorf("got %q, want %q", s.calls(), want)
+	}
+}
+
+// TestLargeBodyArrivesWhole sends one from memory and one from a file, through
+// a window that is much smaller.
+func TestLargeBodyArrivesWhole(t *testing.T) {
+	body := make([]byte, 5<<20+7)
+	for i := range body {
+		body[i] = byte(i * 7 >> 3)
+	}
+	fd, err := unix.MemfdCreate("body", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(fd), "body")
+	defer file.Close()
+	if _, err := file.WriteAt(body, 4096); err != nil {
+		t.Fatal(err)
+	}
+	for name, find := range map[string]func([]byte) (int, int64, bool){
+		"memory": nil,
+		"file":   func(b []byte) (int, int64, bool) { return fd, 4096 + int64(len(body)-len(b)), true },
+		"none":   func([]byte) (int, int64, bool) { return 0, 0, false },
+	} {
+		s := &steps{site: site{serve: func(_ *msg.Request, res *msg.Response) { res.Status, res.Bytes = 200, body[11:] }}}
+		nc := dialTCP(t, listen(t, NewServer(s, Limits{FileOf: find}), nil))
+		for range 2 {
+			send(t, nc, strings.Replace(get, "GET / ", "GET /x ", 1))
+			var head []byte
+			for !bytes.HasSuffix(head, []byte("\r\n\r\n")) {
+				var b [1]byte
+				if _, err := io.ReadFull(nc, b[:]); err != nil {
+					t.Fatal(err)
+				}
+				head = append(head, b[0])
+			}
+			got := make([]byte, len(body)-11)
+			if _, err := io.ReadFull(nc, got); err != nil || !bytes.Equal(got, body[11:]) {
+				t.Errorf("%s: another body, %v", name, err)
+			}
+		}
+		if err := s.last(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestVisitorWhoTakesNothingIsCut holds large bodies to WriteTimeout.
+func TestVisitorWhoTakesNothingIsCut(t *testing.T) {
+	s := &steps{site: site{serve: func(_ *msg.Request, res *msg.Response) { res.Status, res.Bytes = 200, make([]byte, 32<<20) }}}
+	nc := dialTCP(t, listen(t, NewServer(s, Limits{WriteTimeout: 100 * time.Millisecond}), nil))
+	send(t, nc, strings.Replace(get, "GET / ", "GET /x ", 1))
+	for until := time.Now().Add(10 * time.Second); !strings.HasSuffix(s.calls(), "close"); {
+		if time.Now().After(until) {
+			t.Fatal("still served:", s.calls())
+		}
+		<-time.After(time.Millisecond)
+	}
+	if s.last() == nil {
+		t.Error("the answer is said to have left whole")
+	}
+}
