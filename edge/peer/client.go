@@ -1,10 +1,11 @@
 package peer
 
 import (
+	"bytes"
 	"context"
-	"crypto"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -21,12 +22,20 @@ import (
 type ClientConfig struct {
 	// TLS holds the node's certificate and judges who answers. Needed.
 	TLS *tls.Config
+	// Identify reads a node's id from its certificate. Needed.
+	Identify func(tls.ConnectionState) (string, error)
 	// Dial opens a connection to host:port. Default net.Dialer.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 
 	MaxConns    int           // per peer; default 64, beyond is a fault of kind Limit
 	IdleTime    time.Duration // an unused connection is not used again after; default 60 s
 	ConnectTime time.Duration // TCP and TLS; default 5 s
+}
+
+// Target is a node that is called.
+type Target struct {
+	ID    string
+	Addrs []string // host:port, tried in order
 }
 
 // Client sends requests to peers over kept connections. Safe for concurrent
@@ -36,7 +45,7 @@ type Client struct {
 	memory *h1.Memory
 
 	mu     sync.Mutex
-	peers  map[string]*conns // guarded by mu
+	peers  map[string]*conns // by node; guarded by mu
 	closed bool              // guarded by mu
 }
 
@@ -46,24 +55,29 @@ type conns struct {
 	idle []*conn // newest last
 }
 
-// conn is a connection; its key signs envelopes, for its certificate is the
-// one that the peer has seen.
+// conn is a connection.
 type conn struct {
-	h1    *h1.Client
-	key   crypto.PrivateKey
-	since time.Time // idle since
+	h1      *h1.Client
+	interim func(int, *msg.Fields) error // takes 1xx answers; owned by who uses it
+	since   time.Time                    // idle since
 }
 
 var (
 	errBusy   = errors.New("every connection to the peer is in use")
 	errClosed = errors.New("the client is closed")
-	errNoKey  = errors.New("the peer did not ask for our certificate")
+	errNoAddr = errors.New("the peer has no address")
+	errOther  = errors.New("another node answers at the peer's address")
+	errAnswer = errors.New("the peer did not answer as it should")
 )
+
+// headTime is how long a peer may take to answer: an origin may take that
+// long. Whether the peer lives is found out by probes meanwhile.
+const headTime = 130 * time.Second
 
 // NewClient returns a Client; Close ends it.
 func NewClient(c ClientConfig) (*Client, error) {
-	if c.TLS == nil || c.TLS.GetClientCertificate == nil && len(c.TLS.Certificates) == 0 {
-		return nil, errors.New("peer: a TLS configuration with the node's certificate is needed")
+	if c.TLS == nil || c.TLS.GetClientCertificate == nil && len(c.TLS.Certificates) == 0 || c.Identify == nil {
+		return nil, errors.New("peer: a TLS configuration with the node's certificate is needed, and who reads peers' certificates")
 	}
 	if c.Dial == nil {
 		dialer := &net.Dialer{}
@@ -78,16 +92,16 @@ func NewClient(c ClientConfig) (*Client, error) {
 	if c.ConnectTime <= 0 {
 		c.ConnectTime = 5 * time.Second
 	}
-	return &Client{config: c, memory: h1.NewMemory(0), peers: make(map[string]*conns)}, nil
+	return &Client{config: c, memory: h1.NewMemory(maxHead), peers: make(map[string]*conns)}, nil
 }
 
-// Do signs env for req and sends both to the peer at addr (host:port); body
-// is nil when req.Length is 0. res is filled as by h1.Client.Do; its Close
-// gives the connection back. The error is a *fault.Error of side Edge, or
-// Visitor when ctx ended or body failed.
-func (c *Client) Do(ctx context.Context, addr string, env *Envelope, req *msg.Request, body io.Reader, res *msg.Response) error {
+// Do sends env and req to a peer; body is nil when req.Length is 0. res is
+// filled as by h1.Client.Do; its Close gives the connection back. 1xx answers
+// go to req.Interim, if there is one. The error is a *fault.Error of side Edge,
+// or Visitor when ctx ended or body failed.
+func (c *Client) Do(ctx context.Context, to Target, env *Envelope, req *msg.Request, body io.Reader, res *msg.Response) error {
 	for {
-		cn, reused, err := c.take(ctx, addr)
+		cn, reused, err := c.take(ctx, to)
 		if err != nil {
 			return err
 		}
@@ -98,11 +112,11 @@ func (c *Client) Do(ctx context.Context, addr string, env *Envelope, req *msg.Re
 				if release != nil {
 					release()
 				}
-				c.give(addr, cn, cn.h1.Reusable())
+				c.give(to.ID, cn, cn.h1.Reusable())
 			}
 			return nil
 		}
-		c.give(addr, cn, false)
+		c.give(to.ID, cn, false)
 		// A kept connection may have ended just now; without a body nothing
 		// is lost by asking again.
 		if f := fault.As(err); !reused || !f.Retry || body != nil || !req.Method.Idempotent() {
@@ -111,21 +125,43 @@ func (c *Client) Do(ctx context.Context, addr string, env *Envelope, req *msg.Re
 	}
 }
 
-// Probe asks the peer at addr whether the way is open.
-func (c *Client) Probe(ctx context.Context, addr string) error {
-	req := &msg.Request{
-		MethodText: []byte("GET"), Method: msg.GET, Scheme: msg.HTTPS, Proto: msg.HTTP11,
-		Authority: []byte("peer"), Target: []byte(ProbePath), Path: []byte(ProbePath),
-	}
+// Probe asks a peer whether the way is open.
+func (c *Client) Probe(ctx context.Context, to Target) error {
 	res := new(msg.Response)
-	if err := c.Do(ctx, addr, nil, req, nil, res); err != nil {
+	if err := c.Do(ctx, to, nil, internal(msg.GET, ProbePath, 0), nil, res); err != nil {
 		return err
 	}
 	defer res.Close()
 	if res.Status != 204 {
-		return &fault.Error{Op: "peer.probe", Kind: fault.Malformed, Err: errors.New("the peer did not answer 204")}
+		return &fault.Error{Op: "peer.probe", Kind: fault.Malformed, Err: errAnswer}
 	}
 	return nil
+}
+
+// Report tells a peer something and returns its answer, each at most MaxReport
+// bytes.
+func (c *Client) Report(ctx context.Context, to Target, report []byte) ([]byte, error) {
+	res := new(msg.Response)
+	if err := c.Do(ctx, to, nil, internal(msg.POST, reportPath, int64(len(report))), bytes.NewReader(report), res); err != nil {
+		return nil, err
+	}
+	defer res.Close()
+	if res.Status != 200 || res.Body == nil || res.Length > MaxReport {
+		return nil, &fault.Error{Op: "peer.report", Kind: fault.Malformed, Err: errAnswer}
+	}
+	answer, err := io.ReadAll(io.LimitReader(res.Body, MaxReport))
+	if err != nil {
+		return nil, &fault.Error{Op: "peer.report", Kind: fault.Closed, Err: err}
+	}
+	return answer, nil
+}
+
+// internal is a request of the edges among themselves.
+func internal(m msg.Method, path string, length int64) *msg.Request {
+	return &msg.Request{
+		MethodText: []byte(m.String()), Method: m, Scheme: msg.HTTPS, Proto: msg.HTTP11, Length: length,
+		Authority: []byte("peer"), Target: []byte(path), Path: []byte(path),
+	}
 }
 
 // Close ends idle connections at once and those in use as they come back.
@@ -156,26 +192,28 @@ func (c *Client) send(ctx context.Context, cn *conn, env *Envelope, req *msg.Req
 		}
 	}
 	if env != nil {
-		value, err := seal(env, req, cn.key, time.Now())
+		value, err := seal(env)
 		if err != nil {
 			return &fault.Error{Op: "peer.seal", Kind: fault.Malformed, Err: err}
 		}
 		out.Fields.Add([]byte(fieldName), []byte(value))
 	}
+	cn.interim = req.Interim
+	defer func() { cn.interim = nil }()
 	return cn.h1.Do(ctx, &out, body, res)
 }
 
 // take returns a kept connection that is not too old, or a new one.
-func (c *Client) take(ctx context.Context, addr string) (cn *conn, reused bool, err error) {
+func (c *Client) take(ctx context.Context, to Target) (cn *conn, reused bool, err error) {
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
 		return nil, false, &fault.Error{Op: "peer.dial", Kind: fault.Draining, Err: errClosed}
 	}
-	p := c.peers[addr]
+	p := c.peers[to.ID]
 	if p == nil {
 		p = &conns{}
-		c.peers[addr] = p
+		c.peers[to.ID] = p
 	}
 	expired := p.expire(time.Now().Add(-c.config.IdleTime))
 	n := len(p.idle)
@@ -194,9 +232,9 @@ func (c *Client) take(ctx context.Context, addr string) (cn *conn, reused bool, 
 	if cn != nil || err != nil {
 		return cn, cn != nil, err
 	}
-	cn, err = c.dial(ctx, addr)
+	cn, err = c.dial(ctx, to)
 	if err != nil {
-		c.give(addr, nil, false)
+		c.give(to.ID, nil, false)
 		return nil, false, err
 	}
 	return cn, false, nil
@@ -215,9 +253,9 @@ func (p *conns) expire(before time.Time) []*conn {
 }
 
 // give takes back a connection, or with nil the right to one.
-func (c *Client) give(addr string, cn *conn, usable bool) {
+func (c *Client) give(node string, cn *conn, usable bool) {
 	c.mu.Lock()
-	p := c.peers[addr]
+	p := c.peers[node]
 	if usable && !c.closed {
 		cn.since = time.Now()
 		p.idle = append(p.idle, cn)
@@ -225,7 +263,7 @@ func (c *Client) give(addr string, cn *conn, usable bool) {
 		return
 	}
 	if p.open--; p.open == 0 {
-		delete(c.peers, addr)
+		delete(c.peers, node)
 	}
 	c.mu.Unlock()
 	if cn != nil {
@@ -233,47 +271,52 @@ func (c *Client) give(addr string, cn *conn, usable bool) {
 	}
 }
 
-// dial connects and notes with which key we have shown ourselves.
-func (c *Client) dial(ctx context.Context, addr string) (*conn, error) {
+// dial connects to the first of a peer's addresses at which that very node
+// answers.
+func (c *Client) dial(ctx context.Context, to Target) (*conn, error) {
 	limited, cancel := context.WithTimeout(ctx, c.config.ConnectTime)
 	defer cancel()
+	err := dialFault(ctx, fault.Unreachable, errNoAddr)
+	for _, addr := range to.Addrs {
+		var cn *conn
+		if cn, err = c.dialAt(ctx, limited, to.ID, addr); err == nil || limited.Err() != nil {
+			return cn, err
+		}
+	}
+	return nil, err
+}
+
+func (c *Client) dialAt(ctx, limited context.Context, id, addr string) (*conn, error) {
 	nc, err := c.config.Dial(limited, addr)
 	if err != nil {
 		return nil, dialFault(ctx, fault.Unreachable, err)
 	}
-	config, shown := c.shown()
-	tc := tls.Client(nc, config)
-	if err := tc.HandshakeContext(limited); err != nil {
-		_ = nc.Close()
-		return nil, dialFault(ctx, fault.Handshake, err)
-	}
-	if shown.key == nil {
-		_ = nc.Close()
-		return nil, dialFault(ctx, fault.Handshake, errNoKey)
-	}
-	return &conn{h1: h1.NewClient(tc, h1.ClientLimits{Memory: c.memory}), key: shown.key}, nil
-}
-
-// shown returns the TLS configuration for one handshake, and where that
-// handshake leaves the key of the certificate it has shown.
-func (c *Client) shown() (*tls.Config, *conn) {
-	note := new(conn)
 	config := c.config.TLS.Clone()
 	config.MinVersion = tls.VersionTLS13
 	config.NextProtos = []string{ALPN}
-	choose := config.GetClientCertificate
-	config.GetClientCertificate = func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		if choose == nil {
-			note.key = config.Certificates[0].PrivateKey
-			return &config.Certificates[0], nil
+	tc := tls.Client(nc, config)
+	err = tc.HandshakeContext(limited)
+	if err == nil {
+		var answers string
+		if answers, err = c.config.Identify(tc.ConnectionState()); err == nil && answers != id {
+			err = fmt.Errorf("%w: %s, not %s", errOther, answers, id)
 		}
-		cert, err := choose(info)
-		if err == nil {
-			note.key = cert.PrivateKey
-		}
-		return cert, err
 	}
-	return config, note
+	if err != nil {
+		_ = nc.Close()
+		return nil, dialFault(ctx, fault.Handshake, err)
+	}
+	cn := &conn{}
+	cn.h1 = h1.NewClient(tc, h1.ClientLimits{Memory: c.memory, Head: maxHead, HeadTimeout: headTime, OnInterim: cn.pass})
+	return cn, nil
+}
+
+// pass hands a 1xx answer on. That the visitor does not take it is told by its
+// own connection.
+func (cn *conn) pass(status int, fields *msg.Fields) {
+	if cn.interim != nil {
+		_ = cn.interim(status, fields)
+	}
 }
 
 func dialFault(ctx context.Context, kind fault.Kind, err error) error {

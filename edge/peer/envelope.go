@@ -1,17 +1,10 @@
 package peer
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"net/netip"
-	"strings"
-	"time"
 
 	"github.com/selvage-edge/selvage/wire/msg"
 )
@@ -19,7 +12,9 @@ import (
 // Envelope is what one edge tells another about a request that it passes on.
 type Envelope struct {
 	Zone    string     // zone id, at most 64 bytes
-	Seq     uint64     // of the snapshot the sender serves the zone by
+	Seq     uint64     // newest entry that has taken effect at the sender
+	Role    uint8      // what the receiver is asked as, at most MaxRole
+	Scheme  msg.Scheme // how the visitor came
 	Depth   uint8      // edges and re-entries so far, at most MaxDepth
 	Ray     uint64     // of the visitor's request
 	Client  netip.Addr // the visitor; the zero value when it is unknown
@@ -29,16 +24,15 @@ type Envelope struct {
 // Bounds on an envelope.
 const (
 	MaxDepth   = 16
-	MaxAge     = 30 * time.Second // by the receiver's clock, either way
+	MaxRole    = 3
 	maxZone    = 64
 	maxEncoded = 512 // bytes of the field's value
 )
 
-// fieldName carries the envelope: base64url of the envelope, a dot, base64url
-// of the signature.
+// fieldName carries the envelope in base64url.
 const fieldName = "Selvage-Envelope"
 
-const version = 1
+const version = 2
 
 // Why a request from a peer is refused. The text is what the peer is told and
 // what counters are named by.
@@ -46,20 +40,17 @@ var (
 	errNoEnvelope = errors.New("no envelope")
 	errTwice      = errors.New("several envelopes")
 	errMalformed  = errors.New("malformed envelope")
-	errSignature  = errors.New("signature does not fit")
-	errAge        = errors.New("envelope too old or of the future")
 	errDepth      = errors.New("passed on too often")
-	errNoPeer     = errors.New("no peer certificate")
-	errKey        = errors.New("key type cannot sign envelopes")
+	errReport     = errors.New("report that cannot be used")
+	errNoPeer     = errors.New("not a node, or one no more")
 )
 
-// append encodes the envelope at a moment. One envelope has one encoding.
-func (e *Envelope) append(p []byte, at time.Time) ([]byte, error) {
-	if len(e.Zone) > maxZone || e.Depth > MaxDepth || e.Client.Zone() != "" {
+// append encodes the envelope. One envelope has one encoding.
+func (e *Envelope) append(p []byte) ([]byte, error) {
+	if len(e.Zone) > maxZone || e.Depth > MaxDepth || e.Role > MaxRole || e.Scheme > msg.HTTPS || e.Client.Zone() != "" {
 		return nil, errMalformed
 	}
-	p = append(p, version, e.Depth, e.Country[0], e.Country[1])
-	p = binary.BigEndian.AppendUint64(p, uint64(at.UnixMilli()))
+	p = append(p, version, e.Depth, e.Role, byte(e.Scheme), e.Country[0], e.Country[1])
 	p = binary.BigEndian.AppendUint64(p, e.Seq)
 	p = binary.BigEndian.AppendUint64(p, e.Ray)
 	client := e.Client.Unmap().AsSlice()
@@ -68,32 +59,31 @@ func (e *Envelope) append(p []byte, at time.Time) ([]byte, error) {
 }
 
 // decode is the inverse of append.
-func decode(p []byte) (e Envelope, at time.Time, err error) {
-	const fixed = 4 + 3*8
-	if len(p) < fixed+2 || p[0] != version {
-		return e, at, errMalformed
+func decode(p []byte) (e Envelope, err error) {
+	const fixed = 6 + 2*8
+	if len(p) < fixed+2 || p[0] != version || p[2] > MaxRole || p[3] > byte(msg.HTTPS) {
+		return e, errMalformed
 	}
-	e.Depth, e.Country = p[1], [2]byte(p[2:4])
-	at = time.UnixMilli(int64(binary.BigEndian.Uint64(p[4:])))
-	e.Seq, e.Ray = binary.BigEndian.Uint64(p[12:]), binary.BigEndian.Uint64(p[20:])
+	e.Depth, e.Role, e.Scheme, e.Country = p[1], p[2], msg.Scheme(p[3]), [2]byte(p[4:6])
+	e.Seq, e.Ray = binary.BigEndian.Uint64(p[6:]), binary.BigEndian.Uint64(p[14:])
 	client, p, ok := cut(p[fixed:])
 	if !ok {
-		return e, at, errMalformed
+		return e, errMalformed
 	}
 	if len(client) > 0 {
 		if e.Client, ok = netip.AddrFromSlice(client); !ok || e.Client.Is4In6() {
-			return e, at, errMalformed
+			return e, errMalformed
 		}
 	}
 	zone, p, ok := cut(p)
 	if !ok || len(p) > 0 || len(zone) > maxZone {
-		return e, at, errMalformed
+		return e, errMalformed
 	}
 	e.Zone = string(zone)
 	if e.Depth > MaxDepth {
-		return e, at, errDepth
+		return e, errDepth
 	}
-	return e, at, nil
+	return e, nil
 }
 
 // cut takes a piece that begins with its length.
@@ -105,56 +95,24 @@ func cut(p []byte) (piece, rest []byte, ok bool) {
 	return p[1:n], p[n:], true
 }
 
-// signed is what a signature covers: the envelope and the request it came
-// with, so that neither can be used with another.
-func signed(body []byte, req *msg.Request) []byte {
-	p := make([]byte, 0, 64+len(body)+len(req.MethodText)+len(req.Authority)+len(req.Target))
-	p = append(p, "selvage envelope 1\n"...)
-	for _, part := range [][]byte{req.MethodText, req.Authority, req.Target} {
-		p = append(append(p, part...), '\n')
-	}
-	return append(p, body...)
-}
-
 // seal makes the field's value.
-func seal(e *Envelope, req *msg.Request, key crypto.PrivateKey, now time.Time) (string, error) {
-	body, err := e.append(nil, now)
-	if err != nil {
-		return "", err
-	}
-	signature, err := sign(key, signed(body, req))
-	if err != nil {
-		return "", err
-	}
-	enc := base64.RawURLEncoding
-	return enc.EncodeToString(body) + "." + enc.EncodeToString(signature), nil
+func seal(e *Envelope) (string, error) {
+	body, err := e.append(nil)
+	return base64.RawURLEncoding.EncodeToString(body), err
 }
 
-// open checks the envelope of a request against the key of the peer that sent
-// it, and takes it out of the request's fields.
-func open(req *msg.Request, key crypto.PublicKey, now time.Time) (Envelope, error) {
+// open reads the envelope of a request and takes it out of the request's
+// fields.
+func open(req *msg.Request) (Envelope, error) {
 	value, err := take(&req.Fields)
 	if err != nil {
 		return Envelope{}, err
 	}
-	first, second, ok := strings.Cut(value, ".")
-	enc := base64.RawURLEncoding.Strict()
-	body, err1 := enc.DecodeString(first)
-	signature, err2 := enc.DecodeString(second)
-	if !ok || err1 != nil || err2 != nil {
+	body, err := base64.RawURLEncoding.Strict().DecodeString(value)
+	if err != nil {
 		return Envelope{}, errMalformed
 	}
-	if err := verify(key, signed(body, req), signature); err != nil {
-		return Envelope{}, err
-	}
-	e, at, err := decode(body)
-	if err != nil {
-		return Envelope{}, err
-	}
-	if age := now.Sub(at); age > MaxAge || age < -MaxAge {
-		return Envelope{}, errAge
-	}
-	return e, nil
+	return decode(body)
 }
 
 // take removes the envelope's line and returns its value.
@@ -176,32 +134,4 @@ func take(f *msg.Fields) (string, error) {
 	}
 	f.DelFunc(func(l *msg.Field) bool { return l.ID == msg.Unknown && msg.EqualFold(l.Name, fieldName) })
 	return value, nil
-}
-
-func sign(key crypto.PrivateKey, message []byte) ([]byte, error) {
-	switch k := key.(type) {
-	case *ecdsa.PrivateKey:
-		digest := sha256.Sum256(message)
-		return ecdsa.SignASN1(rand.Reader, k, digest[:])
-	case ed25519.PrivateKey:
-		return ed25519.Sign(k, message), nil
-	}
-	return nil, errKey
-}
-
-func verify(key crypto.PublicKey, message, signature []byte) error {
-	var good bool
-	switch k := key.(type) {
-	case *ecdsa.PublicKey:
-		digest := sha256.Sum256(message)
-		good = ecdsa.VerifyASN1(k, digest[:], signature)
-	case ed25519.PublicKey:
-		good = ed25519.Verify(k, message, signature)
-	default:
-		return errKey
-	}
-	if !good {
-		return errSignature
-	}
-	return nil
 }

@@ -1,16 +1,18 @@
 // Package peer is the authenticated way from edge to edge: HTTP/1.1 over
 // mutual TLS 1.3 on a listener of its own, each request with an envelope that
-// says on whose behalf it comes, signed by the node that sends it. It promises
-// that nothing reaches its Serve function which a node of our CA has not
-// signed, for this very method, host and target, within the last half minute.
-// What visitors send to public listeners never gets here.
+// says on whose behalf it comes. It promises that nothing reaches its Serve
+// function which a node that is known at this moment has not sent on this very
+// connection: there is neither resumption nor early data, so nothing is
+// repeated, and a node that is revoked is refused from its next request on.
+// Whoever calls a node is told if another answers at its address. What visitors
+// send to public listeners never gets here.
 package peer
 
 import (
 	"context"
-	"crypto"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -30,15 +32,33 @@ const ALPN = "selvage-peer/1"
 // and both ends are who they should be.
 const ProbePath = "/.selvage/probe"
 
+// reportPath takes what nodes tell each other: see ServerConfig.Hear.
+const reportPath = "/.selvage/report"
+
+// maxHead bounds the heads of requests and answers between edges, in bytes.
+const maxHead = 64 << 10
+
+// MaxReport is how many bytes a report and its answer may have.
+const MaxReport = 64 << 10
+
 // ServerConfig is what a Server is told once. Zero fields have the default
 // that their comment names.
 type ServerConfig struct {
 	// TLS holds the node's certificate and the CA that peers must be of.
 	// Needed, with ClientCAs.
 	TLS *tls.Config
+	// Identify reads a node's id from its certificate. Needed.
+	Identify func(tls.ConnectionState) (string, error)
+	// Known says whether a node is one still; it is asked for each request.
+	// Needed.
+	Known func(node string) bool
 	// Serve answers a request of a peer. Needed. It follows the rules of
-	// msg.Session.Serve.
-	Serve func(env Envelope, req *msg.Request, res *msg.Response)
+	// msg.Session.Serve; ctx ends when the peer goes away.
+	Serve func(ctx context.Context, env Envelope, req *msg.Request, res *msg.Response)
+	// Hear answers a report of a peer; nil = none is taken.
+	Hear func(node string, report []byte) ([]byte, error)
+	// Ctx is the parent of requests' contexts. Needed.
+	Ctx context.Context
 
 	MaxConns      int           // connections at a time; default 1024, more are closed at once
 	HandshakeTime time.Duration // default 10 s
@@ -64,8 +84,11 @@ func NewServer(c ServerConfig) (*Server, error) {
 	if c.TLS == nil || c.TLS.ClientCAs == nil || c.TLS.GetConfigForClient != nil {
 		return nil, errors.New("peer: a TLS configuration with the peers' CA is needed")
 	}
-	if c.Serve == nil {
-		return nil, errors.New("peer: a Serve function is needed")
+	if c.Serve == nil || c.Identify == nil || c.Known == nil || c.Ctx == nil {
+		return nil, errors.New("peer: functions Serve, Identify and Known and a context are needed")
+	}
+	if c.Limits.Head <= 0 {
+		c.Limits.Head = maxHead // a visitor's head at its largest, and the envelope
 	}
 	if c.MaxConns <= 0 {
 		c.MaxConns = 1024
@@ -77,6 +100,7 @@ func NewServer(c ServerConfig) (*Server, error) {
 	t.MinVersion = tls.VersionTLS13
 	t.ClientAuth = tls.RequireAndVerifyClientCert
 	t.NextProtos = []string{ALPN}
+	t.SessionTicketsDisabled = true
 	s := &Server{
 		config: c, tls: t, slots: make(chan struct{}, c.MaxConns), shaking: make(map[net.Conn]struct{}),
 		served:  prometheus.NewCounter(prometheus.CounterOpts{Name: "selvage_peer_requests_total", Help: "Requests of other edges that were answered."}),
@@ -182,8 +206,11 @@ func (s *Server) handshake(tc *tls.Conn) error {
 // Open implements msg.Handler.
 func (s *Server) Open(c *msg.Conn) msg.Session {
 	p := &session{server: s}
-	if c.TLS != nil && len(c.TLS.PeerCertificates) > 0 {
-		p.key = c.TLS.PeerCertificates[0].PublicKey
+	p.ctx, p.cancel = context.WithCancel(s.config.Ctx)
+	if c.TLS != nil {
+		if id, err := s.config.Identify(*c.TLS); err == nil {
+			p.node = id
+		}
 	}
 	return p
 }
@@ -191,25 +218,51 @@ func (s *Server) Open(c *msg.Conn) msg.Session {
 // session answers one peer's connection.
 type session struct {
 	server *Server
-	key    crypto.PublicKey // of the peer's certificate; nil = none
+	node   string          // id of the peer; "" = none
+	ctx    context.Context // of what the peer asks for
+	cancel context.CancelFunc
 }
+
+// Left implements msg.Leaver.
+func (p *session) Left() { p.cancel() }
 
 // Serve implements msg.Session.
 func (p *session) Serve(req *msg.Request, res *msg.Response) {
-	if p.key == nil {
+	if p.node == "" || !p.server.config.Known(p.node) {
 		p.refuse(res, errNoPeer)
 		return
 	}
-	env, err := open(req, p.key, time.Now())
+	env, err := open(req)
 	switch {
 	case err == nil:
 		p.server.served.Inc()
-		p.server.config.Serve(env, req, res)
+		req.Scheme = env.Scheme
+		p.server.config.Serve(p.ctx, env, req, res)
 	case errors.Is(err, errNoEnvelope) && probe(req):
 		res.Status = 204
+	case errors.Is(err, errNoEnvelope) && p.server.config.Hear != nil && req.Method == msg.POST && string(req.Path) == reportPath:
+		p.hear(req, res)
 	default:
 		p.refuse(res, err)
 	}
+}
+
+// hear answers a report.
+func (p *session) hear(req *msg.Request, res *msg.Response) {
+	if req.Length <= 0 || req.Length > MaxReport {
+		p.refuse(res, errReport)
+		return
+	}
+	text := make([]byte, req.Length)
+	_, err := io.ReadFull(req.Body, text)
+	if err == nil {
+		res.Bytes, err = p.server.config.Hear(p.node, text)
+	}
+	if err != nil {
+		p.refuse(res, errReport)
+		return
+	}
+	res.Status, res.Length = 200, int64(len(res.Bytes))
 }
 
 func probe(req *msg.Request) bool {
@@ -233,7 +286,7 @@ func (p *session) Done(*msg.Request, *msg.Response, int64, error) {}
 func (p *session) Refused(int, error) { p.server.refused.WithLabelValues("malformed request").Inc() }
 
 // Close implements msg.Session.
-func (p *session) Close() {}
+func (p *session) Close() { p.cancel() }
 
 // Describe implements prometheus.Collector.
 func (s *Server) Describe(ch chan<- *prometheus.Desc) {
