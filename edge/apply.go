@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/selvage-edge/selvage/edge/snapshot"
+	"github.com/selvage-edge/selvage/edge/tier"
 	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/zone"
 )
@@ -35,6 +36,7 @@ type applier struct {
 	// What was noted and is to be settled.
 	touched map[string]uint64 // zone id → the newest entry that touched it
 	purges  []purge
+	nodes   bool // entries of nodes
 	newest  uint64
 }
 
@@ -62,6 +64,9 @@ func (a *applier) loadAll() error {
 		return fmt.Errorf("list zones of the copy: %w", err)
 	}
 	var failed []error
+	if err := a.loadNodes(); err != nil {
+		failed = append(failed, err)
+	}
 	for _, id := range names {
 		delete(gone, id)
 		if err := a.load(id); err != nil {
@@ -93,6 +98,8 @@ func (a *applier) note(e *feed.Entry) error {
 			if id := a.certs[cert]; node == a.node && id != "" {
 				a.touched[id] = e.Seq
 			}
+		} else if strings.HasPrefix(c.Key, feed.PrefixNode) {
+			a.nodes = true
 		} else if id, ok := strings.CutPrefix(c.Key, zone.PrefixPurge); ok {
 			a.purges = append(a.purges, purge{id, e.Seq, c.Value})
 		}
@@ -105,6 +112,13 @@ func (a *applier) note(e *feed.Entry) error {
 // holds inside an entry as well. A rejection means that the last good state is
 // served on.
 func (a *applier) settle(reject func(seq uint64, why error)) {
+	a.edge.stand.begin(a.newest)
+	if a.nodes {
+		if err := a.loadNodes(); err != nil {
+			reject(a.newest, err)
+		}
+		a.nodes = false
+	}
 	for id, seq := range a.touched {
 		if err := a.load(id); err != nil {
 			reject(seq, err)
@@ -119,8 +133,35 @@ func (a *applier) settle(reject func(seq uint64, why error)) {
 	if err := a.edge.cache.Sync(); err != nil {
 		reject(a.newest, err)
 	}
+	a.edge.stand.reach(a.newest)
 	clear(a.touched)
 	a.purges = nil
+}
+
+// loadNodes tells the table of tiers which nodes there are. An entry that
+// cannot be read is named and left out.
+func (a *applier) loadNodes() error {
+	if a.edge.tiers == nil {
+		return nil
+	}
+	var nodes []tier.Node
+	var failed []error
+	err := a.copy.Scan(feed.PrefixNode, func(key string, value []byte, _ uint64) error {
+		m, err := feed.DecodeMember(value)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", key, err))
+			return nil
+		}
+		nodes = append(nodes, tier.Node{
+			ID: strings.TrimPrefix(key, feed.PrefixNode), Colo: m.Colo, Region: m.Region, Hub: m.Hub, Addrs: m.Peer,
+		})
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("list nodes of the copy: %w", err)
+	}
+	a.edge.tiers.Set(nodes)
+	return errors.Join(failed...)
 }
 
 // load compiles one zone from the copy and publishes it, or withdraws it when

@@ -26,6 +26,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/phase/origin"
 	"github.com/selvage-edge/selvage/edge/phase/settings"
 	"github.com/selvage-edge/selvage/edge/snapshot"
+	"github.com/selvage-edge/selvage/edge/tier"
 	"github.com/selvage-edge/selvage/edge/tlsterm"
 	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/telemetry"
@@ -51,7 +52,13 @@ type Edge struct {
 	tls   *tlsterm.Engine
 	h1    *h1.Server
 	h2    *h2.Server
-	peer  *peer.Server // nil without a listener
+
+	tiers  *tier.Table  // nil = this edge asks no other
+	peers  *peer.Client // of requests
+	probes *peer.Client
+	peer   *peer.Server // nil without a listener
+	stand  stand
+	asks   asks
 
 	normalize *normalize.Engine
 	settings  *settings.Engine
@@ -172,9 +179,8 @@ func (e *Edge) build(ctx context.Context) (err error) {
 	own := e.ownAddresses(ctx)
 	dialer := guard.New(guard.Config{Allow: e.cfg.AllowOrigins, Own: func() []netip.AddrPort { return own }})
 	e.origin = origin.New(origin.Config{Dial: dialer.Dial})
-	originRow := rowNamed("origin")
 	e.openMarks()
-	e.cache = cache.New(cache.Config{Bytes: e.cfg.CacheBytes, Ctx: e.requests, Marks: e.marks, Fetch: func(r *Request) error { return e.Reenter(originRow, r) }})
+	e.cache = cache.New(cache.Config{Bytes: e.cfg.CacheBytes, Ctx: e.requests, Marks: e.marks, Fetch: e.fetch})
 	e.errors = pages.New()
 	e.h1 = h1.NewServer(e, h1.Limits{})
 	e.h2 = h2.NewServer(e, h2.Limits{})
@@ -187,7 +193,7 @@ func (e *Edge) build(ctx context.Context) (err error) {
 		Parents:  e.cfg.Parents, Identity: e.identity, Copy: e.copy, Log: e.log,
 		OnEntry: e.applier.note, OnBatch: e.applier.settle, OnSnapshot: e.onSnapshot,
 	})
-	if err := e.openPeer(); err != nil {
+	if err := e.openPeers(); err != nil {
 		return err
 	}
 	e.registerEngines()
@@ -200,7 +206,9 @@ func (e *Edge) onSnapshot(seq uint64) error {
 	err := e.applier.loadAll()
 	// After the new rules are in use, so that nothing is kept by the old ones.
 	e.cache.PurgeAll(seq, e.copy.Generation())
-	return errors.Join(err, e.cache.Sync())
+	err = errors.Join(err, e.cache.Sync())
+	e.stand.reach(seq)
+	return err
 }
 
 func (e *Edge) certificatesOf(serverName string) *tlsterm.Plan {
@@ -226,6 +234,8 @@ func (e *Edge) openAccessLog() error {
 // release closes what build opened, after nothing uses it any more.
 func (e *Edge) release() error {
 	e.cache.Close()
+	e.peers.Close()
+	e.probes.Close()
 	e.origin.Close()
 	var failed []error
 	if e.access != nil {

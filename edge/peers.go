@@ -1,55 +1,171 @@
 package edge
 
 import (
+	"bytes"
+	"context"
+	"crypto/tls"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/selvage-edge/selvage/edge/peer"
 	"github.com/selvage-edge/selvage/edge/request"
+	"github.com/selvage-edge/selvage/edge/tier"
 	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/internal/arena"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
-// openPeer builds the way from edge to edge, when it has a listener.
-func (e *Edge) openPeer() (err error) {
+// openPeers builds both ends of the way from edge to edge: the table of who is
+// there, the client, and the server where there is a listener.
+func (e *Edge) openPeers() (err error) {
+	ask := peer.ClientConfig{TLS: e.identity.ClientTLS(peer.ALPN), Identify: nodeOf}
+	if e.peers, err = peer.NewClient(ask); err != nil {
+		return err
+	}
+	ask.MaxConns = 1 // probes wait for nobody
+	if e.probes, err = peer.NewClient(ask); err != nil {
+		return err
+	}
+	e.tiers = tier.NewTable(tier.Config{
+		Self:  tier.Node{ID: e.identity.NodeID, Colo: e.cfg.Colo, Region: e.cfg.Region, Hub: e.cfg.Hub},
+		Probe: func(ctx context.Context, n *tier.Node) error { return e.probes.Probe(ctx, target(n)) },
+		Consult: func(ctx context.Context, n *tier.Node, report []byte) ([]byte, error) {
+			return e.peers.Report(ctx, target(n), report)
+		},
+		Log: e.log,
+	})
 	if e.sockets.peer == nil {
 		return nil
 	}
-	e.peer, err = peer.NewServer(peer.ServerConfig{TLS: e.identity.ServerTLS(peer.ALPN), Serve: e.servePeer})
+	e.peer, err = peer.NewServer(peer.ServerConfig{
+		TLS: e.identity.ServerTLS(peer.ALPN), Identify: nodeOf, Known: e.tiers.Knows, Serve: e.servePeer, Hear: e.tiers.Hear, Ctx: e.requests,
+	})
 	return err
 }
 
+func nodeOf(cs tls.ConnectionState) (string, error) {
+	p, err := feed.PeerOf(cs)
+	return p.Node, err
+}
+
+func target(n *tier.Node) peer.Target { return peer.Target{ID: n.ID, Addrs: n.Addrs} }
+
 var errBehind = errors.New("this edge stands at an older sequence than the one that asks")
+
+// behindTime is how long an edge that asks waits for one that has not heard of
+// the newest entries yet: a purge reaches all within a few milliseconds.
+const behindTime = 250 * time.Millisecond
 
 // servePeer answers a request that another edge passes on. That edge has
 // judged the visitor already, so the rows above route are not run again.
-func (e *Edge) servePeer(env peer.Envelope, in *msg.Request, out *msg.Response) {
+func (e *Edge) servePeer(ctx context.Context, env peer.Envelope, in *msg.Request, out *msg.Response) {
 	r := &Request{
-		In: in, Out: out, Ctx: e.requests, Arena: &arena.Arena{}, Colo: e.cfg.Colo, Start: time.Now(),
+		In: in, Out: out, Ctx: ctx, Arena: &arena.Arena{}, Colo: e.cfg.Colo, Start: time.Now(), Role: request.Role(env.Role),
 		Ray: request.Ray(env.Ray), Client: env.Client, Geo: request.Geo{Country: env.Country}, Depth: env.Depth,
 	}
 	r.Body = request.NewBody(in.Body, in.Length)
 	if err := e.passOn(env, r); err != nil {
 		r.Fault = fault.As(err)
 	}
-	for i := range onResponse {
-		onResponse[i].run(e, r)
-	}
+	noteFor(r)
 }
 
 func (e *Edge) passOn(env peer.Envelope, r *Request) (err error) {
 	if r.Host, err = canonicalHost(r.In.Authority, r.Arena); err != nil {
 		return &fault.Error{Op: "peer", Side: fault.Visitor, Kind: fault.Malformed, Err: err}
 	}
+	if !e.stand.wait(r.Ctx, env.Seq, behindTime) {
+		// What was purged there may still be stored here.
+		return &fault.Error{Op: "peer", Side: fault.Edge, Kind: fault.Limit, Err: errBehind}
+	}
 	z := e.zones.Find(r.Host)
 	if z == nil || z.ID != env.Zone || z.Origin == nil || !z.Origin.Proxied(r.Host) {
 		return &fault.Error{Op: "peer", Side: fault.Visitor, Kind: fault.NotFound, Err: errUnknownHost}
 	}
-	if env.Seq > e.feed.Status().Applied { // not the copy's cursor, which is ahead until entries are settled
-		// What was purged there may still be stored here.
-		return &fault.Error{Op: "peer", Side: fault.Edge, Kind: fault.Limit, Err: errBehind}
-	}
 	r.Zone, r.ZoneID, r.Seq = z, z.ID, z.Seq
 	return e.Reenter(rowNamed("route"), r)
+}
+
+// What one edge tells another beside an answer. No answer of an origin keeps
+// fields of these names, and none reaches a visitor.
+var (
+	fieldTier  = []byte("Selvage-Tier")  // who had it, as in the access log
+	fieldFault = []byte("Selvage-Fault") // side, kind, text; there is no answer then
+)
+
+// maxFaultText bounds the text of a fault, in bytes.
+const maxFaultText = 200
+
+// noteFor puts beside an answer what the asking edge is to know, and takes out
+// what it says by itself.
+func noteFor(r *Request) {
+	out := r.Out
+	if r.Fault != nil {
+		out.Close()
+		out.Reset()
+		out.Status = statusOf(r.Fault)
+	}
+	out.Fields.DelFunc(func(l *msg.Field) bool { return ownWord(l) || l.ID == msg.CFCacheStatus })
+	if r.Fault != nil {
+		out.Fields.Add(fieldFault, faultText(r))
+	}
+	out.Fields.Add(fieldTier, []byte(r.Cache.Tier.String()))
+}
+
+func faultText(r *Request) []byte {
+	f := r.Fault
+	text := append(r.Arena.Alloc(2 + maxFaultText)[:0], '0'+byte(f.Side), '@'+byte(f.Kind))
+	for _, c := range []byte(f.Error()) {
+		if len(text) == 2+maxFaultText {
+			break
+		}
+		if c < ' ' || c > '~' {
+			c = '?'
+		}
+		text = append(text, c)
+	}
+	return text
+}
+
+// ownWord reports a field that edges speak to each other by.
+func ownWord(l *msg.Field) bool {
+	return l.ID == msg.Unknown && (msg.EqualFold(l.Name, string(fieldTier)) || msg.EqualFold(l.Name, string(fieldFault)))
+}
+
+var errNoNote = errors.New("the peer's answer does not say who gave it")
+
+// readNote takes out of a peer's answer what noteFor has put there. The error
+// is the peer's own fault, or that it is no answer of this kind.
+func readNote(out *msg.Response) (from request.Tier, err error) {
+	var tierText, faultText []byte
+	for i := range out.Fields.Len() { // the last one is the peer's
+		switch l := out.Fields.At(i); {
+		case !ownWord(l):
+		case msg.EqualFold(l.Name, string(fieldTier)):
+			tierText = l.Value
+		default:
+			faultText = l.Value
+		}
+	}
+	if tierText == nil {
+		return 0, &fault.Error{Op: "peer.answer", Kind: fault.Malformed, Err: errNoNote}
+	}
+	if len(faultText) >= 2 {
+		return 0, &fault.Error{
+			Op: "peer.answer", Side: fault.Side(min(faultText[0]-'0', byte(fault.Control))), Kind: fault.Kind(faultText[1] - '@'),
+			Err: errors.New(string(faultText[2:])),
+		}
+	}
+	from = request.TierEdge
+	for t := request.TierEdge; t <= request.TierOrigin; t++ {
+		if t.String() == string(bytes.TrimSpace(tierText)) {
+			from = t
+		}
+	}
+	out.Fields.DelFunc(func(l *msg.Field) bool {
+		return ownWord(l) || slices.Contains([]msg.ID{msg.CFCacheStatus, msg.CFRay, msg.Server}, l.ID)
+	})
+	return from, nil
 }

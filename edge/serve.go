@@ -29,11 +29,13 @@ func (e *Edge) serve(ctx context.Context) error {
 	if err := e.resumeMarks(); err != nil {
 		return err
 	}
+	e.stand.reach(e.copy.Cursor().Seq)
 	// The feed goes on while visitors are drained, so that a long drain still
 	// learns of purges.
 	feeding, stopFeeding := context.WithCancel(e.requests)
 	defer stopFeeding()
 	work.Go(func() { e.follow(feeding) })
+	work.Go(func() { e.tiers.Run(feeding) })
 	err := e.waitLoaded(ctx, failed)
 	if err == nil && ctx.Err() == nil {
 		e.open(running, spawn)

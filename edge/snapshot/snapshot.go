@@ -30,6 +30,7 @@ type Zone struct {
 	Settings  *settings.Plan
 	Origin    *origin.Plan
 	Cache     *cache.Plan
+	Topology  zone.Topology // between this zone's visitors and its origin
 
 	DNS *dns.Plan
 	TLS *tlsterm.Plan
@@ -61,7 +62,7 @@ func Recompile(prev *Zone, spec *zone.Spec, shared *zone.Shared) (*Zone, error) 
 	if spec.Paused {
 		spec = unproxied(spec)
 	}
-	z := &Zone{ID: spec.ID, Name: spec.Name, Seq: spec.Seq, parts: hashParts(spec, shared)}
+	z := &Zone{ID: spec.ID, Name: spec.Name, Seq: spec.Seq, Topology: spec.Settings.Topology(), parts: hashParts(spec, shared)}
 	var err error
 	if z.Normalize, err = normalize.Compile(spec); err != nil {
 		return nil, err

@@ -88,7 +88,7 @@ func (t *Table) Failed(p *Peer) {
 }
 
 // Run probes the nodes and decides about upper tiers until ctx ends.
-func (t *Table) Run(ctx context.Context) error {
+func (t *Table) Run(ctx context.Context) {
 	defer t.close()
 	probe := time.NewTicker(t.cfg.Interval)
 	defer probe.Stop()
@@ -97,7 +97,7 @@ func (t *Table) Run(ctx context.Context) error {
 	for round := 0; ; {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-t.wake:
 			t.probeThose(ctx, func(p *Peer) bool { return p.suspected() })
 		case <-probe.C:

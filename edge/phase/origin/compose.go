@@ -134,7 +134,7 @@ func nominations(f *msg.Fields, named [][]byte) [][]byte {
 }
 
 // cleanAnswer takes out of an origin's answer what belongs to the connection,
-// what only an edge may say (CF-*), and what leads visitors past the edge
+// what only an edge may say (CF-*, Selvage-*), and what leads visitors past the edge
 // (Alt-Svc). Content-Length stays where it describes a body that is not there,
 // Upgrade where the connection becomes a tunnel.
 func cleanAnswer(f *msg.Fields, keepLength, tunnel bool) {
@@ -156,7 +156,7 @@ func cleanAnswer(f *msg.Fields, keepLength, tunnel bool) {
 		case msg.Upgrade:
 			return !tunnel
 		case msg.Unknown:
-			return foldPrefix(l.Name, "cf-") || foldPrefix(l.Name, "proxy-")
+			return foldPrefix(l.Name, "cf-") || foldPrefix(l.Name, "proxy-") || foldPrefix(l.Name, "selvage-")
 		}
 		return false
 	})
