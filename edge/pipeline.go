@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/selvage-edge/selvage/edge/phase/cache"
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/edge/snapshot"
 	"github.com/selvage-edge/selvage/internal/must"
@@ -30,6 +31,7 @@ var onRequest = []row{
 	{"normalize", "http_request_sanitize", 1 * time.Microsecond, closed, never, always, func(e *Edge, z *Zone, r *Request) (Verdict, error) { return e.normalize.Run(z.Normalize, r) }},
 	{"settings", "", 1 * time.Microsecond, closed, never, func(z *Zone) bool { return z.Settings != nil }, func(e *Edge, z *Zone, r *Request) (Verdict, error) { return e.settings.Run(z.Settings, r) }},
 	{"route", "http_request_origin", 1 * time.Microsecond, closed, never, func(z *Zone) bool { return z.Origin != nil }, func(e *Edge, z *Zone, r *Request) (Verdict, error) { return e.origin.Route(z.Origin, r) }},
+	{"cachesettings", cache.RulesPhase, 1 * time.Microsecond, closed, never, func(z *Zone) bool { return z.Cache.HasRules() }, func(e *Edge, z *Zone, r *Request) (Verdict, error) { return e.cache.Settings(z.Cache, r) }},
 	{"cache", "", 2 * time.Microsecond, open, miss, func(z *Zone) bool { return z.Cache != nil }, func(e *Edge, z *Zone, r *Request) (Verdict, error) { return e.cache.Run(z.Cache, r) }},
 	{"origin", "", 0, closed, yes, always, func(e *Edge, z *Zone, r *Request) (Verdict, error) { return e.origin.Run(z.Origin, r) }},
 }

@@ -59,6 +59,9 @@ type Request struct {
 	Body  Body // the request's body: Peek, then Read
 	Route Route
 	Cache CacheNote
+	// Device is mobile, tablet or desktop where answers are kept for each: the
+	// origin is told. nil = it makes no difference.
+	Device []byte
 	// CachePolicy is what the cachesettings row decided, in a type of the
 	// cache's own; nil = it did not run.
 	CachePolicy any
@@ -108,6 +111,9 @@ type Route struct {
 	// origin; SNI is the TLS server name, "" = the name in the Host field.
 	HostHeader string
 	SNI        string
+	// ReadTimeout is how long the origin may take between two reads; 0 = as the
+	// engine is configured.
+	ReadTimeout time.Duration
 }
 
 // CacheStatus is the value of CF-Cache-Status.

@@ -105,7 +105,7 @@ func checkSizes(spec *zone.Spec) error {
 		if len(r.Body) > zone.MaxRulesetBytes {
 			return fmt.Errorf("rulesets: phase %s: at most %d bytes are allowed, got %d", r.Phase, zone.MaxRulesetBytes, len(r.Body))
 		}
-		if r.Phase != origin.Phase {
+		if r.Phase != origin.Phase && r.Phase != cache.RulesPhase {
 			return fmt.Errorf("rulesets: phase %q is not served", r.Phase)
 		}
 	}
@@ -131,7 +131,7 @@ func hashParts(spec *zone.Spec, shared *zone.Shared) parts {
 	}
 	return parts{
 		origin: hash(spec.Records, spec.Rulesets, spec.Settings.Value("ssl")),
-		cache:  hash(spec.Settings),
+		cache:  hash(spec.Settings, spec.Rulesets),
 		dns:    hash(spec.Records, spec.Meta, shared.Advertise),
 		tls:    hash(spec.Certificates, keys, spec.Settings.Value("min_tls_version")),
 	}

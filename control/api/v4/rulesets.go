@@ -13,12 +13,12 @@ import (
 )
 
 // phases are the rulesets that the edges run.
-var phases = map[string]bool{"http_request_origin": true}
+var phases = map[string]bool{"http_request_origin": true, "http_request_cache_settings": true}
 
 func phaseOf(c *api.Call) (string, error) {
 	phase := c.PathValue("phase")
 	if !phases[phase] {
-		return "", api.Missing(api.CodeNoRuleset, "phase: %q is not served; http_request_origin is", limit(phase, 80))
+		return "", api.Missing(api.CodeNoRuleset, "phase: %q is not served; http_request_cache_settings and http_request_origin are", limit(phase, 80))
 	}
 	return phase, nil
 }

@@ -193,6 +193,9 @@ func (e *Engine) Run(p *Plan, r *request.Request) (request.Verdict, error) {
 		r.Cache = request.CacheNote{Status: request.CacheDynamic, Tier: request.TierOrigin}
 		return request.Next, nil
 	}
+	if r.CachePolicy == nil {
+		p.prepare(r)
+	}
 	t := task{e: e, p: p, r: r}
 	switch {
 	case r.NoWait:
@@ -201,7 +204,9 @@ func (e *Engine) Run(p *Plan, r *request.Request) (request.Verdict, error) {
 		return t.unsafe()
 	case r.In.Method != msg.GET && r.In.Method != msg.HEAD, r.In.Length != 0:
 		return t.pass(request.CacheDynamic)
-	case p.bypass, overridden(&r.In.Fields):
+	case p.decide(r).eligibility == dynamic:
+		return t.pass(request.CacheDynamic)
+	case p.decide(r).eligibility == bypassed, overridden(&r.In.Fields):
 		return t.pass(request.CacheBypass)
 	}
 	return t.get()

@@ -203,13 +203,13 @@ func TestNilPlanAndUpgradeGoOn(t *testing.T) {
 
 func TestCompile(t *testing.T) {
 	p, err := Compile(&zone.Spec{})
-	if err != nil || *p != (Plan{alwaysOnline: true, sortQuery: true, base: p.base}) || p.base.eligibility != allowed {
+	if err != nil || !p.alwaysOnline || !p.sortQuery || p.bypass || p.static || p.level != aggressive || p.HasRules() || p.base.plain.policy.browser.least != 0 {
 		t.Errorf("defaults: %+v, %v", p, err)
 	}
 	p, err = Compile(&zone.Spec{Settings: zone.Settings{
 		"always_online": []byte(`"off"`), "browser_cache_ttl": []byte(`7200`),
 		"development_mode": []byte(`"on"`), "sort_query_string_for_cache": []byte(`"off"`)}})
-	if err != nil || *p != (Plan{bypass: true, browserTTL: 2 * time.Hour, base: p.base}) || p.base.eligibility != bypassed {
+	if err != nil || p.alwaysOnline || p.sortQuery || !p.bypass || p.base.plain.policy.browser.least != 2*time.Hour {
 		t.Errorf("all set: %+v, %v", p, err)
 	}
 	for name, value := range map[string]string{"always_online": `"maybe"`, "browser_cache_ttl": `-1`, "development_mode": `1`} {
@@ -218,4 +218,9 @@ func TestCompile(t *testing.T) {
 			t.Errorf("%s=%s: error %v does not name it", name, value, err)
 		}
 	}
+}
+
+// browsersKeep is browser_cache_ttl.
+func (p *Plan) browsersKeep(least time.Duration) {
+	p.base = &bases{plain: ruled{policy: policy{browser: browserTTL{least: least}}}}
 }

@@ -141,7 +141,7 @@ func (f *fill) run() {
 		f.fail(fault.As(err), asked, got)
 	case out.Status == 304 && f.stale != nil && f.stale.validate:
 		f.refresh(asked, got)
-	case out.Status >= 500 && f.stale != nil && f.stale.mayStandIn(f.e.since(got), f.plan.alwaysOnline):
+	case out.Status >= 500 && f.stale != nil && !f.plan.decide(f.d).errorsPass && f.stale.mayStandIn(f.e.since(got), f.plan.alwaysOnline):
 		f.fail(&fault.Error{Op: "cache.fill", Side: fault.Origin, Err: errServer}, asked, got)
 	default:
 		f.take(asked, got)
@@ -187,7 +187,7 @@ func (f *fill) refresh(asked, got time.Time) {
 	out := f.d.Out
 	merged := f.stale.merge(&out.Fields)
 	answer := msg.Response{Status: f.stale.status, Fields: *merged}
-	j := judge(&f.in, &answer, asked, got)
+	j := f.plan.decide(f.d).judge(f.d, &f.in, &answer, asked, got)
 	f.obj = f.e.newObject(f, &answer, &j, f.e.since(got))
 	f.obj.seal(f.e, f.stale.body)
 	out.Close()
@@ -219,7 +219,7 @@ func (f *fill) take(asked, got time.Time) {
 	if out.Bytes != nil {
 		out.Length = int64(len(out.Bytes))
 	}
-	j := judge(&f.in, out, asked, got)
+	j := f.plan.decide(f.d).judge(f.d, &f.in, out, asked, got)
 	if j.store && out.Length > f.e.cfg.MaxObject {
 		j.store, j.status = false, request.CacheBypass
 	}

@@ -32,14 +32,16 @@ type judgement struct {
 }
 
 // judge decides whether the answer out to the request in may be stored by a
-// shared cache (RFC 9111 §3), and for how long it is fresh (§4.2). asked and
-// got are when the request left and when the head was here.
-func judge(in *msg.Fields, out *msg.Response, asked, got time.Time) judgement {
+// shared cache (RFC 9111 §3), and for how long it is fresh (§4.2), as far as
+// the zone's rules leave that to the origin. asked and got are when the request
+// left and when the head was here.
+func judge(p *policy, in *msg.Fields, out *msg.Response, asked, got time.Time) judgement {
 	f := &out.Fields
 	d, targeted := readTargeted(f)
 	if !targeted {
 		d = readDirectives(f, msg.CacheControl)
 	}
+	d = p.directives(d, f, out.Status)
 	j := judgement{status: request.CacheBypass}
 	if d.noStore && !(d.mustUnderstand && understood(out.Status)) {
 		return j

@@ -98,7 +98,7 @@ func TestJudge(t *testing.T) {
 			if test.out != "" {
 				addLines(&out.Fields, strings.Split(test.out, "|")...)
 			}
-			j := judge(&in, out, noon, noon)
+			j := judge(&plain, &in, out, noon, noon)
 			if j.store != (test.want == request.CacheMiss) || j.status != test.want {
 				t.Fatalf("store %v, status %v, want %v", j.store, j.status, test.want)
 			}
@@ -135,7 +135,7 @@ func TestInitialAge(t *testing.T) {
 		if test.age != "" {
 			addLines(&out.Fields, "Age: "+test.age)
 		}
-		j := judge(new(msg.Fields), out, noon.Add(test.asked), noon.Add(test.got))
+		j := judge(&plain, new(msg.Fields), out, noon.Add(test.asked), noon.Add(test.got))
 		if j.age != test.want {
 			t.Errorf("Date %q Age %q after %v: age %v, want %v", test.date, test.age, test.got-test.asked, j.age, test.want)
 		}

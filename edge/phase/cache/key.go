@@ -19,8 +19,11 @@ type key struct {
 // the order sent, so that the work per request is bounded.
 const maxSorted = 64
 
-// keyOf builds the key of a request in its arena.
+// keyOf builds the key of a request in its arena, by the zone's rules.
 func (e *Engine) keyOf(p *Plan, r *request.Request) key {
+	if c := p.decide(r).recipe; c != nil {
+		return e.keyBy(c, r)
+	}
 	room := len(r.ZoneID) + len(" https://") + len(r.Host) + len(r.In.Path) + len("?") + len(r.In.Query)
 	text := appendKey(r.Arena.Alloc(room)[:0], r.ZoneID, r.In.Scheme, r.Host, r.In.Path, r.In.Query, p.sortQuery)
 	return key{hash: maphash.Bytes(e.seed, text), text: text}

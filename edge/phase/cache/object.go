@@ -2,7 +2,6 @@ package cache
 
 import (
 	"bytes"
-	"strconv"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -96,9 +95,9 @@ func (o *object) expire(at int64) {
 	}
 }
 
-// head is a prepared head under one value of browser_cache_ttl.
+// head is a prepared head under one browser TTL.
 type head struct {
-	ttl      time.Duration
+	ttl      browserTTL
 	prepared *msg.Prepared
 }
 
@@ -233,59 +232,18 @@ func (o *object) count() (first bool) {
 	return n == 0
 }
 
-// headFor returns the prepared head under a browser_cache_ttl, made anew
-// when the zone's setting has changed since.
-func (o *object) headFor(ttl time.Duration) *msg.Prepared {
+// headFor returns the prepared head under a browser TTL, made anew when the
+// zone's setting or rule has changed since.
+func (o *object) headFor(ttl browserTTL) *msg.Prepared {
 	if h := o.seen.Load(); h != nil && h.ttl == ttl {
 		return h.prepared
 	}
 	h := &head{ttl: ttl, prepared: o.origin}
-	if ttl > 0 {
-		h.prepared = o.withBrowserTTL(ttl)
+	if ttl != (browserTTL{}) {
+		h.prepared = ttl.shown(o)
 	}
 	o.seen.Store(h)
 	return h.prepared
-}
-
-// withBrowserTTL raises what browsers may keep to ttl. Where the origin says
-// as much or more, or forbids keeping, its fields stay.
-func (o *object) withBrowserTTL(ttl time.Duration) *msg.Prepared {
-	f := o.fields()
-	d := readDirectives(f, msg.CacheControl)
-	var own time.Duration
-	switch {
-	case d.noCache || d.noStore:
-		return o.origin
-	case d.maxAge.given:
-		own = d.maxAge.duration()
-	case f.Has(msg.Expires):
-		date, okDate := readDate(o.date(), o.modified())
-		expires, ok := readDate(f.Get(msg.Expires), o.modified())
-		if ok && okDate {
-			own = expires.Sub(date)
-		}
-	}
-	if own >= ttl {
-		return o.origin
-	}
-	var value []byte
-	var shown msg.Fields
-	for _, l := range f.All() {
-		switch l.ID {
-		case msg.Expires:
-		case msg.CacheControl:
-			for t, rest := msg.NextToken(l.Value); t != nil; t, rest = msg.NextToken(rest) {
-				if name, _, _ := bytes.Cut(t, []byte{'='}); !msg.EqualFold(name, "max-age") {
-					value = append(append(value, t...), ", "...)
-				}
-			}
-		default:
-			shown.AddField(l)
-		}
-	}
-	value = strconv.AppendInt(append(value, "max-age="...), int64(ttl/time.Second), 10)
-	shown.AddID(msg.CacheControl, value)
-	return prepare(&shown, func(*msg.Field) bool { return false })
 }
 
 // notModified returns the fields of a 304 (RFC 9110 §15.4.5).

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"testing"
+	"time"
 
 	"github.com/selvage-edge/selvage/edge/request"
 )
@@ -16,8 +17,7 @@ func TestAnswersPassBetweenEdgesUnchanged(t *testing.T) {
 		r.Cache.Tier = request.TierUpper
 		return reply(r, 200, "body", "Cache-Control: max-age=60", "ETag: \"1\"")
 	})
-	g.plan.base = &policy{browser: browserTTL{least: 3600e9}}
-	g.plan.browserTTL = 3600e9
+	g.plan.browsersKeep(time.Hour)
 	if a := g.run("GET /a"); a.note.Tier != request.TierUpper || a.get("Cache-Control") != "max-age=3600" {
 		t.Errorf("miss: tier %s, %s", a.note.Tier, a.get("Cache-Control"))
 	}

@@ -1,10 +1,6 @@
 package cache
 
-import (
-	"time"
-
-	"github.com/selvage-edge/selvage/edge/request"
-)
+import "time"
 
 // policy is what a zone's settings and cache rules decide about one request,
 // before anything is looked up. It is made by Compile or memoised by decide,
@@ -22,6 +18,9 @@ type policy struct {
 
 	// recipe makes the key; nil = scheme, host, path and query.
 	recipe *recipe
+	sorted bool // the zone's sort_query_string_for_cache
+
+	strip stripping
 
 	noUpdating  bool // wait for the revalidation where stale-while-revalidate would serve stale
 	strongETags bool // the body and a strong ETag stay as the origin sent them: no content coding
@@ -68,15 +67,19 @@ type statusTTL struct {
 // browserTTL is what browsers are told.
 type browserTTL struct {
 	mode     ttlMode
-	override time.Duration // with ttlOverride; 0 = no-cache
+	override time.Duration // with ttlOverride; 0 = no-cache, below = no-store
 	least    time.Duration // with ttlRespect: browser_cache_ttl, raises a shorter max-age; 0 = off
 }
 
 // reserveRule says whether an object may go to the cache reserve.
 type reserveRule struct {
+	allowed  bool // the zone's cache_reserve is on
 	eligible bool
 	least    int64 // smallest body, in bytes
 }
+
+// stripping says what is taken out of an answer before it is judged.
+type stripping struct{ etag, lastModified, setCookie bool }
 
 // of returns the TTL that a rule gives to answers with this status; false
 // where the origin's own freshness counts.
@@ -88,21 +91,3 @@ func (t *edgeTTL) of(status int) (time.Duration, bool) {
 	}
 	return t.override, t.mode == ttlOverride
 }
-
-// decide returns what the zone decides about r; never nil. It allocates
-// nothing once a set of matching rules has been seen.
-func (p *Plan) decide(r *request.Request) *policy {
-	if pol, ok := r.CachePolicy.(*policy); ok {
-		return pol
-	}
-	if p.base == nil {
-		return &plain
-	}
-	return p.base
-}
-
-// plain is the policy of a plan that was not compiled.
-var plain policy
-
-// recipe makes keys that differ from the default; see key.go.
-type recipe struct{}

@@ -48,7 +48,7 @@ func (t task) get() (request.Verdict, error) {
 // hit answers what takes no waiting: a fresh object of the store.
 func (t task) hit() (request.Verdict, error) {
 	in := t.r.In
-	if in.Method != msg.GET && in.Method != msg.HEAD || in.Length != 0 || t.p.bypass || overridden(&in.Fields) ||
+	if in.Method != msg.GET && in.Method != msg.HEAD || in.Length != 0 || t.p.decide(t.r).eligibility != allowed || overridden(&in.Fields) ||
 		in.Fields.Has(msg.IfMatch) || in.Fields.Has(msg.IfUnmodifiedSince) {
 		return request.Wait, nil
 	}
@@ -74,7 +74,7 @@ func (t task) miss(k key, s *shard, o *object, now int64) (request.Verdict, erro
 	switch {
 	case wants.onlyIfCached:
 		return t.refuse(o)
-	case o != nil && o.mayRefreshBehind(now):
+	case o != nil && o.mayRefreshBehind(now) && !t.p.decide(t.r).noUpdating:
 		t.refreshBehind(k, s, o, now)
 		o.touch()
 		return t.stored(o, request.CacheUpdating, now)
@@ -269,7 +269,7 @@ func (t task) head(o *object, status request.CacheStatus, now int64) (done bool)
 	t.e.shardOf(o.key.hash).served[status].Add(1)
 	out.Status, out.Prepared, out.Length = o.status, o.origin, 0
 	if t.r.Role == request.RoleNone { // another edge judges by what the origin said
-		out.Prepared = o.headFor(t.p.browserTTL)
+		out.Prepared = o.headFor(t.p.decide(t.r).browser)
 	} else if tags := o.tags(); tags != nil {
 		out.Fields.AddID(msg.CacheTag, tags)
 	}
@@ -347,7 +347,7 @@ func (t task) passBeside(s *shard, k key, o *object, status request.CacheStatus)
 	got := t.e.cfg.Now()
 	now := t.e.since(got)
 	out := t.r.Out
-	fails := err != nil && fault.As(err).Side == fault.Origin || err == nil && out.Status >= 500
+	fails := err != nil && fault.As(err).Side == fault.Origin || err == nil && out.Status >= 500 && !t.p.decide(t.r).errorsPass
 	if fails && o != nil && o.mayStandIn(now, t.p.alwaysOnline) {
 		o.tried(t.e.since(asked), now)
 		out.Close()
@@ -361,7 +361,7 @@ func (t task) passBeside(s *shard, k key, o *object, status request.CacheStatus)
 		return t.fail(fault.As(err)), nil
 	}
 	if status == request.CacheNone {
-		j := judge(&t.r.In.Fields, out, asked, got)
+		j := t.p.decide(t.r).judge(t.r, &t.r.In.Fields, out, asked, got)
 		status = j.status
 		switch {
 		case !j.store:

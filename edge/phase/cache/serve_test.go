@@ -332,19 +332,19 @@ func TestBrowserCacheTTL(t *testing.T) {
 		{"no-cache stays", "Cache-Control: no-cache", "no-cache", ""},
 	} {
 		g := newRig(t, Config{}, always(200, "x", test.origin, "Date: "+at(0), `ETag: "v1"`))
-		g.plan.browserTTL = 2 * time.Hour
+		g.plan.browsersKeep(2 * time.Hour)
 		a := g.run("GET /a")
 		if a.get("Cache-Control") != test.want || a.get("Expires") != test.expires {
 			t.Errorf("%s: Cache-Control %q, Expires %q", test.name, a.get("Cache-Control"), a.get("Expires"))
 		}
 	}
 	g := newRig(t, Config{}, always(200, "x", "Cache-Control: max-age=60", `ETag: "v1"`))
-	g.plan.browserTTL = 2 * time.Hour
+	g.plan.browsersKeep(2 * time.Hour)
 	g.run("GET /a")
 	if a := g.run("GET /a", `If-None-Match: "v1"`); a.status != 304 || a.get("Cache-Control") != "max-age=7200" {
 		t.Errorf("304: %d %q", a.status, a.get("Cache-Control"))
 	}
-	g.plan.browserTTL = 0 // the zone's setting changes: so does the stored head
+	g.plan.browsersKeep(0) // the zone's setting changes: so does the stored head
 	if a := g.run("GET /a"); a.cache != "HIT" || a.get("Cache-Control") != "max-age=60" {
 		t.Errorf("after the change: %s %q", a.cache, a.get("Cache-Control"))
 	}

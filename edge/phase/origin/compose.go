@@ -26,6 +26,7 @@ var (
 	schemeHTTP   = []byte("http")
 	schemeHTTPS  = []byte("https")
 	trailers     = []byte("trailers")
+	deviceType   = []byte("CF-Device-Type")
 )
 
 // compose builds the request for the origin in out: the visitor's, without
@@ -74,6 +75,9 @@ func introduce(r *request.Request, f *msg.Fields) {
 	f.AddID(msg.CFRay, r.Ray.AppendWithColo(r.Arena.Alloc(16 + 1 + len(r.Colo))[:0], r.Colo))
 	if r.Geo.Country != [2]byte{} {
 		f.AddID(msg.CFIPCountry, r.Arena.Copy(r.Geo.Country[:]))
+	}
+	if r.Device != nil {
+		f.Add(deviceType, r.Device)
 	}
 	loop := r.Arena.Alloc(len(product) + len("; zone=") + len(r.ZoneID))[:0]
 	loop = append(append(loop, product...), "; zone="...)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/expr"
+	"github.com/selvage-edge/selvage/internal/strictjson"
 	"github.com/selvage-edge/selvage/zone"
 )
 
@@ -39,30 +40,33 @@ func CompileRules(body json.RawMessage) (*Rules, error) {
 	}
 	d := &decoder{}
 	var list []rule
-	d.object(body, "", func(name, path string, v json.RawMessage) {
+	d.Object(body, "", func(name, path string, v json.RawMessage) {
 		switch name {
 		case "rules":
 			list = d.rules(v, path)
 		case "id", "name", "description", "kind", "version", "last_updated":
-			d.text(v, path)
+			d.Text(v, path)
 		case "phase":
-			if got := d.text(v, path); d.err == nil && got != Phase {
-				d.fail(path, "must be %q, got %q", Phase, got)
+			if got := d.Text(v, path); d.Err == nil && got != Phase {
+				d.Fail(path, "must be %q, got %q", Phase, got)
 			}
 		default:
-			d.fail(path, "no field has this name")
+			d.Fail(path, "no field has this name")
 		}
 	})
-	if d.err != nil || len(list) == 0 {
-		return nil, d.err
+	if d.Err != nil || len(list) == 0 {
+		return nil, d.Err
 	}
 	return &Rules{list: list}, nil
 }
 
+// decoder reads the parts of a rule.
+type decoder struct{ strictjson.Reader }
+
 func (d *decoder) rules(raw json.RawMessage, path string) []rule {
 	var list []rule
-	d.array(raw, path, MaxRules, func(path string, v json.RawMessage) {
-		if r, enabled := d.rule(v, path); enabled && d.err == nil {
+	d.Array(raw, path, MaxRules, func(path string, v json.RawMessage) {
+		if r, enabled := d.rule(v, path); enabled && d.Err == nil {
 			list = append(list, r)
 		}
 	})
@@ -73,95 +77,95 @@ func (d *decoder) rule(raw json.RawMessage, path string) (r rule, enabled bool) 
 	var action string
 	var parameters bool
 	enabled = true
-	d.object(raw, path, func(name, path string, v json.RawMessage) {
+	d.Object(raw, path, func(name, path string, v json.RawMessage) {
 		switch name {
 		case "expression":
-			d.expression(d.text(v, path), path, &r)
+			d.expression(d.Text(v, path), path, &r)
 		case "action":
-			if action = d.text(v, path); d.err == nil && action != "route" {
-				d.fail(path, "must be \"route\", got %q", action)
+			if action = d.Text(v, path); d.Err == nil && action != "route" {
+				d.Fail(path, "must be \"route\", got %q", action)
 			}
 		case "action_parameters":
 			parameters = true
 			d.parameters(v, path, &r)
 		case "enabled":
-			enabled = d.boolean(v, path)
+			enabled = d.Bool(v, path)
 		case "id", "ref", "version", "last_updated", "description":
-			d.text(v, path)
+			d.Text(v, path)
 		default:
-			d.fail(path, "no field has this name")
+			d.Fail(path, "no field has this name")
 		}
 	})
 	switch {
-	case d.err != nil:
+	case d.Err != nil:
 	case r.when == nil:
-		d.fail(path+".expression", "is needed")
+		d.Fail(path+".expression", "is needed")
 	case action == "":
-		d.fail(path+".action", "is needed")
+		d.Fail(path+".action", "is needed")
 	case !parameters:
-		d.fail(path+".action_parameters", "is needed")
+		d.Fail(path+".action_parameters", "is needed")
 	}
 	return r, enabled
 }
 
 func (d *decoder) expression(text, path string, r *rule) {
-	if d.err != nil {
+	if d.Err != nil {
 		return
 	}
 	program, err := expr.Compile(text)
 	if err != nil {
-		d.err = fmt.Errorf("%s: %w", path, err)
+		d.Err = fmt.Errorf("%s: %w", path, err)
 		return
 	}
 	r.when = program
 }
 
 func (d *decoder) parameters(raw json.RawMessage, path string, r *rule) {
-	d.object(raw, path, func(name, path string, v json.RawMessage) {
+	d.Object(raw, path, func(name, path string, v json.RawMessage) {
 		switch name {
 		case "origin":
 			d.origin(v, path, r)
 		case "host_header":
-			r.hostHeader = strings.ToLower(d.text(v, path))
-			if d.err == nil && !validAuthority(r.hostHeader) {
-				d.fail(path, "must be a host name or address, with a port if need be, got %q", r.hostHeader)
+			r.hostHeader = strings.ToLower(d.Text(v, path))
+			if d.Err == nil && !validAuthority(r.hostHeader) {
+				d.Fail(path, "must be a host name or address, with a port if need be, got %q", r.hostHeader)
 			}
 		case "sni":
-			d.object(v, path, func(name, path string, v json.RawMessage) {
+			d.Object(v, path, func(name, path string, v json.RawMessage) {
 				if name != "value" {
-					d.fail(path, "no field has this name")
+					d.Fail(path, "no field has this name")
 					return
 				}
-				r.sni = strings.ToLower(d.text(v, path))
-				if d.err == nil && (!validName(r.sni) || isAddr(r.sni)) {
-					d.fail(path, "must be a host name, got %q", r.sni)
+				r.sni = strings.ToLower(d.Text(v, path))
+				if d.Err == nil && (!validName(r.sni) || isAddr(r.sni)) {
+					d.Fail(path, "must be a host name, got %q", r.sni)
 				}
 			})
 		default:
-			d.fail(path, "no field has this name")
+			d.Fail(path, "no field has this name")
 		}
 	})
-	if d.err == nil && r.host == "" && r.port == 0 && r.hostHeader == "" && r.sni == "" {
-		d.fail(path, "one of origin, host_header and sni is needed")
+	if d.Err == nil && r.host == "" && r.port == 0 && r.hostHeader == "" && r.sni == "" {
+		d.Fail(path, "one of origin, host_header and sni is needed")
 	}
 }
 
 func (d *decoder) origin(raw json.RawMessage, path string, r *rule) {
-	d.object(raw, path, func(name, path string, v json.RawMessage) {
+	d.Object(raw, path, func(name, path string, v json.RawMessage) {
 		switch name {
 		case "host":
-			r.host = canonical(strings.Trim(d.text(v, path), "[]"))
-			if d.err == nil && !isAddr(r.host) && !validName(r.host) {
-				d.fail(path, "must be a host name or an address, got %s", short(v))
+			r.host = canonical(strings.Trim(d.Text(v, path), "[]"))
+			if d.Err == nil && !isAddr(r.host) && !validName(r.host) {
+				d.Fail(path, "must be a host name or an address, got %s", strictjson.Short(v))
 			}
 		case "port":
-			r.port = d.port(v, path)
+			r.port = uint16(d.Int(v, path, 1, 65535))
 		default:
-			d.fail(path, "no field has this name")
+			d.Fail(path, "no field has this name")
 		}
 	})
-	if d.err == nil && r.host == "" && r.port == 0 {
-		d.fail(path, "one of host and port is needed")
+	if d.Err == nil && r.host == "" && r.port == 0 {
+		d.Fail(path, "one of host and port is needed")
 	}
 }
 
