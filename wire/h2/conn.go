@@ -214,7 +214,7 @@ func (c *conn) notePartial() {
 	case c.r == c.w && c.blockHead.Stream == 0:
 		c.partialAt = 0
 	case c.partialAt == 0:
-		c.partialAt = c.s.clock.now()
+		c.partialAt = max(c.s.clock.now(), 1)
 	}
 }
 
