@@ -93,7 +93,7 @@ func stored(r *Request) error {
 	r.Out.Status = 200
 	r.Out.Length = 1024
 	r.Out.Fields.AddID(msg.CacheControl, []byte("max-age=3600"))
-	r.Out.Fields.AddID(msg.ContentType, []byte("text/plain"))
+	r.Out.Fields.AddID(msg.ContentType, []byte("application/octet-stream"))
 	r.Out.Fields.AddID(msg.ETag, []byte(`"v1"`))
 	r.Out.Body = io.NopCloser(strings.NewReader(strings.Repeat("x", 1024)))
 	return nil

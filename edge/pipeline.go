@@ -40,6 +40,7 @@ var onRequest = []row{
 var onResponse = []answerRow{
 	{"errors", "http_custom_errors", (*Edge).errorPage},
 	{"headers", "http_response_headers_transform", (*Edge).identify},
+	{"encode", "http_response_compression", (*Edge).encode},
 }
 
 // onDone runs when the answer has left, or could not.

@@ -86,3 +86,10 @@ func (e *Edge) identify(r *Request) {
 	ray := r.Arena.Alloc(16 + 1 + len(r.Colo))[:0]
 	r.Out.Fields.AddID(msg.CFRay, r.Ray.AppendWithColo(ray, r.Colo))
 }
+
+// encode is the encode row: the content coding that the visitor likes best.
+func (e *Edge) encode(r *Request) {
+	if z, ok := r.Zone.(*Zone); ok {
+		e.cache.Encode(z.Cache, r)
+	}
+}

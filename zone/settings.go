@@ -37,6 +37,7 @@ var SettingTable = []Setting{
 	{Name: "0rtt", Default: `"off"`, Values: onOff, Doc: "take safe requests (GET, HEAD, OPTIONS) from TLS early data over HTTP/3, before the handshake has proved that they are no replay (RFC 8470); others are answered 425"},
 	{Name: "always_online", Default: `"on"`, Values: onOff, Doc: "serve the stale copy of a page, with a warning header, while the origin fails (5xx, time-out, unreachable)"},
 	{Name: "always_use_https", Default: `"off"`, Values: onOff, Doc: "answer http with a redirect to https"},
+	{Name: "brotli", Default: `"on"`, Values: onOff, Doc: "compress text for visitors who accept Brotli (br); gzip is always offered"},
 	{Name: "browser_cache_ttl", Default: `0`, Min: 0, Max: 31536000, Unit: "seconds", Doc: "max-age that browsers see on cacheable answers when it is longer than the origin's; 0 respects the origin"},
 	{Name: "cache_eligibility", Default: `"rfc"`, Path: PathOurs, Values: []string{"rfc", "static"}, Doc: "what the cache may hold without a rule that says so: every answer that RFC 9111 allows (rfc), or of these only paths with one of Cloudflare's default cached file extensions (static)"},
 	{Name: "cache_level", Default: `"aggressive"`, Values: []string{"basic", "simplified", "aggressive"}, Doc: "what the query string means to the cache: each is an object of its own (aggressive), it is left out of the key (simplified), a request that has one is not cached (basic)"},
@@ -53,6 +54,7 @@ var SettingTable = []Setting{
 	{Name: "tiered_cache_parents", Default: `[]`, Path: PathOurs, Max: MaxParents, Unit: "data center codes", List: validColo, Doc: "upper tiers of a custom topology, the first that is up is asked; empty = smart, where tiered caching is on"},
 	{Name: "tiered_cache_smart_topology_enable", Default: `"on"`, Path: "cache/tiered_cache_smart_topology_enable", Values: onOff, Doc: "choose the upper tier by measured latency to the origin; goes before named parents"},
 	{Name: "tiered_caching", Default: `"on"`, Path: "argo/tiered_caching", Values: onOff, Doc: "ask an upper tier before the origin; off: each data center asks the origin itself"},
+	{Name: "zstd", Default: `"on"`, Path: PathOurs, Values: onOff, Doc: "compress text for visitors who accept Zstandard (zstd)"},
 }
 
 // FindSetting returns the description of a setting, nil when it does not exist.

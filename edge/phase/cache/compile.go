@@ -19,6 +19,8 @@ type Plan struct {
 	static bool   // only paths with one of the static extensions are eligible
 	rules  *Rules // nil = none
 
+	codings codings
+
 	// base are the policies before any rule; nil in a plan that was not
 	// compiled.
 	base *bases
@@ -56,7 +58,7 @@ const (
 // Compile reads a zone's cache settings and cache rules. It refuses values that
 // a setting cannot have, by the setting's name, and rules by their path.
 func Compile(spec *zone.Spec) (*Plan, error) {
-	for _, name := range []string{settingAlwaysOnline, settingBrowserTTL, settingDevelopment, settingSortQuery, settingLevel, settingEligibility, settingReserve} {
+	for _, name := range []string{settingAlwaysOnline, settingBrowserTTL, settingDevelopment, settingSortQuery, settingLevel, settingEligibility, settingReserve, settingBrotli, settingZstd} {
 		d := zone.FindSetting(name)
 		if d == nil {
 			return nil, fmt.Errorf("settings: no setting is called %q", name)
@@ -70,6 +72,7 @@ func Compile(spec *zone.Spec) (*Plan, error) {
 		bypass:       spec.Settings.On(settingDevelopment),
 		sortQuery:    spec.Settings.On(settingSortQuery),
 		static:       spec.Settings.Text(settingEligibility) == "static",
+		codings:      codingsOf(spec.Settings),
 	}
 	switch spec.Settings.Text(settingLevel) {
 	case "simplified":
