@@ -23,6 +23,8 @@ type Plan struct {
 	// wild is the same for what stands behind "*.".
 	wild   map[string]*entry
 	mode   mode
+	two    bool   // HTTP/2 may be spoken
+	hints  bool   // early hints are made
 	rules  *Rules // nil = none
 	anyOne bool   // at least one name is proxied
 }
@@ -58,6 +60,8 @@ func Compile(spec *zone.Spec) (*Plan, error) {
 	if p.rules, err = rulesOf(spec.Rulesets); err != nil {
 		return nil, err
 	}
+	p.two = p.mode != plain && spec.Settings.Text("origin_max_http_version") == "2"
+	p.hints = spec.Settings.On("early_hints")
 	r := newRecords(spec.Records)
 	for name := range r.byName {
 		p.exist(name)

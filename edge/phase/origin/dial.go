@@ -41,13 +41,20 @@ func (e *Engine) tlsConfig(k key) *tls.Config {
 	return &tls.Config{
 		ServerName: k.sni,
 		MinVersion: tls.VersionTLS12,
-		NextProtos: []string{"http/1.1"},
+		NextProtos: offers(k),
 		RootCAs:    e.roots,
 		// ssl full encrypts without asking who answers: that is what the
 		// setting means (docs/reference/defaults.md).
 		InsecureSkipVerify: k.mode == anyCert,
 		ClientSessionCache: tls.NewLRUClientSessionCache(4),
 	}
+}
+
+func offers(k key) []string {
+	if k.two {
+		return []string{"h2", "http/1.1"}
+	}
+	return []string{"http/1.1"}
 }
 
 // trusted returns the system's roots and those of the operator; nil means the
@@ -66,24 +73,25 @@ func trusted(extra []*x509.Certificate) *x509.CertPool {
 	return pool
 }
 
-// handshake encrypts nc; it closes nc when it fails.
-func (e *Engine) handshake(ctx context.Context, nc net.Conn, config *tls.Config) (net.Conn, error) {
+// handshake encrypts nc and tells the protocol that was agreed on; it closes nc
+// when it fails.
+func (e *Engine) handshake(ctx context.Context, nc net.Conn, config *tls.Config) (_ net.Conn, protocol string, _ error) {
 	limited, cancel := context.WithTimeout(ctx, e.config.TLSTime)
 	defer cancel()
 	tc := tls.Client(nc, config)
 	err := tc.HandshakeContext(limited)
 	if err == nil {
-		return tc, nil
+		return tc, tc.ConnectionState().NegotiatedProtocol, nil
 	}
 	_ = nc.Close()
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return nil, &fault.Error{Op: "origin.handshake", Side: fault.Visitor, Kind: fault.Closed, Err: err}
+		return nil, "", &fault.Error{Op: "origin.handshake", Side: fault.Visitor, Kind: fault.Closed, Err: err}
 	}
 	kind := fault.Handshake
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		kind = fault.Certificate
 	}
-	return nil, failure("origin.handshake", kind, err)
+	return nil, "", failure("origin.handshake", kind, err)
 }
 
 // dialFailure makes what Dial returned a fault.

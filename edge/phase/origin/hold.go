@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A visitor who takes an answer slowly holds a connection to the origin all the
-// while, and a few hundred of them would hold every connection that the zone
+// A visitor who takes an answer slowly holds a connection to the origin, or a
+// seat on one, all the while, and a few hundred of them would hold every connection that the zone
 // may have. So when a request has to stand in line, the connection whose
 // visitor has come for nothing more for the longest time, and for HoldTime at
 // least, is given up: its answer is cut, the request in line gets its place.
@@ -64,7 +64,7 @@ func (p *pool) giveUp(now time.Time) {
 	oldest := now.Add(-p.engine.config.HoldTime).UnixNano()
 	var slowest *conn
 	p.mu.Lock()
-	if len(p.waiters) == 0 {
+	if len(p.waiters) == 0 || p.dialing > 0 {
 		p.mu.Unlock()
 		return
 	}
@@ -73,15 +73,18 @@ func (p *pool) giveUp(now time.Time) {
 			slowest, oldest = c, at
 		}
 	}
-	if slowest != nil {
-		delete(p.streaming, slowest)
-		slowest.hold.lost = true
-	}
-	p.mu.Unlock()
 	if slowest == nil {
+		p.mu.Unlock()
 		return
 	}
-	_ = slowest.nc.Close() // its reader, who owns the rest, finds the answer cut
+	delete(p.streaming, slowest)
+	slowest.hold.lost = true
+	p.mu.Unlock()
+	slowest.cut() // its reader, who owns the rest, finds the answer cut
 	p.engine.metrics.givenUp.Inc()
+	if slowest.session != nil {
+		p.stand(slowest.session)
+		return
+	}
 	p.free()
 }

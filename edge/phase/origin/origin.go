@@ -18,6 +18,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"hash/maphash"
 	"io"
 	"net"
 	"sync"
@@ -27,6 +28,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/wire/h1"
+	"github.com/selvage-edge/selvage/wire/h2/client"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -42,8 +44,11 @@ type Config struct {
 	// RootCAs are trusted for ssl strict besides the system's. Default none.
 	RootCAs []*x509.Certificate
 
-	MaxConns  int           // open connections per zone and origin; default 256
-	MaxIdle   int           // of which kept while idle; default 64
+	MaxConns    int // open connections per zone and origin; default 256
+	MaxIdle     int // of which kept while idle; default 64
+	MaxSessions int // of which speak HTTP/2; default 4
+	MaxStreams  int // requests at a time on one of those; default 100
+
 	MaxQueue  int           // requests waiting for one of them; default 1024
 	QueueTime time.Duration // the longest such wait; default 10 s
 	HoldTime  time.Duration // a visitor who takes nothing for so long gives way to them; default 2 s
@@ -69,7 +74,9 @@ type Engine struct {
 	config  Config
 	metrics *metrics
 	roots   *x509.CertPool // nil = the system's
+	memory  *client.Memory // of HTTP/2 connections
 	turn    atomic.Uint32  // rotates origins
+	hints   hints
 
 	mu     sync.RWMutex
 	pools  map[key]*pool // guarded by mu
@@ -86,13 +93,16 @@ func New(c Config) *Engine {
 	}
 	c.MaxConns = cmp.Or(max(c.MaxConns, 0), 256)
 	c.MaxIdle = cmp.Or(max(c.MaxIdle, 0), 64)
+	c.MaxSessions = cmp.Or(max(c.MaxSessions, 0), 4)
+	c.MaxStreams = cmp.Or(max(c.MaxStreams, 0), 100)
 	c.MaxQueue = cmp.Or(max(c.MaxQueue, 0), 1024)
 	c.QueueTime = cmp.Or(max(c.QueueTime, 0), 10*time.Second)
 	c.HoldTime = cmp.Or(max(c.HoldTime, 0), 2*time.Second)
 	c.IdleTime = cmp.Or(max(c.IdleTime, 0), 60*time.Second)
 	c.TLSTime = cmp.Or(max(c.TLSTime, 0), 10*time.Second)
 	c.AvoidTime = cmp.Or(max(c.AvoidTime, 0), 5*time.Second)
-	e := &Engine{config: c, roots: trusted(c.RootCAs), pools: make(map[key]*pool), stop: make(chan struct{})}
+	e := &Engine{config: c, roots: trusted(c.RootCAs), memory: client.NewMemory(), pools: make(map[key]*pool), stop: make(chan struct{})}
+	e.hints.seed = maphash.MakeSeed()
 	e.metrics = newMetrics(e)
 	e.work.Go(e.sweep)
 	return e
@@ -170,12 +180,13 @@ func (e *Engine) run(p *Plan, r *request.Request) (request.Verdict, error) {
 	if r.In.Method == msg.CONNECT {
 		return request.Respond, &fault.Error{Op: "origin.run", Side: fault.Visitor, Kind: fault.Malformed, Err: errConnect}
 	}
+	one, fresh := false, false
 	var room [maxTargets]*pool
-	targets, err := e.targets(p, r, room[:0])
+	targets, err := e.targets(p, r, one, room[:0])
 	if err != nil {
 		return request.Respond, err
 	}
-	fresh := false
+	e.hint(p, r)
 	for replays := 0; ; replays++ {
 		c, err := e.connect(r, targets, fresh)
 		if err != nil {
@@ -183,33 +194,50 @@ func (e *Engine) run(p *Plan, r *request.Request) (request.Verdict, error) {
 		}
 		err = e.exchange(r, c)
 		if err == nil {
+			e.learn(p, r)
 			return e.accept(r, c)
 		}
 		r.Out.Close()
 		r.Out.Reset()
-		again := replays < maxReplays && repeatable(r, c, err)
-		c.pool.release(c, false)
+		again, pl := replays < maxReplays && repeatable(r, c, err), c.pool
+		pl.release(c, false)
 		if !again {
 			return request.Respond, err
 		}
 		e.metrics.retries.Inc()
 		fresh = true
+		if errors.Is(err, client.ErrHTTP11) && !one {
+			if one = true; !errors.Is(err, client.ErrNoConnect) {
+				pl.oneUntil.Store(time.Now().Add(oneTime).UnixNano())
+			}
+			if targets, err = e.targets(p, r, one, room[:0]); err != nil {
+				return request.Respond, err
+			}
+		}
 	}
 }
 
-// repeatable reports whether a request that failed may be sent again: on a
-// kept connection that ended before any of the answer came, for a method that
-// may be repeated (RFC 9110 §9.2.2), with its body still at hand.
+// oneTime is how long an origin that asked for HTTP/1.1 is spared HTTP/2.
+const oneTime = 10 * time.Minute
+
+// repeatable reports whether a request that failed may be sent again, its body
+// being at hand still: any that the origin is known not to have processed; and
+// one whose method may be repeated (RFC 9110 §9.2.2), on a kept connection that
+// ended before any of the answer came.
 func repeatable(r *request.Request, c *conn, err error) bool {
 	f := fault.As(err)
-	if !f.Retry || f.Side != fault.Origin || !c.reused || !r.In.Method.Idempotent() {
+	if !f.Retry || f.Side != fault.Origin {
+		return false
+	}
+	if !errors.Is(err, client.ErrUnprocessed) && (!c.reused || !r.In.Method.Idempotent()) {
 		return false
 	}
 	return !r.Body.Present() || !c.body.started || r.Body.Rewind()
 }
 
-// targets lists the origins to try in pools, the preferred one first.
-func (e *Engine) targets(p *Plan, r *request.Request, pools []*pool) ([]*pool, error) {
+// targets lists the origins to try in pools, the preferred one first; one says
+// that HTTP/1.1 is to be spoken.
+func (e *Engine) targets(p *Plan, r *request.Request, one bool, pools []*pool) ([]*pool, error) {
 	var names [1]string
 	list := names[:]
 	if p == nil {
@@ -237,7 +265,7 @@ func (e *Engine) targets(p *Plan, r *request.Request, pools []*pool) ([]*pool, e
 	var avoided []*pool
 	for i := range list {
 		k.host = list[(from+i)%len(list)]
-		pl, err := e.pool(k)
+		pl, err := e.find(r, k, p.two && !one)
 		if err != nil {
 			return nil, err
 		}
@@ -249,6 +277,22 @@ func (e *Engine) targets(p *Plan, r *request.Request, pools []*pool) ([]*pool, e
 	}
 	pools = append(pools, avoided...)
 	return pools[:min(len(pools), maxTargets)], nil
+}
+
+// find finds the pool for k, by the newest protocol that may be spoken. A
+// request with Upgrade needs HTTP/1.1, but for WebSocket where the origin is
+// known to take it over HTTP/2.
+func (e *Engine) find(r *request.Request, k key, two bool) (*pool, error) {
+	k.two = two
+	if two && r.In.Upgrade != nil {
+		k.two = msg.EqualFold(r.In.Upgrade, websocket) && e.connects(r.Ctx, k)
+	}
+	pl, err := e.pool(k)
+	if err != nil || !k.two || pl.oneUntil.Load() < time.Now().UnixNano() {
+		return pl, err
+	}
+	k.two = false
+	return e.pool(k)
 }
 
 // connect takes a connection to the first origin that lets itself be
@@ -282,6 +326,11 @@ func (e *Engine) connect(r *request.Request, targets []*pool, fresh bool) (*conn
 // exchange sends the request on c and waits for the answer's head.
 func (e *Engine) exchange(r *request.Request, c *conn) error {
 	e.compose(r, &c.req)
+	c.req.Interim = c.early
+	if c.session != nil {
+		c.req.Scheme, c.req.Proto = msg.HTTPS, msg.HTTP2 // of this connection: servers compare
+	}
+	shake := shakeHands(r, c)
 	c.visitor, c.body = r.In.Interim, sender{body: &r.Body, in: r.In, out: &c.req}
 	start := time.Now()
 	var err error
@@ -292,6 +341,9 @@ func (e *Engine) exchange(r *request.Request, c *conn) error {
 	}
 	if err == nil && r.Out.Status == 101 && r.Out.Tunnel == nil {
 		err = failure("origin.exchange", fault.Malformed, errNoTunnel)
+	}
+	if err == nil && r.In.Upgrade != nil {
+		err = shake.check(r)
 	}
 	c.visitor = nil
 	if err != nil {
@@ -307,6 +359,7 @@ func (e *Engine) exchange(r *request.Request, c *conn) error {
 // trailers, and its Close gives the connection back.
 func (e *Engine) accept(r *request.Request, c *conn) (request.Verdict, error) {
 	cleanAnswer(&r.Out.Fields, r.In.Method == msg.HEAD || r.Out.Status == 304, r.Out.Tunnel != nil)
+	c.cutter, _ = r.Out.Body.(interface{ Cut() })
 	if r.Out.Trailer != nil && r.Out.Body != nil {
 		r.Out.Body = &trailed{r.Out.Body, r.Out.Trailer}
 	}

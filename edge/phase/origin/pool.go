@@ -22,6 +22,7 @@ type key struct {
 	port uint16
 	mode mode
 	sni  string // "" for plain
+	two  bool   // HTTP/2 may be spoken
 }
 
 // pool holds the connections to one origin. The newest idle one is used
@@ -33,28 +34,50 @@ type pool struct {
 
 	avoidUntil atomic.Int64 // Unix nanoseconds
 
+	oneUntil atomic.Int64 // HTTP/1.1 is spoken, whatever two says; Unix nanoseconds
+
 	mu       sync.Mutex
-	open     int       // connections and dials under way; guarded by mu
-	idle     []*conn   // oldest first; guarded by mu
-	waiters  []*waiter // oldest first; guarded by mu
-	shutting bool      // nothing is kept any more; guarded by mu
+	open     int        // connections and dials under way; guarded by mu
+	idle     []*conn    // oldest first; guarded by mu
+	sessions []*session // HTTP/2 connections that take requests; guarded by mu
+	dialing  int        // dials for whoever stands in line; guarded by mu
+	speaks   protocol   // what the latest dial agreed on; guarded by mu
+	waiters  []*waiter  // oldest first; guarded by mu
+	shutting bool       // nothing is kept any more; guarded by mu
 	// streaming are those whose answer a visitor is taking; guarded by mu
 	streaming map[*conn]struct{}
 }
 
-// waiter is a request in line. It is given a connection, or nil: the right to
-// open one.
-type waiter struct{ got chan *conn }
+// protocol is what is known of an origin.
+type protocol uint8
 
-// conn is a connection and the exchange that is under way on it. It is owned
-// by the request that took it, or by the pool while idle.
+const (
+	speaksUnknown protocol = iota
+	speaksOne
+	speaksTwo
+)
+
+// waiter is a request in line. It is given a connection, or nil: the right to
+// open one, or why there is none.
+type waiter struct{ got chan turn }
+
+type turn struct {
+	c   *conn
+	err error
+}
+
+// conn is a connection, or a seat on one that many share, and the exchange that
+// is under way on it. It is owned by the request that took it, or by the pool
+// while idle.
 type conn struct {
-	pool   *pool
-	nc     net.Conn // TCP
-	client Client
-	addr   netip.AddrPort
-	reused bool
-	since  time.Time // idle since
+	pool    *pool
+	session *session // that the seat is on; nil = a connection of its own
+	nc      net.Conn // TCP; nil on a seat
+	client  Client
+	addr    netip.AddrPort
+	fresh   bool // nothing was sent on it yet
+	reused  bool
+	since   time.Time // idle since
 
 	// Of the exchange.
 	req     msg.Request
@@ -63,7 +86,10 @@ type conn struct {
 	release func()                       // the client's own, of the answer
 	hold    hold
 
-	finished func() // finish, made once
+	cutter interface{ Cut() } // of the answer, on a seat
+
+	finished func()                       // finish, made once
+	early    func(int, *msg.Fields) error // interim, likewise
 }
 
 // pool finds or makes the pool for k.
@@ -89,8 +115,8 @@ func (e *Engine) pool(k key) (*pool, error) {
 func (p *pool) avoided(now time.Time) bool { return p.avoidUntil.Load() > now.UnixNano() }
 func (p *pool) avoid(until time.Time)      { p.avoidUntil.Store(until.UnixNano()) }
 
-// take returns a connection to p's origin: an idle one unless fresh, else a
-// new one, else the next that comes free.
+// take returns a connection to p's origin: a seat or an idle one, unless fresh,
+// else a new one, else the next that comes free.
 func (e *Engine) take(ctx context.Context, p *pool, fresh bool) (*conn, error) {
 	if fresh {
 		p.drop(time.Now()) // what lay beside a stale connection is no better
@@ -101,6 +127,7 @@ func (e *Engine) take(ctx context.Context, p *pool, fresh bool) (*conn, error) {
 			return nil, err
 		}
 		if w != nil {
+			p.grow()
 			if c, err = p.wait(ctx, w); err != nil {
 				return nil, err
 			}
@@ -108,34 +135,47 @@ func (e *Engine) take(ctx context.Context, p *pool, fresh bool) (*conn, error) {
 		if c == nil {
 			return p.dial(ctx)
 		}
-		if alive(c.nc) {
-			c.reused = true
-			e.metrics.reuses.Inc()
+		if c.session != nil {
+			if c.reused {
+				e.metrics.reuses.Inc()
+			}
 			return c, nil
 		}
-		p.release(c, false)
+		if !c.fresh && !alive(c.nc) {
+			p.release(c, false)
+			continue
+		}
+		if c.reused = !c.fresh; c.reused {
+			e.metrics.reuses.Inc()
+		}
+		c.fresh = false
+		return c, nil
 	}
 }
 
-// enter gives the newest idle connection, a place in the line, or neither:
-// the right to open a connection.
+// enter gives a seat, the newest idle connection, a place in the line, or none
+// of them: the right to open a connection.
 func (p *pool) enter() (*conn, *waiter, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if c := p.seat(); c != nil {
+		return c, nil, nil
+	}
 	if n := len(p.idle); n > 0 {
 		c := p.idle[n-1]
 		p.idle[n-1] = nil
 		p.idle = p.idle[:n-1]
 		return c, nil, nil
 	}
-	if p.open < p.engine.config.MaxConns {
+	// Where HTTP/2 is to be expected, one dial is for all who ask meanwhile.
+	if p.open < p.engine.config.MaxConns && (!p.key.two || p.speaks == speaksOne) {
 		p.open++
 		return nil, nil, nil
 	}
 	if len(p.waiters) >= p.engine.config.MaxQueue {
 		return nil, nil, failure("origin.queue", fault.Limit, errQueueFull)
 	}
-	w := &waiter{got: make(chan *conn, 1)}
+	w := &waiter{got: make(chan turn, 1)}
 	p.waiters = append(p.waiters, w)
 	return nil, w, nil
 }
@@ -150,11 +190,15 @@ func (p *pool) wait(ctx context.Context, w *waiter) (*conn, error) {
 	var err error
 	for err == nil {
 		select {
-		case c := <-w.got:
-			return c, nil
+		case t := <-w.got:
+			return t.c, t.err
 		case now := <-look.C:
 			p.giveUp(now)
 		case <-timer.C:
+			if p.cold() {
+				timer.Reset(p.engine.config.QueueTime) // the dial has time-outs of its own
+				continue
+			}
 			err = failure("origin.queue", fault.Limit, errQueueTime)
 		case <-ctx.Done():
 			err = &fault.Error{Op: "origin.queue", Side: fault.Visitor, Kind: fault.Closed, Err: ctx.Err()}
@@ -169,41 +213,67 @@ func (p *pool) wait(ctx context.Context, w *waiter) (*conn, error) {
 	if i >= 0 {
 		return nil, err
 	}
-	return <-w.got, nil // the turn came meanwhile; it is already there
+	t := <-w.got // the turn came meanwhile; it is already there
+	return t.c, t.err
 }
 
 // dial opens a connection; the caller has the right to. It gives the right
 // back when it fails.
 func (p *pool) dial(ctx context.Context) (*conn, error) {
-	e := p.engine
-	nc, err := e.config.Dial(ctx, p.key.host, p.key.port)
+	c, s, err := p.connect(ctx)
 	if err != nil {
 		p.free()
-		return nil, dialFailure(ctx, err)
+		return nil, err
 	}
-	c := &conn{pool: p, nc: nc, addr: addrOf(nc)}
-	c.finished = c.finish
-	if p.tls != nil {
-		if nc, err = e.handshake(ctx, nc, p.tls); err != nil {
-			p.free()
-			return nil, err
-		}
+	if s == nil {
+		return c, nil
 	}
-	c.client = e.config.NewClient(nc, c.interim)
-	e.metrics.connects.Inc()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.speaks = speaksTwo
+	p.sessions = append(p.sessions, s)
+	c = s.sit()
+	p.pass()
 	return c, nil
 }
 
+// connect opens a connection of the one kind or the other.
+func (p *pool) connect(ctx context.Context) (*conn, *session, error) {
+	e := p.engine
+	nc, err := e.config.Dial(ctx, p.key.host, p.key.port)
+	if err != nil {
+		return nil, nil, dialFailure(ctx, err)
+	}
+	raw, agreed := nc, ""
+	if p.tls != nil {
+		if nc, agreed, err = e.handshake(ctx, nc, p.tls); err != nil {
+			return nil, nil, err
+		}
+	}
+	e.metrics.connects.Inc()
+	if agreed == "h2" {
+		return nil, p.newSession(nc, addrOf(raw)), nil
+	}
+	c := &conn{pool: p, nc: raw, addr: addrOf(raw)}
+	c.finished, c.early = c.finish, c.tell
+	c.client = e.config.NewClient(nc, c.interim)
+	return c, nil, nil
+}
+
 // release takes a connection back: to the first in line, to the idle ones, or
-// to be closed.
+// to be closed. A seat is taken back by its session.
 func (p *pool) release(c *conn, usable bool) {
+	if c.session != nil {
+		p.leave(c)
+		return
+	}
 	c.reused = false
 	if usable {
 		p.mu.Lock()
 		switch {
 		case p.shutting:
 		case len(p.waiters) > 0:
-			p.next(c)
+			p.next(turn{c: c})
 			p.mu.Unlock()
 			return
 		case len(p.idle) < p.engine.config.MaxIdle:
@@ -223,18 +293,18 @@ func (p *pool) free() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.waiters) > 0 {
-		p.next(nil)
+		p.next(turn{})
 		return
 	}
 	p.open--
 }
 
 // next hands the turn to the first in line; the caller holds mu.
-func (p *pool) next(c *conn) {
+func (p *pool) next(t turn) {
 	w := p.waiters[0]
 	p.waiters[0] = nil
 	p.waiters = p.waiters[1:]
-	w.got <- c // has room for the one turn a waiter gets
+	w.got <- t // has room for the one turn a waiter gets
 }
 
 // drop closes the connections that were idle before a moment and reports
@@ -247,12 +317,14 @@ func (p *pool) drop(before time.Time) (unused bool) {
 	}
 	old := slices.Clone(p.idle[:n])
 	p.idle = slices.Delete(p.idle, 0, n)
+	over := p.retire(before)
 	unused = p.open == 0 && len(p.waiters) == 0
 	p.mu.Unlock()
 	for _, c := range old {
 		c.close()
 		p.free()
 	}
+	p.end(over)
 	return unused
 }
 
@@ -312,7 +384,9 @@ func (c *conn) finish() {
 		c.release = nil
 	}
 	if c.pool.streamed(c) {
-		c.close() // its place is somebody else's already
+		if c.session == nil {
+			c.close() // its place is somebody else's already
+		}
 		return
 	}
 	c.pool.release(c, c.client.Reusable() && !c.unusual())
@@ -331,7 +405,29 @@ func (c *conn) interim(status int, fields *msg.Fields) {
 		return
 	}
 	cleanAnswer(fields, false, false)
+	if status == 103 {
+		// Nothing else may be acted on before the answer (RFC 8297 §2).
+		fields.DelFunc(func(l *msg.Field) bool { return l.ID != msg.Link })
+		if fields.Len() == 0 {
+			return
+		}
+	}
 	_ = c.visitor(status, fields)
+}
+
+// tell is interim as a request has it.
+func (c *conn) tell(status int, fields *msg.Fields) error {
+	c.interim(status, fields)
+	return nil
+}
+
+// cut ends an answer that is being read by somebody else.
+func (c *conn) cut() {
+	if c.cutter != nil {
+		c.cutter.Cut()
+		return
+	}
+	_ = c.nc.Close() // what it says is for nobody
 }
 
 func (c *conn) close() {

@@ -26,21 +26,22 @@ var (
 	// ErrUnprocessed: the origin has said, or it is otherwise sure, that it did
 	// nothing with the request. Any method may be sent again (RFC 9113 §8.7).
 	ErrUnprocessed = errors.New("h2: the request was not processed")
-	// ErrHTTP11: the origin wants the request over HTTP/1.1; it did nothing with it.
-	ErrHTTP11 = errors.New("h2: the origin wants HTTP/1.1")
+	// ErrHTTP11: the request has to be sent over HTTP/1.1. It comes with ErrUnprocessed.
+	ErrHTTP11 = errors.New("h2: HTTP/1.1 is wanted")
+	// ErrNoConnect: the origin does not take extended CONNECT. It comes with ErrHTTP11.
+	ErrNoConnect = errors.New("h2: the origin does not take extended CONNECT")
 )
 
 var (
-	errClosed    = errors.New("h2: connection closed")
-	errGoAway    = errors.New("h2: the origin takes no more requests here")
-	errSpent     = errors.New("h2: no stream numbers are left")
-	errFull      = errors.New("h2: too many requests at a time")
-	errSilent    = errors.New("h2: the origin has stopped answering")
-	errCut       = errors.New("h2: the answer was given up")
-	errReqHead   = errors.New("h2: request that must not be written")
-	errReqBody   = errors.New("h2: request with a length but no body")
-	errNoConnect = errors.New("h2: the origin does not take extended CONNECT")
-	errListSize  = errors.New("h2: head larger than the origin takes")
+	errClosed   = errors.New("h2: connection closed")
+	errGoAway   = errors.New("h2: the origin takes no more requests here")
+	errSpent    = errors.New("h2: no stream numbers are left")
+	errFull     = errors.New("h2: too many requests at a time")
+	errSilent   = errors.New("h2: the origin has stopped answering")
+	errCut      = errors.New("h2: the answer was given up")
+	errReqHead  = errors.New("h2: request that must not be written")
+	errReqBody  = errors.New("h2: request with a length but no body")
+	errListSize = errors.New("h2: head larger than the origin takes")
 )
 
 // Conn is a connection to an origin. Its methods may be called by many
@@ -122,28 +123,14 @@ func New(nc net.Conn, l Limits) *Conn {
 
 func (c *Conn) now() time.Duration { return time.Since(c.start) }
 
-// Room returns how many more requests may be sent now, beside those whose
-// answers are not closed. It is negative when the origin has lowered its limit.
-func (c *Conn) Room() int {
+// Capacity returns how many requests may be in flight at a time, those whose
+// answers are not closed included; 0 when no more are taken.
+func (c *Conn) Capacity() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.refuse != nil {
 		return 0
 	}
-	return min(c.peer.streams, c.l.Streams) - len(c.streams)
-}
-
-// Usable reports whether requests may be sent, now or when others are done.
-func (c *Conn) Usable() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.refuse == nil
-}
-
-// Most returns how many requests may be in flight at a time.
-func (c *Conn) Most() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	return min(c.peer.streams, c.l.Streams)
 }
 
@@ -180,7 +167,7 @@ func (c *Conn) Upgrades(ctx context.Context) (bool, error) {
 // are valid until then. res.Trailer is filled when Body has returned io.EOF.
 //
 // The error is a *fault.Error, except that a failure of body.Read that is one
-// itself comes back as it is. Retry is true with ErrUnprocessed and ErrHTTP11, and when
+// itself comes back as it is. Retry is true with ErrUnprocessed, and when
 // a connection that had served before ended without a byte of an answer. When
 // ctx ends the request is reset, and the connection goes on.
 func (c *Conn) Do(ctx context.Context, req *msg.Request, body io.Reader, res *msg.Response) error {
@@ -217,7 +204,7 @@ func (c *Conn) begin(st *stream) error {
 	case len(c.streams) >= min(c.peer.streams, c.l.Streams):
 		refused = errFull
 	case len(st.req.Upgrade) > 0 && !c.peer.connect:
-		refused = errNoConnect
+		refused = errors.Join(ErrHTTP11, ErrNoConnect)
 	}
 	if refused != nil {
 		return &fault.Error{Op: "h2.begin", Side: fault.Origin, Kind: fault.Closed, Retry: true, Err: errors.Join(ErrUnprocessed, refused)}
