@@ -155,9 +155,10 @@ func (c *Control) handler() http.Handler {
 	meter := newMeter(registry, head)
 	registry.MustRegister(c.feed.Collector())
 	mux := http.NewServeMux()
-	mux.Handle(v4.Prefix+"/", meter.count("v4", v4.New(public)))
+	v4API := v4.New(public)
+	mux.Handle(v4.Prefix+"/", meter.count("v4", v4API))
 	mux.Handle(selvage.Prefix+"/", meter.count("selvage", selvage.New(selvage.Config{
-		Gate: gate, Head: head, Peers: c.feed.Peers, Nodes: c.authority.Nodes, Revoke: c.revoke, Join: c.authority.NewJoinToken, Progress: c.progress,
+		Gate: gate, Head: head, Peers: c.feed.Peers, Nodes: c.authority.Nodes, Revoke: c.revoke, Join: c.authority.NewJoinToken, Progress: c.progress, Zones: v4API.Ours(),
 	})))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })

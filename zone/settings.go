@@ -54,6 +54,8 @@ var SettingTable = []Setting{
 	{Name: "tiered_cache_parents", Default: `[]`, Path: PathOurs, Max: MaxParents, Unit: "data center codes", List: validColo, Doc: "upper tiers of a custom topology, the first that is up is asked; empty = smart, where tiered caching is on"},
 	{Name: "tiered_cache_smart_topology_enable", Default: `"on"`, Path: "cache/tiered_cache_smart_topology_enable", Values: onOff, Doc: "choose the upper tier by measured latency to the origin; goes before named parents"},
 	{Name: "tiered_caching", Default: `"on"`, Path: "argo/tiered_caching", Values: onOff, Doc: "ask an upper tier before the origin; off: each data center asks the origin itself"},
+	{Name: "url_normalization_scope", Default: `"incoming"`, Path: "url_normalization", Values: []string{"incoming", "both", "none"}, Doc: "where the normalised path counts: for rules alone (incoming), or for cache key and origin too, which then get nothing else (both)"},
+	{Name: "url_normalization_type", Default: `"cloudflare"`, Path: "url_normalization", Values: []string{"cloudflare", "rfc3986"}, Doc: "how a path is normalised: by RFC 3986 (percent-encoding, dot segments), and before that backslashes made slashes and runs of slashes one (cloudflare)"},
 	{Name: "zstd", Default: `"on"`, Path: PathOurs, Values: onOff, Doc: "compress text for visitors who accept Zstandard (zstd)"},
 }
 

@@ -29,13 +29,13 @@ const (
 const MaxParents = 16
 
 // Topology reads a zone's topology out of its settings: flat while
-// tiered_caching and tiered_cache_smart_topology_enable are both off, custom
-// where the latter is off and parents are named, smart otherwise.
+// tiered_caching is off; else custom where parents are named and
+// tiered_cache_smart_topology_enable is off; else smart.
 func (s Settings) Topology() Topology {
 	smart, tiered := s.On("tiered_cache_smart_topology_enable"), s.On("tiered_caching")
 	t := Topology{Mode: TopologySmart, Regional: s.On("tc_regional"), Parents: []string{}}
 	switch parents := s.Texts("tiered_cache_parents"); {
-	case !smart && !tiered:
+	case !tiered:
 		t.Mode = TopologyFlat
 	case !smart && len(parents) > 0:
 		t.Mode, t.Parents = TopologyCustom, parents

@@ -37,7 +37,11 @@ func TestTopologySurvivesItsSettings(t *testing.T) {
 	}
 	parents["tiered_caching"] = json.RawMessage(`"off"`)
 	if got := parents.Topology(); got.Mode != TopologyFlat {
-		t.Errorf("both are off: %+v", got)
+		t.Errorf("tiered caching is off: %+v", got)
+	}
+	delete(parents, "tiered_cache_smart_topology_enable")
+	if got := parents.Topology(); got.Mode != TopologyFlat {
+		t.Errorf("tiered caching is off, smart on: %+v", got)
 	}
 }
 

@@ -1,5 +1,6 @@
 // Package selvage is the API of what Cloudflare has no word for, under
-// /selvage/v1: which edges have a change, the nodes, join tokens. Envelope and
+// /selvage/v1: which edges have a change, the nodes, join tokens, and of a zone
+// what purge_cache and settings cannot say. Envelope and
 // tokens are those of /client/v4.
 package selvage
 
@@ -7,6 +8,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/selvage-edge/selvage/control/api"
@@ -32,6 +34,8 @@ type Config struct {
 	Join func(context.Context, time.Duration) (string, error)
 	// Progress has what nodes reported.
 	Progress *Progress
+	// Zones are the calls about one zone, by method and path.
+	Zones map[string]api.Handler
 }
 
 // Server answers the API.
@@ -53,6 +57,10 @@ func New(c Config) *Server {
 		"/join-tokens":   {"POST", s.join},
 	} {
 		s.mux.Handle(h.method+" "+Prefix+path, c.Gate.Handle(h.answer))
+	}
+	for pattern, h := range c.Zones {
+		method, path, _ := strings.Cut(pattern, " ")
+		s.mux.Handle(method+" "+Prefix+path, c.Gate.Handle(h))
 	}
 	return s
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/selvage-edge/selvage/control/api"
+	"github.com/selvage-edge/selvage/control/api/selvage"
 	"github.com/selvage-edge/selvage/control/api/v4"
 	"github.com/selvage-edge/selvage/control/publish"
 	"github.com/selvage-edge/selvage/control/store"
@@ -86,7 +87,11 @@ func newPlane(t *testing.T) *plane {
 	done := make(chan error, 1)
 	go func() { done <- p.publish.Run(ctx) }()
 	gate := &api.Gate{Store: p.store, Log: log}
-	p.server = httptest.NewServer(v4.New(v4.Config{Gate: gate, Store: p.store, Publish: p.publish, NameServers: []string{"ns1.edge.test", "ns2.edge.test"}}))
+	public := v4.New(v4.Config{Gate: gate, Store: p.store, Publish: p.publish, NameServers: []string{"ns1.edge.test", "ns2.edge.test"}})
+	mux := http.NewServeMux()
+	mux.Handle("/", public)
+	mux.Handle(selvage.Prefix+"/", selvage.New(selvage.Config{Gate: gate, Zones: public.Ours()}))
+	p.server = httptest.NewServer(mux)
 	t.Cleanup(func() {
 		p.server.Close()
 		stop()
@@ -122,7 +127,10 @@ func (a *answer) message() string {
 
 func (p *plane) raw(method, path, contentType, token, body string) *answer {
 	p.t.Helper()
-	req, err := http.NewRequestWithContext(p.t.Context(), method, p.server.URL+v4.Prefix+path, strings.NewReader(body))
+	if !strings.HasPrefix(path, selvage.Prefix) {
+		path = v4.Prefix + path
+	}
+	req, err := http.NewRequestWithContext(p.t.Context(), method, p.server.URL+path, strings.NewReader(body))
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/url"
-	"strings"
 
 	"github.com/selvage-edge/selvage/control/api"
 	"github.com/selvage-edge/selvage/control/publish"
@@ -13,10 +11,12 @@ import (
 	"github.com/selvage-edge/selvage/zone"
 )
 
-// maxPurgeURL is the longest URL that a purge may name, in bytes.
-const maxPurgeURL = 8192
-
 func (s *Server) purge(ctx context.Context, c *api.Call) (api.Answer, error) {
+	return s.purgeWith(ctx, c, false)
+}
+
+// purgeWith reads a purge and publishes it. Only our own call can be soft.
+func (s *Server) purgeWith(ctx context.Context, c *api.Call, maySoften bool) (api.Answer, error) {
 	id, err := pathID(c, "zone")
 	if err != nil {
 		return api.Answer{}, err
@@ -24,23 +24,27 @@ func (s *Server) purge(ctx context.Context, c *api.Call) (api.Answer, error) {
 	var in struct {
 		Everything bool              `json:"purge_everything"`
 		Files      []json.RawMessage `json:"files"`
-		Tags       json.RawMessage   `json:"tags"`
-		Prefixes   json.RawMessage   `json:"prefixes"`
-		Hosts      json.RawMessage   `json:"hosts"`
+		Tags       []string          `json:"tags"`
+		Prefixes   []string          `json:"prefixes"`
+		Hosts      []string          `json:"hosts"`
+		Soft       bool              `json:"soft"`
 	}
 	if err := api.Decode(c, &in); err != nil {
 		return api.Answer{}, err
 	}
-	for name, sent := range map[string]json.RawMessage{"tags": in.Tags, "prefixes": in.Prefixes, "hosts": in.Hosts} {
-		if sent != nil && string(sent) != "null" {
-			return api.Answer{}, api.Invalid(api.CodePurge, name, "purging by %s is not supported; use files or purge_everything", name)
-		}
-	}
-	if in.Everything == (len(in.Files) > 0) {
-		return api.Answer{}, api.Invalid(api.CodePurge, "files", "send either a list of URLs as files or purge_everything: true")
-	}
 	if len(in.Files) > zone.MaxPurgeFiles {
-		return api.Answer{}, api.Invalid(api.CodePurge, "files", "at most %d URLs in one call, got %d", zone.MaxPurgeFiles, len(in.Files))
+		return api.Answer{}, api.Invalid(api.CodePurge, "files", "at most %d in one purge, got %d", zone.MaxPurgeFiles, len(in.Files))
+	}
+	what := zone.Purge{Everything: in.Everything, Tags: in.Tags, Prefixes: in.Prefixes, Hosts: in.Hosts, Soft: in.Soft && maySoften}
+	for i, raw := range in.Files {
+		u, err := purgeURL(raw)
+		if err != nil {
+			return api.Answer{}, api.Invalid(api.CodePurge, fmt.Sprintf("files[%d]", i), "%s", err)
+		}
+		what.Files = append(what.Files, u)
+	}
+	if in.Soft && !maySoften {
+		return api.Answer{}, api.Invalid(api.CodePurge, "soft", "is a word of /selvage/v1/zones/{zone}/purge")
 	}
 	var m zone.Meta
 	if err := s.Store.Read(ctx, func(tx *store.Tx) (err error) {
@@ -51,13 +55,8 @@ func (s *Server) purge(ctx context.Context, c *api.Call) (api.Answer, error) {
 	}); err != nil {
 		return api.Answer{}, err
 	}
-	what := zone.Purge{Everything: in.Everything}
-	for i, raw := range in.Files {
-		u, err := purgeURL(m.Name, raw)
-		if err != nil {
-			return api.Answer{}, api.Invalid(api.CodePurge, fmt.Sprintf("files[%d]", i), "%s", err)
-		}
-		what.Files = append(what.Files, u)
+	if err := what.Check(m.Name); err != nil {
+		return api.Answer{}, &api.Problem{Status: 400, Code: api.CodePurge, Message: err.Error()}
 	}
 	seq, err := s.Publish.Purge(ctx, id, publish.Action{Actor: c.Token.ID, Name: "cache.purge", Object: id}, what)
 	return api.Answer{Result: reference{ID: id}, Seq: seq}, err
@@ -65,33 +64,17 @@ func (s *Server) purge(ctx context.Context, c *api.Call) (api.Answer, error) {
 
 // purgeURL reads one item of files: a URL, or an object with one. Headers that
 // would choose among variants are passed over: all variants of a URL go.
-func purgeURL(zoneName string, raw json.RawMessage) (string, error) {
+func purgeURL(raw json.RawMessage) (string, error) {
 	var text string
-	if json.Unmarshal(raw, &text) != nil {
-		var item struct {
-			URL string `json:"url"`
-		}
-		if json.Unmarshal(raw, &item) != nil {
-			return "", fmt.Errorf("must be a URL or an object with a url")
-		}
-		text = item.URL
+	if json.Unmarshal(raw, &text) == nil {
+		return text, nil
 	}
-	if len(text) > maxPurgeURL {
-		return "", fmt.Errorf("longer than %d bytes", maxPurgeURL)
+	var item struct {
+		URL     *string           `json:"url"`
+		Headers map[string]string `json:"headers"`
 	}
-	u, err := url.Parse(text)
-	if err != nil {
-		return "", fmt.Errorf("%q is not a URL", limit(text, 80))
+	if json.Unmarshal(raw, &item) != nil || item.URL == nil {
+		return "", fmt.Errorf("must be a URL or an object with a url and headers")
 	}
-	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return "", fmt.Errorf("%q must be an absolute http or https URL", limit(text, 80))
-	}
-	if u.User != nil {
-		return "", fmt.Errorf("must have no user name, no cached page is kept under one")
-	}
-	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
-	if host != zoneName && !strings.HasSuffix(host, "."+zoneName) {
-		return "", fmt.Errorf("host %q is not in the zone %s", limit(host, 80), zoneName)
-	}
-	return text, nil
+	return *item.URL, nil
 }

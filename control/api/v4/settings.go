@@ -60,6 +60,10 @@ func (s *Server) getSetting(ctx context.Context, c *api.Call) (api.Answer, error
 	if err != nil {
 		return api.Answer{}, err
 	}
+	return s.showSetting(ctx, c, d)
+}
+
+func (s *Server) showSetting(ctx context.Context, c *api.Call, d *zone.Setting) (api.Answer, error) {
 	z, err := s.read(ctx, c)
 	if err != nil {
 		return api.Answer{}, err
@@ -89,6 +93,10 @@ func (s *Server) patchSetting(ctx context.Context, c *api.Call) (api.Answer, err
 	if err != nil {
 		return api.Answer{}, err
 	}
+	return s.changeSetting(ctx, c, d)
+}
+
+func (s *Server) changeSetting(ctx context.Context, c *api.Call, d *zone.Setting) (api.Answer, error) {
 	var in struct {
 		Value json.RawMessage `json:"value"`
 	}

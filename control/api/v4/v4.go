@@ -65,6 +65,19 @@ func New(c Config) *Server {
 
 		"POST /zones/{zone}/purge_cache": s.purge,
 
+		"GET /zones/{zone}/cache/cache_reserve":                         s.getCacheSetting("cache_reserve"),
+		"PATCH /zones/{zone}/cache/cache_reserve":                       s.patchCacheSetting("cache_reserve"),
+		"GET /zones/{zone}/cache/regional_tiered_cache":                 s.getCacheSetting("tc_regional"),
+		"PATCH /zones/{zone}/cache/regional_tiered_cache":               s.patchCacheSetting("tc_regional"),
+		"GET /zones/{zone}/cache/tiered_cache_smart_topology_enable":    s.getCacheSetting("tiered_cache_smart_topology_enable"),
+		"PATCH /zones/{zone}/cache/tiered_cache_smart_topology_enable":  s.patchCacheSetting("tiered_cache_smart_topology_enable"),
+		"DELETE /zones/{zone}/cache/tiered_cache_smart_topology_enable": s.deleteCacheSetting("tiered_cache_smart_topology_enable"),
+		"GET /zones/{zone}/argo/tiered_caching":                         s.getCacheSetting("tiered_caching"),
+		"PATCH /zones/{zone}/argo/tiered_caching":                       s.patchCacheSetting("tiered_caching"),
+		"GET /zones/{zone}/url_normalization":                           s.getNormalization,
+		"PUT /zones/{zone}/url_normalization":                           s.putNormalization,
+		"DELETE /zones/{zone}/url_normalization":                        s.deleteNormalization,
+
 		"GET /zones/{zone}/settings":             s.listSettings,
 		"PATCH /zones/{zone}/settings":           s.patchSettings,
 		"GET /zones/{zone}/settings/{setting}":   s.getSetting,

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/selvage-edge/selvage/control/api/selvage"
 )
 
 func TestAuthentication(t *testing.T) {
@@ -195,7 +197,7 @@ func TestPurge(t *testing.T) {
 	for _, tt := range []struct{ body, field string }{
 		{`{}`, "files"},
 		{`{"files":[]}`, "files"},
-		{`{"purge_everything":true,"files":["http://purge.test/"]}`, "files"},
+		{`{"purge_everything":true,"files":["http://purge.test/"]}`, "purge_everything"},
 		{`{"files":[` + strings.TrimSuffix(many, ",") + `]}`, "files"},
 		{`{"files":["/path"]}`, "files[0]"},
 		{`{"files":["http://purge.test/","ftp://purge.test/"]}`, "files[1]"},
@@ -203,12 +205,21 @@ func TestPurge(t *testing.T) {
 		{`{"files":["http://notpurge.test/"]}`, "files[0]"},
 		{`{"files":[5]}`, "files[0]"},
 		{`{"files":["http://user:secret@purge.test/"]}`, "files[0]"},
-		{`{"tags":["a"]}`, "tags"},
-		{`{"prefixes":["a"]}`, "prefixes"},
-		{`{"hosts":["a"]}`, "hosts"},
+		{`{"files":[{"headers":{}}]}`, "files[0]"},
+		{`{"tags":["a,b"]}`, "tags[0]"},
+		{`{"prefixes":["purge.test/a","a"]}`, "prefixes[1]"},
+		{`{"hosts":["other.test"]}`, "hosts[0]"},
+		{`{"hosts":["purge.test"],"soft":true}`, "soft"},
 	} {
 		p.bad("POST", path, tt.body, 400, 1107, tt.field)
 	}
+	for _, body := range []string{`{"tags":["a","b c"]}`, `{"prefixes":["www.purge.test/img"]}`, `{"hosts":["WWW.purge.test"],"tags":["x"]}`} {
+		p.ok("POST", path, body, nil)
+		soft := strings.TrimSuffix(body, "}") + `,"soft":true}`
+		p.ok("POST", selvage.Prefix+strings.TrimSuffix(path, "_cache"), soft, nil)
+	}
+	p.bad("POST", selvage.Prefix+strings.TrimSuffix(path, "_cache"), `{"soft":true}`, 400, 1107, "files")
+	p.bad("POST", path, `{"tags":"a"}`, 400, 6007, "tags")
 	p.bad("POST", path, `{"purge_everything":"yes"}`, 400, 6007, "purge_everything")
 	p.bad("POST", "/zones/"+strings.Repeat("0", 32)+"/purge_cache", `{"purge_everything":true}`, 404, 1001, "zone_id")
 }

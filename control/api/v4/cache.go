@@ -1,0 +1,94 @@
+package v4
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/selvage-edge/selvage/control/api"
+	"github.com/selvage-edge/selvage/control/store"
+	"github.com/selvage-edge/selvage/zone"
+)
+
+// The settings of the cache that the API has at paths of their own.
+
+func (s *Server) getCacheSetting(name string) api.Handler {
+	d := zone.FindSetting(name)
+	return func(ctx context.Context, c *api.Call) (api.Answer, error) { return s.showSetting(ctx, c, d) }
+}
+
+func (s *Server) patchCacheSetting(name string) api.Handler {
+	d := zone.FindSetting(name)
+	return func(ctx context.Context, c *api.Call) (api.Answer, error) { return s.changeSetting(ctx, c, d) }
+}
+
+// deleteCacheSetting gives a setting its default back.
+func (s *Server) deleteCacheSetting(name string) api.Handler {
+	d := zone.FindSetting(name)
+	return func(ctx context.Context, c *api.Call) (api.Answer, error) {
+		var after *store.Zone
+		seq, err := s.edit(ctx, c, api.CodeSetting, "setting.delete", "", func(z *store.Zone) error {
+			after = z
+			delete(z.Settings, name)
+			return nil
+		})
+		if err != nil {
+			return api.Answer{}, err
+		}
+		return api.Answer{Result: newSettingResult(d, after), Seq: seq}, nil
+	}
+}
+
+// normalization is url_normalization: two settings in one value.
+type normalization struct {
+	Type  string `json:"type"`
+	Scope string `json:"scope"`
+}
+
+const (
+	normalizeType  = "url_normalization_type"
+	normalizeScope = "url_normalization_scope"
+)
+
+func normalizationOf(z *store.Zone) normalization {
+	values := z.Spec().Settings
+	return normalization{Type: values.Text(normalizeType), Scope: values.Text(normalizeScope)}
+}
+
+func (s *Server) getNormalization(ctx context.Context, c *api.Call) (api.Answer, error) {
+	z, err := s.read(ctx, c)
+	if err != nil {
+		return api.Answer{}, err
+	}
+	return api.Answer{Result: normalizationOf(z)}, nil
+}
+
+func (s *Server) putNormalization(ctx context.Context, c *api.Call) (api.Answer, error) {
+	var in struct {
+		Type  json.RawMessage `json:"type"`
+		Scope json.RawMessage `json:"scope"`
+	}
+	if err := api.Decode(c, &in); err != nil {
+		return api.Answer{}, err
+	}
+	var after *store.Zone
+	seq, err := s.edit(ctx, c, api.CodeSetting, "setting.patch", "", func(z *store.Zone) error {
+		after = z
+		if err := set(z, zone.FindSetting(normalizeType), in.Type); err != nil {
+			return err
+		}
+		return set(z, zone.FindSetting(normalizeScope), in.Scope)
+	})
+	if err != nil {
+		return api.Answer{}, err
+	}
+	return api.Answer{Result: normalizationOf(after), Seq: seq}, nil
+}
+
+func (s *Server) deleteNormalization(ctx context.Context, c *api.Call) (api.Answer, error) {
+	seq, err := s.edit(ctx, c, api.CodeSetting, "setting.delete", "", func(z *store.Zone) error {
+		delete(z.Settings, normalizeType)
+		delete(z.Settings, normalizeScope)
+		return nil
+	})
+	return api.Answer{Seq: seq}, err
+}
