@@ -53,11 +53,13 @@ import (
 	"cmp"
 	"context"
 	"hash/maphash"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
+	"github.com/selvage-edge/selvage/edge/phase/cache/slab"
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
@@ -90,6 +92,8 @@ type Config struct {
 	// Ctx is the parent of fills: its end cuts them off.
 	Ctx context.Context
 	Now func() time.Time // nil = time.Now
+
+	poison bool // overwrite memory that is given back, for tests
 }
 
 // Engine holds the store and the fills of one edge. Its methods may be called
@@ -101,6 +105,7 @@ type Engine struct {
 	seed   maphash.Seed
 	shards []shard
 	mask   uint64
+	slab   *slab.Slab
 
 	lower lower // nil = no slower tier here; set before the first request
 
@@ -126,7 +131,7 @@ func New(c Config) *Engine {
 		panic("cache: Config needs Fetch and Ctx")
 	}
 	c.Bytes = cmp.Or(max(c.Bytes, 0), DefaultBytes)
-	c.MaxObject = min(cmp.Or(max(c.MaxObject, 0), DefaultMaxObject), c.Bytes/4)
+	c.MaxObject = min(cmp.Or(max(c.MaxObject, 0), DefaultMaxObject), c.Bytes/4, math.MaxInt32)
 	c.Window = cmp.Or(max(c.Window, 0), DefaultWindow)
 	c.MaxFills = cmp.Or(max(c.MaxFills, 0), DefaultMaxFills)
 	n := 1
@@ -142,14 +147,15 @@ func New(c Config) *Engine {
 	}
 	e.epoch = e.cfg.Now()
 	e.marks.Serve(e)
+	e.slab = slab.New(c.Bytes, slab.Options{Heap: heapSlab, Poison: c.poison})
 	for i := range e.shards {
-		e.shards[i].open(c.Bytes / int64(n))
+		e.shards[i].open(e.slab, c.Bytes/int64(n))
 	}
 	return e
 }
 
 // Close refuses new fills and waits for those in flight and for the sweeper.
-// Who is in a hurry ends Config.Ctx first.
+// Who is in a hurry ends Config.Ctx first. What is stored is served on.
 func (e *Engine) Close() {
 	e.life.Lock()
 	e.closed = true

@@ -39,13 +39,20 @@ func newRig(t testing.TB, c Config, serve func(*request.Request) error) *rig {
 	if c.Ctx == nil {
 		c.Ctx = ctx
 	}
-	c.Now = g.now
+	c.Now, c.poison = g.now, true
 	c.Fetch = func(r *request.Request) error {
 		g.fetches.Add(1)
 		return g.serve(r)
 	}
 	g.e = New(c)
-	t.Cleanup(func() { cancel(); g.e.Close() })
+	t.Cleanup(func() {
+		cancel()
+		g.e.Close()
+		g.e.Drop()
+		if st := g.e.slab.Stats(); st.Blocks != 0 {
+			t.Errorf("somebody holds what is not stored: %+v", st)
+		}
+	})
 	return g
 }
 

@@ -21,7 +21,7 @@ func (o *object) unchanged(f *msg.Fields, clock func() time.Time) bool {
 		return true
 	}
 	t, ok := readDate(since, clock())
-	return ok && !o.modified().After(t)
+	return ok && !o.modified(clock()).After(t)
 }
 
 // tagListed compares weakly: W/ does not count.
@@ -111,7 +111,7 @@ func (o *object) merge(f *msg.Fields) *msg.Fields {
 			merged.AddField(*n)
 		}
 	}
-	if tags := o.tags(); tags != nil && !f.Has(msg.CacheTag) {
+	if tags := o.tags(); len(tags) > 0 && !f.Has(msg.CacheTag) {
 		merged.AddID(msg.CacheTag, tags)
 	}
 	return merged

@@ -41,13 +41,15 @@ type fill struct {
 	stale *object // what it may revalidate, with a reference; or nil
 	led   bool    // a leader waits for it
 
-	// expected counts those who joined and do not read yet.
-	expected atomic.Int32
+	// expected counts those who joined and do not read yet; holders the same and
+	// the fill itself: the last of them releases obj.
+	expected, holders atomic.Int32
 
 	ready chan struct{} // closed when what follows is settled
 	outcome
 	status request.CacheStatus
-	obj    *object        // shared
+	obj    *object        // shared, with a reference
+	room   bodyRoom       // of obj's body
 	stream *stream.Stream // of obj's body; nil = obj is complete
 	solo   bool           // obj is for the leader alone
 	fault  *fault.Error
@@ -68,6 +70,7 @@ func (e *Engine) newFill(p *Plan, r *request.Request, k key, stale *object, led 
 	}
 	ctx, stop := context.WithCancel(e.cfg.Ctx)
 	f := &fill{e: e, plan: p, d: r.Detach(ctx), stop: stop, led: led, ready: make(chan struct{})}
+	f.holders.Store(1)
 	f.key = key{hash: k.hash, text: bytes.Clone(k.text)}
 	f.d.CacheKey, f.d.Cache = f.key.text, request.CacheNote{}
 	f.zone, f.seq = e.marks.Acquire(r.ZoneID)
@@ -104,10 +107,10 @@ func (f *fill) ask(conditional bool) {
 		return
 	}
 	if f.stale.etag() != nil {
-		to.AddID(msg.IfNoneMatch, f.stale.etag())
+		to.AddID(msg.IfNoneMatch, f.d.Arena.Copy(f.stale.etag()))
 	}
 	if f.stale.lastMod() != nil {
-		to.AddID(msg.IfModifiedSince, f.stale.lastMod())
+		to.AddID(msg.IfModifiedSince, f.d.Arena.Copy(f.stale.lastMod()))
 	}
 }
 
@@ -115,10 +118,26 @@ func (f *fill) ask(conditional bool) {
 // that did not.
 func (f *fill) discard() {
 	if f.stale != nil {
+		if !f.led {
+			f.stale.endRefresh()
+		}
 		f.stale.Release()
 	}
 	f.zone.Release()
 	f.e.fills.Add(-1)
+	f.letGo()
+}
+
+// expect is called for each who joins.
+func (f *fill) expect() {
+	f.expected.Add(1)
+	f.holders.Add(1)
+}
+
+func (f *fill) letGo() {
+	if f.holders.Add(-1) == 0 && f.obj != nil {
+		f.obj.Release()
+	}
 }
 
 // run fetches and distributes.
@@ -147,6 +166,8 @@ func (f *fill) run() {
 		f.take(asked, got)
 	}
 }
+
+var errMemory = &fault.Error{Op: "cache.fill", Side: fault.Edge, Err: errors.New("no memory for an object")}
 
 var errServer = errors.New("the origin answered with a server error")
 
@@ -186,10 +207,19 @@ func (f *fill) close() {
 func (f *fill) refresh(asked, got time.Time) {
 	out := f.d.Out
 	merged := f.stale.merge(&out.Fields)
-	answer := msg.Response{Status: f.stale.status, Fields: *merged}
+	body := f.stale.body()
+	answer := msg.Response{Status: int(f.stale.status), Fields: *merged, Length: int64(len(body))}
 	j := f.plan.decide(f.d).judge(f.d, &f.in, &answer, asked, got)
-	f.obj = f.e.newObject(f, &answer, &j, f.e.since(got))
-	f.obj.seal(f.e, f.stale.body)
+	if f.obj = f.e.newObject(f, &answer, &j, f.e.since(got)); f.obj == nil {
+		f.fail(errMemory, asked, got)
+		return
+	}
+	if inner := f.obj.inner(); f.stale.large == nil || len(body) <= len(inner) {
+		body = append(inner[:0], body...)
+	} else {
+		holders(f.stale.large).Add(1)
+	}
+	f.obj.seal(f.e, body)
 	out.Close()
 	f.stop()
 	f.outcome, f.status, f.solo = shared, request.CacheRevalidated, !j.store
@@ -200,7 +230,6 @@ func (f *fill) refresh(asked, got time.Time) {
 		f.forgetStale()
 		f.close()
 	}
-	f.obj.Release()
 }
 
 func (f *fill) forgetStale() {
@@ -209,7 +238,7 @@ func (f *fill) forgetStale() {
 	}
 	s := f.e.shardOf(f.key.hash)
 	s.mu.Lock()
-	f.e.drop(s, f.stale)
+	f.e.drop(s, f.key.hash, f.stale)
 	s.mu.Unlock()
 }
 
@@ -227,16 +256,19 @@ func (f *fill) take(asked, got time.Time) {
 		f.hand(j.status, got)
 		return
 	}
+	if f.obj = f.e.newObject(f, out, &j, f.e.since(got)); f.obj == nil {
+		f.hand(request.CacheBypass, got)
+		return
+	}
 	f.outcome, f.status = shared, request.CacheMiss
 	if f.stale != nil {
 		f.status = request.CacheExpired
 	}
-	f.obj = f.e.newObject(f, out, &j, f.e.since(got))
-	f.stream = stream.New(out.Length)
+	f.room = bodyRoom{e: f.e, o: f.obj}
+	f.stream = stream.New(out.Length, &f.room)
 	close(f.ready)
 	f.finish(f.pump(out))
-	f.e.filling.Add(-f.stream.Granted)
-	f.obj.Release()
+	f.room.refund(int(f.room.granted))
 	out.Close()
 	f.stop()
 }
@@ -321,7 +353,7 @@ func (f *fill) concluded() bool {
 
 // suits reports whether r may read a concluded fill.
 func (f *fill) suits(r *request.Request) bool {
-	return f.outcome == shared && !f.solo && matches(f.obj.vary, &r.In.Fields, r.Arena)
+	return f.outcome == shared && !f.solo && matches(f.obj.vary(), &r.In.Fields, r.Arena)
 }
 
 var errShort = errors.New("the origin announced a body and sent none")
@@ -339,7 +371,7 @@ func (f *fill) pump(out *msg.Response) error {
 	case out.Body == nil:
 		return nil
 	}
-	err := f.stream.Fill(src, f.e.cfg.MaxObject, func(n int64) bool { return f.e.grant(n, f.stream.Granted) })
+	err := f.stream.Fill(src, f.e.cfg.MaxObject)
 	if err != stream.ErrFull && err != stream.ErrCrowded {
 		return err
 	}
@@ -353,26 +385,11 @@ func (f *fill) pump(out *msg.Response) error {
 	return f.stream.Pass(f.d.Ctx, src, f.e.window(err), func() bool { return f.expected.Load() > 0 })
 }
 
-// smallBody is what a fill may buffer however much is held already, so that
-// who holds much keeps no page out of the store. MaxFills bounds the sum.
-const smallBody = 64 << 10
-
-// grant gives a fill that has some bytes n more to buffer, unless the fills,
-// together with evicted objects that slow readers hold, would take more than
-// half of what the store may.
-func (e *Engine) grant(n, has int64) bool {
-	if e.filling.Add(n)+e.pinned() <= e.cfg.Bytes/2 || has+n <= smallBody {
-		return true
-	}
-	e.filling.Add(-n)
-	return false
-}
-
 // window is how much of a body that is passed on is held: little when the
 // reason is that too much is held already.
 func (e *Engine) window(why error) int64 {
 	if why == stream.ErrCrowded {
-		return min(e.cfg.Window, smallBody)
+		return min(e.cfg.Window, unrefused)
 	}
 	return e.cfg.Window
 }
@@ -386,12 +403,13 @@ func (f *fill) arrived() {
 	if f.concluded() && f.stream != nil {
 		f.stream.Poke()
 	}
+	f.letGo()
 }
 
 // finish stores what is whole and lets the readers see the end.
 func (f *fill) finish(err error) {
 	if err == nil {
-		body := f.stream.Whole()
+		body := f.room.trim(f.stream.Buffer())
 		f.obj.seal(f.e, body)
 		f.e.put(f, f.obj)
 		f.stream.Show()
@@ -407,6 +425,7 @@ func (f *fill) finish(err error) {
 	} else {
 		err = &fault.Error{Op: "cache.fill", Side: fault.Origin, Kind: fault.Closed, Err: err}
 	}
+	f.obj.adopt(f.stream.Buffer()) // goes with the last reader
 	f.stream.End(err)
 }
 

@@ -82,30 +82,30 @@ func TestHashCollision(t *testing.T) {
 		keys[i] = key{hash: 64 * uint64(len(g.e.shards)), text: g.e.keyOf(plan, r).text}
 		f := g.e.newFill(plan, r, keys[i], nil, true)
 		s.join(f.key, r, f, 0)
-		out := &msg.Response{Status: 200}
+		out := &msg.Response{Status: 200, Length: 1}
 		o := g.e.newObject(f, out, &judgement{lifetime: 1e9}, 0)
-		o.seal(g.e, []byte{byte(i)})
+		o.seal(g.e, append(o.inner()[:0], byte(i)))
 		g.e.put(f, o)
 		o.Release()
 		f.discard()
 	}
 	for i, k := range keys {
 		o := s.find(k, ask(t.Context(), "GET /"))
-		if o == nil || o.body[0] != byte(i) {
+		if o == nil || o.body()[0] != byte(i) {
 			t.Fatalf("key %d finds %v", i, o)
 		}
 		o.Release()
 	}
 	for _, i := range []int{1, 2, 0} {
 		s.mu.Lock()
-		g.e.drop(s, s.newest(keys[i]))
+		g.e.drop(s, keys[i].hash, s.newest(keys[i]))
 		s.mu.Unlock()
 		if o := s.find(keys[i], ask(t.Context(), "GET /")); o != nil {
 			t.Errorf("key %d found after drop", i)
 		}
 	}
-	if st := g.e.Stats(); st.Objects != 0 || st.Bytes != 0 || st.Pinned != 0 || len(s.objects) != 0 {
-		t.Errorf("left over: %+v, %d entries", st, len(s.objects))
+	if st := g.e.Stats(); st.Objects != 0 || st.Bytes != 0 || st.Pinned != 0 || s.objects.used != 0 {
+		t.Errorf("left over: %+v, %d entries", st, s.objects.used)
 	}
 }
 

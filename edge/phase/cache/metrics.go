@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"unsafe"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/selvage-edge/selvage/edge/request"
@@ -19,6 +21,11 @@ type Stats struct {
 	Refused   uint64 // requests that found the table of fills full
 }
 
+// countServed counts an answer with an object, in any shard.
+func (e *Engine) countServed(o *object, status request.CacheStatus) {
+	e.shards[uint64(uintptr(unsafe.Pointer(o))>>7)&e.mask].served[status].Add(1)
+}
+
 // Stats reads all counters.
 func (e *Engine) Stats() Stats {
 	st := Stats{
@@ -31,7 +38,7 @@ func (e *Engine) Stats() Stats {
 			st.Served[j] += s.served[j].Load()
 		}
 		s.mu.RLock()
-		st.Objects += s.queues.small.count + s.queues.main.count
+		st.Objects += s.queues.count
 		s.mu.RUnlock()
 	}
 	return st

@@ -2,87 +2,195 @@ package cache
 
 import (
 	"bytes"
+	"math"
 	"sync/atomic"
 	"time"
 	"unsafe"
 
 	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
+	"github.com/selvage-edge/selvage/edge/phase/cache/slab"
 	"github.com/selvage-edge/selvage/wire/msg"
-)
-
-// overhead is what an object costs beside its bytes: the structure, its place
-// in map and queue, slice headers of its fields. Measured generously.
-const (
-	overhead     = 512
-	varyOverhead = 64
 )
 
 // maxFreq is where S3-FIFO stops counting hits.
 const maxFreq = 3
 
-// object is a stored answer. What is not atomic or marked is never changed
-// after the object is published; the memory is the collector's, so a reader
-// may hold on to it after eviction.
+// object is a stored answer. It lies in the slab, with its bytes right behind
+// it: the collector sees neither it nor what it points to. So a field may point
+// into the slab, or to what is held elsewhere for as long as the object lives; a
+// test looks at the types. What has no fixed size goes behind it.
+//
+// It lives as long as one of its references is held: by the store, by a fill for
+// itself and its followers, and by each answer that shows it, until
+// Response.Close. Who holds none must touch neither it nor a slice that one of
+// its methods returned. What is not atomic or marked never changes after the
+// object is published.
 type object struct {
-	key     key // text of its own
-	status  int
-	origin  *msg.Prepared // the origin's fields
-	sent    []byte        // the Date field
-	changed time.Time     // Last-Modified, else Date
-	noETag  bool          // the ETag is not one to compare by
-	body    []byte        // set when the fill ends, before the store shows the object
-	vary    []varyField
+	next, prev *object                 // in its queue; guarded by the shard
+	more       *object                 // the next older one with the same hash; likewise
+	zone       *mark.Zone              // held by its ledger while the object lives
+	derived    atomic.Pointer[derived] // what was made of the head to be shown
+	large      unsafe.Pointer          // the body, where it does not lie behind the head
+	seq        atomic.Uint64           // newest feed entry that had taken effect when its fill began, or was compared since
+	born       int64                   // instant of age zero, in nanoseconds of the engine
+	lifetime   atomic.Int64            // fresh until this age, in nanoseconds; a soft purge shortens it
 
-	born     int64        // instant of age zero, in nanoseconds of the engine
-	lifetime atomic.Int64 // fresh until this age; a soft purge shortens it
-	revalid  int64
-	fail     int64
-	strict   bool
-	shared   bool
-	validate bool
+	revalid, fail wholeSeconds
+	failed        atomic.Uint32 // tenth of a second of the last vain refresh, 0 = none
+	refs          atomic.Int32  // the store's, the fill's and the readers'
+	state         atomic.Uint32 // hits, see stateHits, and two flags
 
-	seq   atomic.Uint64 // newest feed entry that had taken effect when its fill began, or was compared since
-	zone  *mark.Zone    // held by the object
-	extra *extra        // what few objects have; nil = nothing of it
-
-	size       int64                // what it counts in the budget
-	seen       atomic.Pointer[head] // what browsers are shown
-	notMod     atomic.Pointer[msg.Prepared]
-	refreshing atomic.Bool  // a fill that nobody waits for runs
-	failed     atomic.Int64 // instant of the last vain refresh, 0 = none
-	slow       atomic.Bool  // that refresh took longer than a visitor should wait
-	freq       atomic.Uint32
-	refs       atomic.Int32 // the store's and the readers'
-
-	more       *object // with the same hash, the next older one; guarded by the shard
-	next, prev *object // in its queue; guarded by the shard
-	queue      *fifo   // likewise; nil = not stored
+	keyLen, headLen, bodyLen uint32
+	varyLen, tagsLen         uint16
+	pageLen                  uint16
+	room                     uint16 // for a small body, behind the rest
+	status                   uint16
+	dateLen                  uint8
+	queue                    queueID // guarded by the shard; 0 = not stored
+	strict                   bool    // never stale
+	shared                   bool    // s-maxage: not stale beyond its windows
+	validate                 bool    // has an ETag or a Last-Modified
+	noETag                   bool    // its ETag is not one to compare by
+	loose                    bool    // several URLs lead to it: the key does not tell which was fetched
+	counted                  bool    // in Engine.alive
 }
 
-// extra is what few objects have.
-type extra struct {
-	tags []byte // of Cache-Tag, as joinTags gives it
-	// page is the URL that was fetched, where the key does not tell: several
-	// lead to the object. nil otherwise.
-	page []byte
+// The bits of object.state.
+const (
+	stateHits       = 3      // hits for the eviction policy, at most maxFreq
+	stateRefreshing = 1 << 2 // a fill that nobody waits for runs
+	stateSlow       = 1 << 3 // the last vain refresh took longer than a visitor should wait
+)
+
+// wholeSeconds is a duration, rounded down.
+type wholeSeconds uint32
+
+func secondsOf(d time.Duration) wholeSeconds {
+	return wholeSeconds(min(max(0, d/time.Second), maxSeconds))
 }
 
-func (o *object) tags() []byte {
-	if o.extra == nil {
+func (s wholeSeconds) nanoseconds() int64 { return int64(s) * int64(time.Second) }
+
+// objectSize is what stands before an object's bytes.
+const objectSize = int(unsafe.Sizeof(object{}))
+
+// indexSize is about what an object takes in its shard's index.
+const indexSize = 12
+
+// smallBody is the largest body that lies with its object. It is copied where a
+// 304 renews the object.
+const smallBody = 16 << 10
+
+// parts are the bytes behind an object, in this order.
+type parts struct {
+	key, head, vary, date []byte
+	tags                  []byte // of Cache-Tag, as joinTags gives it
+	page                  []byte // the URL that was fetched, of a loose object
+	room                  int    // for a small body
+}
+
+func (p *parts) size() int {
+	return len(p.key) + len(p.head) + len(p.vary) + len(p.tags) + len(p.page) + len(p.date) + p.room
+}
+
+// fit reports whether the lengths fit their fields.
+func (p *parts) fit() bool {
+	return len(p.key) <= math.MaxInt32 && len(p.head) <= math.MaxInt32 && len(p.vary) <= math.MaxUint16 &&
+		len(p.tags) <= math.MaxUint16 && len(p.page) <= math.MaxUint16 && len(p.date) <= math.MaxUint8 && p.room <= smallBody
+}
+
+// makeObject takes memory for an object of these parts, with one reference; nil
+// when there is none.
+func (e *Engine) makeObject(z *mark.Zone, p *parts) *object {
+	if !p.fit() {
 		return nil
 	}
-	return o.extra.tags
+	block := e.roomFor(objectSize+p.size(), true)
+	if block == nil {
+		return nil
+	}
+	clear(block[:objectSize])
+	o := (*object)(unsafe.Pointer(unsafe.SliceData(block)))
+	to := block[objectSize:objectSize]
+	for _, part := range [...][]byte{p.key, p.head, p.vary, p.tags, p.page, p.date} {
+		to = append(to, part...)
+	}
+	o.keyLen, o.headLen, o.varyLen = uint32(len(p.key)), uint32(len(p.head)), uint16(len(p.vary))
+	o.tagsLen, o.pageLen, o.dateLen, o.room = uint16(len(p.tags)), uint16(len(p.page)), uint8(len(p.date)), uint16(p.room)
+	z.Retain()
+	o.zone = z
+	o.refs.Store(1)
+	return o
 }
 
-// loose reports whether several URLs lead to the object.
-func (o *object) loose() bool { return o.extra != nil && o.extra.page != nil }
+// newObject makes an object of an answer's head; the fill adds the body. It is
+// nil when there is no memory for it.
+func (e *Engine) newObject(f *fill, out *msg.Response, j *judgement, got int64) *object {
+	var vary [256]byte
+	p := parts{key: f.key.text, head: prepare(&out.Fields, notStored(&out.Fields)), vary: appendVary(vary[:0], j.vary)}
+	if 0 < out.Length && out.Length <= smallBody {
+		p.room = int(out.Length)
+	}
+	if p.date = out.Fields.Get(msg.Date); p.date == nil || len(p.date) > math.MaxUint8 {
+		p.date = appendDate(nil, e.cfg.Now())
+	}
+	if p.tags = joinTags(&out.Fields); f.loose {
+		p.page = appendURL(nil, f.d.Host, f.d.In.Path, f.d.In.Query, true)
+	}
+	o := e.makeObject(f.zone, &p)
+	if o == nil {
+		return nil
+	}
+	o.loose = f.loose
+	o.status, o.noETag = uint16(out.Status), j.etag == nil
+	o.born, o.revalid, o.fail = got-int64(j.age), secondsOf(j.revalid), secondsOf(j.fail)
+	o.strict, o.shared, o.validate = j.strict, j.shared, j.validate
+	o.lifetime.Store(int64(j.lifetime))
+	o.seq.Store(f.seq)
+	return o
+}
+
+// part returns n bytes that begin after from bytes behind the object.
+func (o *object) part(from, n int) []byte {
+	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(o), objectSize+from)), n)
+}
+
+// text is the key's.
+func (o *object) text() []byte { return o.part(0, int(o.keyLen)) }
+
+// head returns the stored field lines.
+func (o *object) head() []byte { return o.part(int(o.keyLen), int(o.headLen)) }
+
+func (o *object) vary() varyList {
+	return o.part(int(o.keyLen+o.headLen), int(o.varyLen))
+}
+
+// tags are those of Cache-Tag, as joinTags gives them.
+func (o *object) tags() []byte {
+	return o.part(int(o.keyLen+o.headLen)+int(o.varyLen), int(o.tagsLen))
+}
+
+// page is the URL that was fetched, of a loose object.
+func (o *object) page() []byte {
+	return o.part(int(o.keyLen+o.headLen)+int(o.varyLen)+int(o.tagsLen), int(o.pageLen))
+}
+
+// date is the Date field of the answer, or when it came.
+func (o *object) date() []byte {
+	return o.part(int(o.keyLen+o.headLen)+int(o.varyLen)+int(o.tagsLen)+int(o.pageLen), int(o.dateLen))
+}
+
+// inner is the room for a small body.
+func (o *object) inner() []byte {
+	return o.part(o.blockSize()-objectSize-int(o.room), int(o.room))
+}
 
 // url is the object's host, path and query in the form of keys.
 func (o *object) url() []byte {
-	if o.loose() {
-		return o.extra.page
+	if o.loose {
+		return o.page()
 	}
-	_, url, _ := bytes.Cut(o.key.text, []byte("://"))
+	_, url, _ := bytes.Cut(o.text(), []byte("://"))
 	return url
 }
 
@@ -95,50 +203,84 @@ func (o *object) expire(at int64) {
 	}
 }
 
-// head is a prepared head under one browser TTL.
-type head struct {
-	ttl      browserTTL
-	prepared *msg.Prepared
+// body is nil until the fill has ended.
+func (o *object) body() []byte {
+	switch {
+	case o.large != nil:
+		return unsafe.Slice((*byte)(o.large), o.bodyLen)
+	case o.counted:
+		return o.inner()[:o.bodyLen]
+	}
+	return nil
 }
 
-// newObject makes an object of an answer's head; the fill adds the body.
-func (e *Engine) newObject(f *fill, out *msg.Response, j *judgement, got int64) *object {
-	o := &object{
-		key: f.key, status: out.Status, vary: j.vary, changed: j.modified, noETag: j.etag == nil,
-		born: got - int64(j.age), revalid: int64(j.revalid), fail: int64(j.fail),
-		strict: j.strict, shared: j.shared, validate: j.validate,
-		zone: f.zone,
-	}
-	o.seq.Store(f.seq)
-	o.lifetime.Store(int64(j.lifetime))
-	x := extra{tags: joinTags(&out.Fields)}
-	if f.loose {
-		x.page = appendURL(nil, f.d.Host, f.d.In.Path, f.d.In.Query, true)
-	}
-	if x.tags != nil || x.page != nil {
-		o.extra = &x
-	}
-	o.origin = prepare(&out.Fields, notStored(&out.Fields))
-	if o.sent = bytes.Clone(out.Fields.Get(msg.Date)); o.sent == nil {
-		o.sent = appendDate(nil, e.cfg.Now())
-	}
-	o.own(e)
-	return o
+// seal gives the object its body, which is its inner room or a large body whose
+// reference it takes over, and counts it.
+func (o *object) seal(e *Engine, body []byte) {
+	o.adopt(body)
+	o.bodyLen, o.counted = uint32(len(body)), true
+	e.alive.Add(o.size())
 }
 
-// fields returns the stored fields, parsed. It is not for the hit path.
-func (o *object) fields() *msg.Fields { return o.origin.Fields() }
+// adopt takes a large body over.
+func (o *object) adopt(body []byte) {
+	if p := unsafe.Pointer(unsafe.SliceData(body)); cap(body) > 0 && p != unsafe.Pointer(unsafe.SliceData(o.inner())) {
+		o.large = p
+	}
+}
+
+// size is what the object counts in the budget.
+func (o *object) size() int64 {
+	n := indexSize + slab.Size(o.blockSize())
+	if o.large != nil {
+		n += slab.Size(bodyHead + int(o.bodyLen))
+	}
+	return int64(n)
+}
+
+func (o *object) blockSize() int {
+	return objectSize + int(o.keyLen+o.headLen) + int(o.varyLen) + int(o.tagsLen) + int(o.pageLen) + int(o.dateLen) + int(o.room)
+}
+
+// retain takes a reference for who holds one already, or the shard's lock.
+func (o *object) retain() { o.refs.Add(1) }
+
+// Release gives back a reference; the object is not to be touched after that.
+// It implements msg.Lender.
+func (o *object) Release() {
+	if o.refs.Add(-1) > 0 {
+		return
+	}
+	z := o.zone
+	e := o.engine()
+	if o.counted {
+		e.alive.Add(-o.size())
+	}
+	if o.large != nil {
+		e.freeBody(o.large, int(o.bodyLen))
+	}
+	for d := o.derived.Load(); d != nil; {
+		next := d.next
+		e.slab.Free(d.block())
+		d = next
+	}
+	e.slab.Free(unsafe.Slice((*byte)(unsafe.Pointer(o)), o.blockSize()))
+	z.Release()
+}
 
 // field returns the first value of a stored field, nil when absent.
 func (o *object) field(id msg.ID) []byte {
 	want := id.Bytes()
-	for name, value, rest := msg.CutLine(o.origin.H1); name != nil; name, value, rest = msg.CutLine(rest) {
-		if len(name) == len(want) && msg.EqualFold(name, want) {
+	for name, value, rest := msg.CutLine(o.head()); name != nil; name, value, rest = msg.CutLine(rest) {
+		if msg.EqualFold(name, want) {
 			return value
 		}
 	}
 	return nil
 }
+
+// fields returns the stored fields, parsed. It is not for the hit path.
+func (o *object) fields() *msg.Fields { return (&msg.Prepared{H1: o.head()}).Fields() }
 
 // etag returns the validator that conditions are compared with, nil = none.
 func (o *object) etag() []byte {
@@ -150,41 +292,15 @@ func (o *object) etag() []byte {
 
 func (o *object) lastMod() []byte { return o.field(msg.LastModified) }
 
-// date is the Date field of the answer, or when it came.
-func (o *object) date() []byte { return o.sent }
-
 // modified is Last-Modified, else Date: what If-Modified-Since meets.
-func (o *object) modified() time.Time { return o.changed }
-
-// own sets what an object needs to be shared: one reference, its maker's.
-func (o *object) own(e *Engine) {
-	o.refs.Store(1)
-	o.zone.Retain()
-}
-
-// retain takes a reference for who holds one already, or the shard's lock.
-func (o *object) retain() { o.refs.Add(1) }
-
-// Release gives back a reference; the object is not to be touched after that.
-// It implements msg.Lender.
-func (o *object) Release() {
-	if o.refs.Add(-1) == 0 {
-		o.engine().alive.Add(-o.size)
-		o.zone.Release()
+func (o *object) modified(now time.Time) time.Time {
+	if t, ok := readDate(o.lastMod(), now); ok {
+		return t
 	}
-}
-
-// seal gives the object its body and counts it.
-func (o *object) seal(e *Engine, body []byte) {
-	o.body = body
-	o.size = overhead + int64(len(o.key.text)+cap(body)+len(o.origin.H1)+len(o.sent))
-	for i := range o.vary {
-		o.size += varyOverhead + int64(len(o.vary[i].name)+len(o.vary[i].value))
+	if t, ok := readDate(o.date(), now); ok {
+		return t
 	}
-	if o.extra != nil {
-		o.size += int64(unsafe.Sizeof(*o.extra)) + int64(len(o.extra.tags)) + int64(len(o.extra.page))
-	}
-	e.alive.Add(o.size)
+	return now
 }
 
 func (o *object) age(now int64) int64    { return max(0, now-o.born) }
@@ -192,26 +308,40 @@ func (o *object) isFresh(now int64) bool { return o.age(now) < o.lifetime.Load()
 
 // mayRefreshBehind reports the window of stale-while-revalidate.
 func (o *object) mayRefreshBehind(now int64) bool {
-	return !o.strict && o.age(now) < o.lifetime.Load()+o.revalid
+	return !o.strict && o.age(now) < o.lifetime.Load()+o.revalid.nanoseconds()
 }
 
 // mayStandIn reports whether a stale object may be served for a failing
 // origin, with or without the zone's Always Online.
 func (o *object) mayStandIn(now int64, alwaysOnline bool) bool {
-	return !o.strict && (alwaysOnline && !o.shared || o.age(now) < o.lifetime.Load()+o.fail || o.mayRefreshBehind(now))
+	return !o.strict && (alwaysOnline && !o.shared || o.age(now) < o.lifetime.Load()+o.fail.nanoseconds() || o.mayRefreshBehind(now))
 }
+
+// tick is the unit of object.failed.
+const tick = int64(time.Second / 10)
 
 // tried notes a vain refresh that began and ended at these instants.
 func (o *object) tried(began, ended int64) {
-	o.slow.Store(ended-began > retryAfter)
-	o.failed.Store(max(ended, 1))
+	if ended-began > retryAfter {
+		o.state.Or(stateSlow)
+	} else {
+		o.state.And(^uint32(stateSlow))
+	}
+	o.failed.Store(uint32(max(ended/tick, 1)))
 }
 
 // failedLately reports whether the origin need not be asked again yet.
 func (o *object) failedLately(now int64) bool {
-	at := o.failed.Load()
-	return at > 0 && now-at < retryAfter
+	at := int64(o.failed.Load())
+	return at > 0 && now/tick-at < retryAfter/tick
 }
+
+func (o *object) slow() bool { return o.state.Load()&stateSlow != 0 }
+
+// beginRefresh claims the refresh that nobody waits for; endRefresh gives the
+// claim back.
+func (o *object) beginRefresh() bool { return o.state.Or(stateRefreshing)&stateRefreshing == 0 }
+func (o *object) endRefresh()        { o.state.And(^uint32(stateRefreshing)) }
 
 // touch notes a hit.
 func (o *object) touch() {
@@ -225,93 +355,24 @@ func (o *object) touch() {
 
 // count counts a hit for the eviction policy. Losing one to a race is fine.
 func (o *object) count() (first bool) {
-	n := o.freq.Load()
-	if n < maxFreq {
-		o.freq.Store(n + 1)
+	s := o.state.Load()
+	if s&stateHits < maxFreq {
+		o.state.CompareAndSwap(s, s+1)
 	}
-	return n == 0
+	return s&stateHits == 0
 }
 
-// headFor returns the prepared head under a browser TTL, made anew when the
-// zone's setting or rule has changed since.
-func (o *object) headFor(ttl browserTTL) *msg.Prepared {
-	if h := o.seen.Load(); h != nil && h.ttl == ttl {
-		return h.prepared
+func (o *object) hits() uint32 { return o.state.Load() & stateHits }
+
+// setHits is called under the shard's lock.
+func (o *object) setHits(n uint32) {
+	for {
+		s := o.state.Load()
+		if o.state.CompareAndSwap(s, s&^stateHits|n) {
+			return
+		}
 	}
-	h := &head{ttl: ttl, prepared: o.origin}
-	if ttl != (browserTTL{}) {
-		h.prepared = ttl.shown(o)
-	}
-	o.seen.Store(h)
-	return h.prepared
 }
 
-// notModified returns the fields of a 304 (RFC 9110 §15.4.5).
-func (o *object) notModified(shown *msg.Prepared) *msg.Prepared {
-	if shown == o.origin {
-		if p := o.notMod.Load(); p != nil {
-			return p
-		}
-	}
-	p := prepare(shown.Fields(), func(l *msg.Field) bool {
-		switch l.ID {
-		case msg.CacheControl, msg.ContentLocation, msg.ETag, msg.Expires, msg.Vary, msg.CDNCacheControl:
-			return false
-		case msg.LastModified:
-			return o.etag() != nil
-		}
-		return true
-	})
-	if shown == o.origin {
-		o.notMod.Store(p)
-	}
-	return p
-}
-
-// prepare serialises fields, without those that drop names, into memory of
-// their own.
-func prepare(f *msg.Fields, drop func(*msg.Field) bool) *msg.Prepared {
-	n := 0
-	for i := range f.Len() {
-		n += len(f.At(i).Name) + len(": \r\n") + len(f.At(i).Value)
-	}
-	p := &msg.Prepared{H1: make([]byte, 0, n)}
-	for i := range f.Len() {
-		l := f.At(i)
-		if drop(l) {
-			continue
-		}
-		p.Dated = p.Dated || l.ID == msg.Date
-		p.H1 = append(append(append(append(p.H1, l.Name...), ": "...), l.Value...), "\r\n"...)
-	}
-	return p
-}
-
-// notStored names the fields that do not belong to the object: those of the
-// connection, of framing and of proxies (RFC 9111 §3.1), and those that are
-// made anew at each answer.
-func notStored(f *msg.Fields) func(*msg.Field) bool {
-	return func(l *msg.Field) bool {
-		switch l.ID {
-		case msg.Connection, msg.KeepAlive, msg.ProxyConnection, msg.TE, msg.Trailer, msg.TransferEncoding,
-			msg.Upgrade, msg.ProxyAuthenticate, msg.ProxyAuthorization, msg.ContentLength,
-			msg.Date, msg.Age, msg.CacheTag, msg.CFCacheStatus, msg.CFRay, msg.Server, msg.SetCookie, msg.Warning:
-			return true
-		}
-		if !f.Has(msg.Connection) {
-			return msg.EqualFold(l.Name, "proxy-authentication-info")
-		}
-		for i := range f.Len() {
-			c := f.At(i)
-			if c.ID != msg.Connection {
-				continue
-			}
-			for t, rest := msg.NextToken(c.Value); t != nil; t, rest = msg.NextToken(rest) {
-				if msg.EqualFold(l.Name, t) {
-					return true
-				}
-			}
-		}
-		return false
-	}
-}
+// sameKey reports whether the object is one of a key.
+func (o *object) sameKey(k key) bool { return bytes.Equal(o.text(), k.text) }

@@ -97,7 +97,7 @@ func (o *object) purged() bool {
 	if o.zone.Gone(seq) {
 		return true
 	}
-	return o.zone.News(seq, o.loose()) && o.judged(seq)
+	return o.zone.News(seq, o.loose) && o.judged(seq)
 }
 
 // judged compares the object with the zone's marks. An object that none of them
@@ -117,7 +117,7 @@ func (o *object) judged(seq uint64) (gone bool) {
 
 // subject is what purges ask for.
 func (o *object) subject(seq uint64) *mark.Subject {
-	return &mark.Subject{Seq: seq, Tags: hashTags(o.tags()), URL: o.url(), Loose: o.loose()}
+	return &mark.Subject{Seq: seq, Tags: hashTags(o.tags()), URL: o.url(), Loose: o.loose}
 }
 
 // valid reports whether an answer that was stored elsewhere (on disk, in a
@@ -157,7 +157,7 @@ func (e *Engine) invalidateKey(k key, older func(seq uint64) bool) {
 	defer s.mu.Unlock()
 	for o := range s.variants(k) {
 		if older(o.seq.Load()) {
-			e.drop(s, o)
+			e.drop(s, k.hash, o)
 		}
 	}
 	list := s.fills[k.hash]
@@ -213,7 +213,7 @@ func (e *Engine) sweepShard(s *shard) {
 		n := min(sweepBatch, len(gone))
 		s.mu.Lock()
 		for _, o := range gone[:n] {
-			e.drop(s, o)
+			e.drop(s, e.hashOf(o), o)
 		}
 		s.mu.Unlock()
 		for _, o := range gone[:n] {

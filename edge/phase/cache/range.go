@@ -79,7 +79,7 @@ func (o *object) rangeHolds(f *msg.Fields) bool {
 // two of them would contradict each other.
 func (o *object) servePart(r *request.Request) {
 	value := r.In.Fields.Get(msg.Range)
-	size := int64(len(o.body))
+	size := int64(len(o.body()))
 	if value == nil || r.In.Method != msg.GET || o.status != 200 || !o.rangeHolds(&r.In.Fields) || o.field(msg.ContentRange) != nil {
 		return
 	}
@@ -96,7 +96,7 @@ func (o *object) servePart(r *request.Request) {
 		text = append(strconv.AppendInt(text, from, 10), '-')
 		text = append(strconv.AppendInt(text, to-1, 10), '/')
 		text = strconv.AppendInt(text, size, 10)
-		r.Out.Status, r.Out.Bytes, r.Out.Length = 206, o.body[from:to], to-from
+		r.Out.Status, r.Out.Bytes, r.Out.Length = 206, o.body()[from:to], to-from
 	}
 	r.Out.Fields.AddID(msg.ContentRange, text)
 }

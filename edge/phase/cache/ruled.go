@@ -87,44 +87,47 @@ var (
 	browserNoCache = []byte("no-cache")
 )
 
-// shown is the object's head with what browsers are told in place of the
-// origin's own.
-func (t browserTTL) shown(o *object) *msg.Prepared {
+// told are the object's lines with what a form tells browsers in place of the
+// origin's own; nil where the origin's stay.
+func (o *object) told(as form) []byte {
 	f := o.fields()
-	switch {
-	case t.mode == ttlOverride && t.override < 0:
+	seconds := int64(as >> formSeconds)
+	switch as & formTells {
+	case tellNoStore:
 		return told(f, browserNoStore)
-	case t.mode == ttlOverride && t.override == 0:
+	case tellNoCache:
 		return told(f, browserNoCache)
-	case t.mode == ttlOverride:
-		return told(f, strconv.AppendInt([]byte("max-age="), int64(t.override/time.Second), 10))
-	case t.mode == ttlBypass && !f.Has(msg.CacheControl) && !f.Has(msg.Expires):
+	case tellSeconds:
+		return told(f, strconv.AppendInt([]byte("max-age="), seconds, 10))
+	case tellBypass:
+		if f.Has(msg.CacheControl) || f.Has(msg.Expires) {
+			return nil
+		}
 		return told(f, browserNoStore)
-	case t.mode == ttlBypass || t.least == 0:
-		return o.origin
 	}
-	return t.raised(o, f)
+	return o.raised(f, time.Duration(seconds)*time.Second)
 }
 
-// raised is the head with the max-age of browser_cache_ttl. Where the origin
-// says as much or more, or forbids keeping, its fields stay.
-func (t browserTTL) raised(o *object, f *msg.Fields) *msg.Prepared {
+// raised are the lines with the max-age of browser_cache_ttl; nil where the
+// origin says as much or more, or forbids keeping.
+func (o *object) raised(f *msg.Fields, least time.Duration) []byte {
 	d := readDirectives(f, msg.CacheControl)
 	var own time.Duration
 	switch {
 	case d.noCache || d.noStore:
-		return o.origin
+		return nil
 	case d.maxAge.given:
 		own = d.maxAge.duration()
 	case f.Has(msg.Expires):
-		date, okDate := readDate(o.date(), o.modified())
-		expires, ok := readDate(f.Get(msg.Expires), o.modified())
+		now := o.engine().cfg.Now()
+		date, okDate := readDate(o.date(), now)
+		expires, ok := readDate(f.Get(msg.Expires), now)
 		if ok && okDate {
 			own = expires.Sub(date)
 		}
 	}
-	if own >= t.least {
-		return o.origin
+	if own >= least {
+		return nil
 	}
 	var value []byte
 	for i := range f.Len() {
@@ -138,11 +141,11 @@ func (t browserTTL) raised(o *object, f *msg.Fields) *msg.Prepared {
 			}
 		}
 	}
-	return told(f, strconv.AppendInt(append(value, "max-age="...), int64(t.least/time.Second), 10))
+	return told(f, strconv.AppendInt(append(value, "max-age="...), int64(least/time.Second), 10))
 }
 
 // told is f with value as its Cache-Control and without Expires.
-func told(f *msg.Fields, value []byte) *msg.Prepared {
+func told(f *msg.Fields, value []byte) []byte {
 	var shown msg.Fields
 	for _, l := range f.All() {
 		if l.ID != msg.Expires && l.ID != msg.CacheControl {

@@ -1,103 +1,133 @@
 package cache
 
+import "sync/atomic"
+
 // queues is the eviction policy of one shard: S3-FIFO (Yang et al., SOSP
 // 2023). New objects enter a small queue; those asked for again move to the
 // main queue, the rest leave early and are remembered as ghosts, so that one
 // that comes back soon goes to the main queue at once. A hit only counts.
 type queues struct {
 	small, main fifo
-	share       int64 // bytes: the shard's part of the budget
+	bytes       atomic.Int64 // of both; changed under the shard's lock
+	count       int
 	ghosts      ghosts
 }
+
+// queueID says in which queue an object is.
+type queueID uint8
+
+const (
+	noQueue queueID = iota
+	inSmall
+	inMain
+)
 
 // smallPart is the small queue's share: one tenth, as the authors measured.
 const smallPart = 10
 
 func (q *queues) open(share int64) {
-	q.share = share
 	q.ghosts.open(int(min(max(share/ghostEach, minGhosts), maxGhosts)))
 }
 
 // insert queues an object: where the one that it replaces stood, else by
 // whether it was evicted lately.
-func (q *queues) insert(o *object, from *fifo) {
-	switch {
-	case from != nil:
-		from.push(o)
-	case q.ghosts.take(o.ghost()):
-		q.main.push(o)
-	default:
-		q.small.push(o)
+func (q *queues) insert(o *object, hash uint64, where queueID) {
+	if where == noQueue {
+		if where = inSmall; q.ghosts.take(ghost(o, hash)) {
+			where = inMain
+		}
 	}
+	q.push(o, where)
+}
+
+func (q *queues) push(o *object, where queueID) {
+	o.queue = where
+	size := o.size()
+	q.of(where).push(o, size)
+	q.bytes.Add(size)
+	q.count++
+}
+
+func (q *queues) of(where queueID) *fifo {
+	if where == inMain {
+		return &q.main
+	}
+	return &q.small
 }
 
 // unlink takes an object out of its queue.
 func (q *queues) unlink(o *object) {
-	if o.queue != nil {
-		o.queue.remove(o)
+	if o.queue == noQueue {
+		return
 	}
+	size := o.size()
+	q.of(o.queue).remove(o, size)
+	o.queue = noQueue
+	q.bytes.Add(-size)
+	q.count--
+}
+
+// move puts an object at the head of a queue.
+func (q *queues) move(o *object, where queueID, hits uint32) {
+	q.unlink(o)
+	o.setHits(hits)
+	q.push(o, where)
 }
 
 // victim picks the object to go and leaves it queued; nil when none is held.
 // Each step lowers a count or moves an object once, so it ends.
-func (q *queues) victim() *object {
+func (q *queues) victim(hashOf func(*object) uint64) *object {
 	for {
-		if q.small.tail != nil && (q.small.bytes > q.share/smallPart || q.main.tail == nil) {
-			o := q.small.tail
-			if o.freq.Load() > 1 {
-				q.small.remove(o)
-				o.freq.Store(0)
-				q.main.push(o)
+		if o := q.small.tail; o != nil && (q.small.bytes*smallPart > q.bytes.Load() || q.main.tail == nil) {
+			if o.hits() > 1 {
+				q.move(o, inMain, 0)
 				continue
 			}
-			q.ghosts.add(o.ghost())
+			q.ghosts.add(ghost(o, hashOf(o)))
 			return o
 		}
 		o := q.main.tail
 		if o == nil {
 			return nil
 		}
-		n := o.freq.Load()
+		n := o.hits()
 		if n == 0 {
 			return o
 		}
-		q.main.remove(o)
-		o.freq.Store(n - 1)
-		q.main.push(o)
+		q.move(o, inMain, n-1)
 	}
 }
 
-// ghost is what an object is remembered by.
-func (o *object) ghost() uint64 {
-	h := o.key.hash
-	for i := range o.vary {
-		for _, c := range o.vary[i].value {
-			h = (h ^ uint64(c)) * 0x100000001b3
+// ghost is what an object is remembered by, under the hash of its key.
+func ghost(o *object, hash uint64) uint64 {
+	for list := o.vary(); len(list) > 0; {
+		var v varyField
+		v, list = list.next()
+		for _, c := range v.value {
+			hash = (hash ^ uint64(c)) * 0x100000001b3
 		}
 	}
-	return h
+	return hash
 }
 
 // fifo is a queue of objects: in at the head, out at the tail.
 type fifo struct {
 	head, tail *object
 	bytes      int64
-	count      int
 }
 
-func (f *fifo) push(o *object) {
-	o.queue, o.prev, o.next = f, nil, f.head
+func (f *fifo) push(o *object, size int64) {
+	o.prev, o.next = nil, f.head
 	if f.head != nil {
 		f.head.prev = o
 	} else {
 		f.tail = o
 	}
 	f.head = o
-	f.bytes += o.size
-	f.count++
+	f.bytes += size
 }
 
-func (f *fifo) remove(o *object) {
+func (f *fifo) remove(o *object, size int64) {
 	if o.prev != nil {
 		o.prev.next = o.next
 	} else {
@@ -108,9 +138,8 @@ func (f *fifo) remove(o *object) {
 	} else {
 		f.tail = o.prev
 	}
-	o.queue, o.prev, o.next = nil, nil, nil
-	f.bytes -= o.size
-	f.count--
+	o.prev, o.next = nil, nil
+	f.bytes -= size
 }
 
 // How many ghosts a shard keeps: about as many as it would hold objects of

@@ -78,7 +78,7 @@ func (t task) miss(k key, s *shard, o *object, now int64) (request.Verdict, erro
 		t.refreshBehind(k, s, o, now)
 		o.touch()
 		return t.stored(o, request.CacheUpdating, now)
-	case o != nil && (o.failedLately(now) || o.slow.Load()) && o.mayStandIn(now, t.p.alwaysOnline):
+	case o != nil && (o.failedLately(now) || o.slow()) && o.mayStandIn(now, t.p.alwaysOnline):
 		t.refreshBehind(k, s, o, now)
 		o.touch()
 		return t.stored(o, request.CacheStale, now)
@@ -119,7 +119,7 @@ func (t task) share(k key, s *shard, o *object, now int64) (request.Verdict, err
 			if mine = t.e.newFill(t.p, t.r, k, o, true); mine == nil {
 				return t.passBeside(s, k, o, request.CacheBypass)
 			}
-			mine.expected.Add(1)
+			mine.expect()
 			continue
 		}
 		if mine != nil {
@@ -189,7 +189,9 @@ func (t task) follow(f *fill, led bool, k key, s *shard, o *object) (v request.V
 		if o != nil {
 			o.Release()
 		}
+		f.obj.retain()
 		t.answer(f.obj, f.status, t.e.now())
+		t.r.Out.Lender = f.obj
 		return request.Respond, true, nil
 	}
 	body := f.stream.Attach(t.r.Ctx)
@@ -216,12 +218,12 @@ func (t task) refreshBehind(k key, s *shard, o *object, now int64) {
 	if o.failedLately(now) {
 		return
 	}
-	if !o.refreshing.CompareAndSwap(false, true) {
+	if !o.beginRefresh() {
 		return
 	}
 	f := t.e.newFill(t.p, t.r, k, o, false)
 	if f == nil {
-		o.refreshing.Store(false)
+		o.endRefresh()
 		return
 	}
 	if found, other := s.join(k, t.r, f, now); found != nil || other != nil {
@@ -233,10 +235,9 @@ func (t task) refreshBehind(k key, s *shard, o *object, now int64) {
 		}
 		f.stop()
 		f.discard()
-		o.refreshing.Store(false)
 		return
 	}
-	if !t.e.start(func() { defer o.refreshing.Store(false); f.run() }) {
+	if !t.e.start(f.run) {
 		f.refuse()
 	}
 }
@@ -266,14 +267,15 @@ func (t task) head(o *object, status request.CacheStatus, now int64) (done bool)
 	out, in := t.r.Out, t.r.In
 	age := uint64(o.age(now) / int64(time.Second))
 	t.r.Cache = request.CacheNote{Status: status, Tier: cmp.Or(t.from, request.TierOrigin), Age: uint32(min(age, maxSeconds))}
-	t.e.shardOf(o.key.hash).served[status].Add(1)
-	out.Status, out.Prepared, out.Length = o.status, o.origin, 0
+	t.e.countServed(o, status)
+	out.Status, out.Length = int(o.status), 0
+	as := form(0)
 	if t.r.Role == request.RoleNone { // another edge judges by what the origin said
-		out.Prepared = o.headFor(t.p.decide(t.r).browser)
-	} else if tags := o.tags(); tags != nil {
-		out.Fields.AddID(msg.CacheTag, tags)
+		as = t.p.decide(t.r).browser.form()
+	} else if tags := o.tags(); len(tags) > 0 {
+		out.Fields.AddID(msg.CacheTag, t.r.Arena.Copy(tags))
 	}
-	out.Fields.AddID(msg.Date, o.date())
+	out.Fields.AddID(msg.Date, t.r.Arena.Copy(o.date()))
 	if status != request.CacheMiss && status != request.CacheExpired || age > 0 {
 		out.Fields.AddID(msg.Age, strconv.AppendUint(t.r.Arena.Alloc(20)[:0], age, 10))
 	}
@@ -285,9 +287,11 @@ func (t task) head(o *object, status request.CacheStatus, now int64) (done bool)
 		out.Fields.AddID(msg.Warning, warnFailed)
 	}
 	if o.status != 200 || !o.unchanged(&in.Fields, t.e.cfg.Now) {
+		o.show(out, as)
 		return false
 	}
-	out.Status, out.Prepared = 304, o.notModified(out.Prepared)
+	out.Status = 304
+	o.show(out, as|formNotModified)
 	return true
 }
 
@@ -297,13 +301,13 @@ func (t task) answer(o *object, status request.CacheStatus, now int64) {
 		return
 	}
 	out := t.r.Out
-	if out.Length = int64(len(o.body)); t.r.In.Method == msg.HEAD {
+	if out.Length = int64(len(o.body())); t.r.In.Method == msg.HEAD {
 		if o.status != 204 {
 			out.Fields.AddID(msg.ContentLength, strconv.AppendInt(t.r.Arena.Alloc(20)[:0], out.Length, 10))
 		}
 		return
 	}
-	out.Bytes = o.body
+	out.Bytes = o.body()
 	if t.r.In.Fields.Has(msg.Range) {
 		o.servePart(t.r)
 	}
@@ -311,6 +315,8 @@ func (t task) answer(o *object, status request.CacheStatus, now int64) {
 
 // streamed answers with an object whose body is still on its way.
 func (t task) streamed(f *fill, body *stream.Reader) {
+	f.obj.retain()
+	t.r.Out.Lender = f.obj
 	if t.head(f.obj, f.status, t.e.now()) {
 		_ = body.Close() // never fails
 		return

@@ -2,11 +2,13 @@ package cache
 
 import (
 	"bytes"
+	"hash/maphash"
 	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
 
+	"github.com/selvage-edge/selvage/edge/phase/cache/slab"
 	"github.com/selvage-edge/selvage/edge/request"
 )
 
@@ -21,7 +23,7 @@ const (
 // lock and nothing else.
 type shard struct {
 	mu      sync.RWMutex
-	objects map[uint64]*object // by hash: a chain, newest first; guarded by mu
+	objects index              // guarded by mu
 	fills   map[uint64][]*fill // in flight and open to others; guarded by mu
 	passes  map[uint64]int64   // hash → instant when the marker ends; guarded by mu
 	queues  queues             // guarded by mu
@@ -30,8 +32,8 @@ type shard struct {
 	_      [64]byte // shards do not share a cache line
 }
 
-func (s *shard) open(share int64) {
-	s.objects = make(map[uint64]*object)
+func (s *shard) open(sl *slab.Slab, share int64) {
+	s.objects.slab = sl
 	s.fills = make(map[uint64][]*fill)
 	s.passes = make(map[uint64]int64)
 	s.queues.open(share)
@@ -53,8 +55,8 @@ func (s *shard) find(k key, r *request.Request) *object {
 
 // match is find under a lock that is held, without the reference.
 func (s *shard) match(k key, r *request.Request) *object {
-	for o := s.objects[k.hash]; o != nil; o = o.more {
-		if bytes.Equal(o.key.text, k.text) && !o.purged() && (o.vary == nil || matches(o.vary, &r.In.Fields, r.Arena)) {
+	for o := s.objects.first(k.hash); o != nil; o = o.more {
+		if o.sameKey(k) && !o.purged() && (o.varyLen == 0 || matches(o.vary(), &r.In.Fields, r.Arena)) {
 			return o
 		}
 	}
@@ -65,9 +67,9 @@ func (s *shard) match(k key, r *request.Request) *object {
 // while it is looked at. The lock is held.
 func (s *shard) variants(k key) iter.Seq[*object] {
 	return func(yield func(*object) bool) {
-		for o := s.objects[k.hash]; o != nil; {
+		for o := s.objects.first(k.hash); o != nil; {
 			more := o.more
-			if bytes.Equal(o.key.text, k.text) && !yield(o) {
+			if o.sameKey(k) && !yield(o) {
 				return
 			}
 			o = more
@@ -86,8 +88,11 @@ func (s *shard) newest(k key) *object {
 // all lists the objects of a shard. The lock is held.
 func (s *shard) all() iter.Seq[*object] {
 	return func(yield func(*object) bool) {
-		for _, o := range s.objects {
-			for ; o != nil; o = o.more {
+		for _, slot := range s.objects.slots {
+			if slot == 0 {
+				continue
+			}
+			for o := objectAt(slot); o != nil; o = o.more {
 				if !yield(o) {
 					return
 				}
@@ -106,7 +111,7 @@ func (s *shard) join(k key, r *request.Request, f *fill, now int64) (o *object, 
 		return o, nil
 	}
 	if shared := s.sharable(k, r); shared != nil {
-		shared.expected.Add(1)
+		shared.expect()
 		return nil, shared
 	}
 	if f != nil {
@@ -133,7 +138,7 @@ func (s *shard) sharable(k key, r *request.Request) *fill {
 			}
 			continue
 		}
-		if newest == nil || sameChoice(newest.vary, &r.In.Fields, &f.in, r.Arena) {
+		if newest == nil || sameChoice(newest.vary(), &r.In.Fields, &f.in, r.Arena) {
 			return f
 		}
 	}
@@ -159,107 +164,113 @@ func (s *shard) leave(f *fill) bool {
 // put stores what a fill brought and closes the fill, in one step, unless a
 // purge came first.
 func (e *Engine) put(f *fill, o *object) {
-	s := e.shardOf(o.key.hash)
-	e.reserve(s, o.size)
+	hash := f.key.hash
+	s := e.shardOf(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.leave(f) || o.purged() {
-		e.used.Add(-o.size)
 		return
 	}
-	delete(s.passes, o.key.hash)
+	delete(s.passes, hash)
 	var replaced, oldest *object
 	held := 0
-	for v := range s.variants(o.key) {
-		if replaced == nil && (v == f.stale || sameVariant(v.vary, o.vary)) {
+	for v := range s.variants(f.key) {
+		if replaced == nil && (v == f.stale || sameVariant(v.vary(), o.vary())) {
 			replaced = v
 			continue
 		}
 		held++
 		oldest = v
 	}
-	var from *fifo
+	where := noQueue
 	if replaced != nil {
-		from = replaced.queue
-		o.freq.Store(replaced.freq.Load())
-		e.drop(s, replaced)
+		where = replaced.queue
+		o.setHits(replaced.hits())
+		e.drop(s, hash, replaced)
 	}
 	if held >= maxVariants {
-		e.drop(s, oldest)
+		e.drop(s, hash, oldest)
+	}
+	if !s.objects.add(hash, o) {
+		return
 	}
 	o.retain()
-	o.more = s.objects[o.key.hash]
-	s.objects[o.key.hash] = o
-	s.queues.insert(o, from)
+	e.used.Add(o.size())
+	s.queues.insert(o, hash, where)
 }
 
 // drop removes an object from the store, if it is there. The lock is held; the
 // object may be gone after it.
-func (e *Engine) drop(s *shard, o *object) {
-	if o.queue == nil {
+func (e *Engine) drop(s *shard, hash uint64, o *object) {
+	if o.queue == noQueue {
 		return
 	}
-	if first := s.objects[o.key.hash]; first != o {
-		for first.more != o {
-			first = first.more
-		}
-		first.more = o.more
-	} else if o.more != nil {
-		s.objects[o.key.hash] = o.more
-	} else {
-		delete(s.objects, o.key.hash)
-	}
+	s.objects.remove(hash, o)
 	s.queues.unlink(o)
-	e.used.Add(-o.size)
+	e.used.Add(-o.size())
 	o.Release()
 }
 
-// sameVariant reports whether two answers were chosen by the same fields
-// with the same values.
-func sameVariant(a, b []varyField) bool {
-	return slices.EqualFunc(a, b, func(x, y varyField) bool {
-		return x.id == y.id && bytes.Equal(x.name, y.name) && (x.value == nil) == (y.value == nil) && bytes.Equal(x.value, y.value)
-	})
-}
+// hashOf is the hash of an object's key.
+func (e *Engine) hashOf(o *object) uint64 { return maphash.Bytes(e.seed, o.text()) }
 
-// reserve takes size bytes of the budget and evicts until they fit: from the
-// shard that will hold them while it has its share or more, else from all in
-// turn.
-func (e *Engine) reserve(s *shard, size int64) {
-	e.used.Add(size)
-	for idle := 0; e.used.Load() > e.cfg.Bytes && idle <= len(e.shards); {
-		if e.evictFrom(s, s.queues.share) {
-			continue
-		}
-		if e.evictFrom(&e.shards[e.hand.Add(1)&e.mask], 0) {
-			idle = 0
-		} else {
-			idle++
-		}
+// evict removes an object from the fuller of two shards, of which each has its
+// turn, and returns how many bytes it had; 0 when nothing is stored.
+func (e *Engine) evict() int64 {
+	i := e.hand.Add(1)
+	a, b := &e.shards[i&e.mask], &e.shards[(i+1)&e.mask]
+	if b.queues.bytes.Load() > a.queues.bytes.Load() {
+		a = b
 	}
+	n := e.evictFrom(a)
+	for j := range e.shards {
+		if n > 0 {
+			break
+		}
+		n = e.evictFrom(&e.shards[(i+uint64(j))&e.mask])
+	}
+	return n
 }
 
-// evictFrom removes one object of a shard that holds at least floor bytes.
-func (e *Engine) evictFrom(s *shard, floor int64) bool {
+func (e *Engine) evictFrom(s *shard) int64 {
+	if s.queues.bytes.Load() == 0 {
+		return 0
+	}
 	s.mu.Lock()
-	if s.queues.small.bytes+s.queues.main.bytes < max(floor, 1) {
-		s.mu.Unlock()
-		return false
-	}
-	o := s.queues.victim()
+	o := s.queues.victim(e.hashOf)
 	if o == nil {
 		s.mu.Unlock()
-		return false
+		return 0
 	}
 	o.retain()
-	e.drop(s, o)
+	e.drop(s, e.hashOf(o), o)
 	s.mu.Unlock()
 	e.evictions.Add(1)
 	if e.lower != nil && !o.purged() {
 		e.lower.Demote(o)
 	}
+	n := o.size()
 	o.Release()
-	return true
+	return n
+}
+
+// Drop forgets what is stored and gives the memory back; what answers still show
+// goes with the last of them. It comes after Close, where the process goes on.
+func (e *Engine) Drop() {
+	for i := range e.shards {
+		s := &e.shards[i]
+		s.mu.Lock()
+		for {
+			o := s.queues.victim(e.hashOf)
+			if o == nil {
+				break
+			}
+			e.drop(s, e.hashOf(o), o)
+		}
+		s.objects.shut()
+		s.mu.Unlock()
+	}
+	e.slab.Close()
 }
 
 // lower is a slower tier below memory. Its methods are called without a lock,

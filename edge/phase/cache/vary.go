@@ -2,6 +2,7 @@ package cache
 
 import (
 	"bytes"
+	"encoding/binary"
 
 	"github.com/selvage-edge/selvage/internal/arena"
 	"github.com/selvage-edge/selvage/wire/msg"
@@ -56,15 +57,73 @@ func readVary(in, out *msg.Fields) (list []varyField, ok bool) {
 	return list, true
 }
 
-// matches reports whether a request would have been given the answer that
-// list was read from (RFC 9111 §4.1).
-func matches(list []varyField, in *msg.Fields, a *arena.Arena) bool {
+// varyList is a list of varyFields as an object keeps it: for each its id, which
+// parts it has, and those parts, each after its length.
+type varyList []byte
+
+// appendVary appends the form that is kept.
+func appendVary(b []byte, list []varyField) []byte {
 	for i := range list {
 		v := &list[i]
+		parts := [...][]byte{v.name, v.value, v.sent, v.language}
+		has := byte(0)
+		for j, p := range parts {
+			if p != nil {
+				has |= 1 << j
+			}
+		}
+		b = append(b, byte(v.id), has)
+		for _, p := range parts {
+			if p != nil {
+				b = append(binary.AppendUvarint(b, uint64(len(p))), p...)
+			}
+		}
+	}
+	return b
+}
+
+// next cuts the first field of a list that is not empty. Its bytes are the
+// list's.
+func (l varyList) next() (v varyField, rest varyList) {
+	v.id = msg.ID(l[0])
+	has, rest := l[1], l[2:]
+	cut := func(bit byte) []byte {
+		if has&bit == 0 {
+			return nil
+		}
+		n, width := binary.Uvarint(rest)
+		part := rest[width : width+int(n) : width+int(n)]
+		rest = rest[width+int(n):]
+		return part
+	}
+	v.name, v.value, v.sent, v.language = cut(1), cut(2), cut(4), cut(8)
+	return v, rest
+}
+
+// sameVariant reports whether two answers were chosen by the same fields
+// with the same values.
+func sameVariant(a, b varyList) bool {
+	for len(a) > 0 && len(b) > 0 {
+		var x, y varyField
+		x, a = a.next()
+		y, b = b.next()
+		if x.id != y.id || !bytes.Equal(x.name, y.name) || (x.value == nil) != (y.value == nil) || !bytes.Equal(x.value, y.value) {
+			return false
+		}
+	}
+	return len(a) == len(b)
+}
+
+// matches reports whether a request would have been given the answer that
+// list was read from (RFC 9111 §4.1).
+func matches(list varyList, in *msg.Fields, a *arena.Arena) bool {
+	for len(list) > 0 {
+		var v varyField
+		v, list = list.next()
 		if v.sent != nil && in.Count(v.id) == 1 && bytes.Equal(in.Get(v.id), v.sent) {
 			continue // most visitors send the same line
 		}
-		got := normalValue(in, v, a)
+		got := normalValue(in, &v, a)
 		if (got == nil) != (v.value == nil) || !bytes.Equal(got, v.value) {
 			if v.language != nil && favours(got, v.language) {
 				continue
@@ -76,9 +135,11 @@ func matches(list []varyField, in *msg.Fields, a *arena.Arena) bool {
 }
 
 // sameChoice reports whether two requests agree on the fields of list.
-func sameChoice(list []varyField, in, other *msg.Fields, a *arena.Arena) bool {
-	for i := range list {
-		x, y := normalValue(in, &list[i], a), normalValue(other, &list[i], a)
+func sameChoice(list varyList, in, other *msg.Fields, a *arena.Arena) bool {
+	for len(list) > 0 {
+		var v varyField
+		v, list = list.next()
+		x, y := normalValue(in, &v, a), normalValue(other, &v, a)
 		if (x == nil) != (y == nil) || !bytes.Equal(x, y) {
 			return false
 		}

@@ -15,12 +15,12 @@ import (
 
 // Stream is one body. While it may still be stored all of it is kept; once it
 // has outgrown the limit only a window is. Its filling methods, Fill, Pass,
-// Whole, Show and End, belong to one goroutine.
+// Buffer, Show and End, belong to one goroutine. What is kept lies in memory that
+// the maker of the stream owns: it may be taken back when the fill has ended and
+// each Reader is closed.
 type Stream struct {
 	length int64 // as announced, -1 (msg.LengthUnknown) when it was not
-
-	// Granted is how many bytes grant has given; owned by the fill.
-	Granted int64
+	memory Memory
 
 	mu      sync.Mutex
 	chunks  []chunk // contiguous, in order; one while all is kept
@@ -30,7 +30,20 @@ type Stream struct {
 	wake    chan struct{} // closed when there is more to read; nil = nobody waits
 	room    chan struct{} // closed when a reader went on or left; nil = the fill does not wait
 
-	buf []byte // owned by the fill: what is kept; its first size bytes never change
+	buf     []byte // owned by the fill: what is kept; its first size bytes never change
+	spilled bool   // owned by the fill: no more is kept
+}
+
+// Memory is where a stream keeps a body. It belongs to the goroutine that fills
+// the stream.
+type Memory interface {
+	// Alloc returns no bytes with room for at least n, nil where it refuses.
+	Alloc(n int) []byte
+	// Extend makes room for n bytes around those that b has, where they are; nil
+	// where that cannot be.
+	Extend(b []byte, n int) []byte
+	// Free takes b back.
+	Free(b []byte)
 }
 
 // chunk is a piece of the body that starts at byte from.
@@ -42,7 +55,8 @@ type chunk struct {
 func (c *chunk) end() int64 { return c.from + int64(len(c.data)) }
 
 const (
-	firstBuffer = 16 << 10 // of a body of unknown or large size
+	firstBuffer = 16 << 10 // of a body of unknown size
+	knownBuffer = 1 << 20  // of a body whose size is announced; beyond it doubles as bytes come
 	passBuffer  = 32 << 10 // read at a time when a body is passed on
 	maxIdle     = 100      // reads without a byte in a row
 )
@@ -54,38 +68,37 @@ var (
 	ErrSpilled = errors.New("body was passed on without being stored")
 	ErrLag     = errors.New("reader fell behind the window of an object too large to store")
 
-	errLong = errors.New("the origin sent more than the announced length")
 	errIdle = errors.New("the origin's body returned nothing too often")
 	errLeft = errors.New("nobody reads an object that is too large to store")
+
+	errClosed = errors.New("read after Close")
 )
 
 // New returns an empty stream; length is as announced, -1
 // (msg.LengthUnknown) when it was not.
-func New(length int64) *Stream { return &Stream{length: length} }
+func New(length int64, m Memory) *Stream { return &Stream{length: length, memory: m} }
 
 // Fill reads src to its end, or to the announced length, keeping all. It
 // returns ErrFull when limit bytes are held and more comes, and ErrCrowded when
-// grant refused memory: Pass takes it from there. The last bytes are held back
+// there was no memory: Pass takes it from there. The last bytes are held back
 // until Show, so that nobody sees the end before the body is stored.
-func (st *Stream) Fill(src io.Reader, limit int64, grant func(bytes int64) bool) error {
+func (st *Stream) Fill(src io.Reader, limit int64) error {
 	idle := 0
 	for {
 		if int64(len(st.buf)) == st.length {
 			return nil
 		}
-		if len(st.buf) == cap(st.buf) {
-			if refused := st.grow(limit, grant); refused != nil {
+		if len(st.buf) == st.most(limit) {
+			if refused := st.grow(limit); refused != nil {
 				return st.probe(src, refused)
 			}
 		}
-		n, err := src.Read(st.buf[len(st.buf):cap(st.buf)])
+		n, err := src.Read(st.buf[len(st.buf):st.most(limit)])
 		st.buf = st.buf[:len(st.buf)+n]
 		if idle++; n > 0 {
 			idle = 0
 		}
 		switch {
-		case st.length >= 0 && int64(len(st.buf)) > st.length:
-			return errLong
 		case int64(len(st.buf)) == st.length:
 			return nil // the last bytes are shown by whole and end
 		case err == io.EOF && st.length >= 0:
@@ -103,24 +116,45 @@ func (st *Stream) Fill(src io.Reader, limit int64, grant func(bytes int64) bool)
 	}
 }
 
+// most is how long buf may become without growing.
+func (st *Stream) most(limit int64) int {
+	n := min(int64(cap(st.buf)), limit)
+	if st.length >= 0 {
+		n = min(n, st.length)
+	}
+	return int(n)
+}
+
 // grow makes room in buf, at most limit bytes in all.
-func (st *Stream) grow(limit int64, grant func(int64) bool) error {
+func (st *Stream) grow(limit int64) error {
 	held := int64(len(st.buf))
 	if held >= limit {
 		return ErrFull
 	}
 	want := max(firstBuffer, 2*held)
 	if st.length >= 0 {
+		want = max(want, min(st.length, knownBuffer))
 		want = min(want, st.length)
 	}
 	want = min(want, limit)
-	if !grant(want - held) {
+	if held > 0 {
+		if longer := st.memory.Extend(st.buf, int(want)); longer != nil {
+			st.buf = longer
+			return nil
+		}
+	}
+	grown := st.memory.Alloc(int(want))
+	if grown == nil {
 		return ErrCrowded
 	}
-	st.Granted += want - held
-	grown := make([]byte, held, want)
-	copy(grown, st.buf)
-	st.buf = grown
+	old := st.buf
+	st.mu.Lock()
+	st.buf = append(grown, old...)
+	if len(st.chunks) > 0 {
+		st.chunks[0].data = st.buf[:st.size]
+	}
+	st.mu.Unlock()
+	st.memory.Free(old) // readers copy under the lock: none is left in it
 	return nil
 }
 
@@ -137,7 +171,7 @@ func (st *Stream) probe(src io.Reader, refused error) error {
 			defer st.mu.Unlock()
 			st.chunks = append(st.chunks, chunk{st.size, []byte{one[0]}})
 			st.size++
-			st.buf = nil // the chunk has it, as long as somebody needs it
+			st.spilled = true
 			st.signal()
 			return refused
 		case err == io.EOF:
@@ -154,7 +188,7 @@ func (st *Stream) probe(src io.Reader, refused error) error {
 func (st *Stream) Show() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if int64(len(st.buf)) == st.size {
+	if st.spilled || int64(len(st.buf)) == st.size {
 		return
 	}
 	st.chunks = append(st.chunks[:0], chunk{0, st.buf})
@@ -170,16 +204,9 @@ func (st *Stream) signal() {
 	}
 }
 
-// Whole returns the body for storing, without slack worth mentioning.
-func (st *Stream) Whole() []byte {
-	if slack := cap(st.buf) - len(st.buf); slack > len(st.buf)/8 {
-		st.buf = append(make([]byte, 0, len(st.buf)), st.buf...)
-	}
-	if st.buf == nil {
-		st.buf = []byte{}
-	}
-	return st.buf
-}
+// Buffer is what is kept: the whole body after a Fill without error. Its memory
+// is the caller's.
+func (st *Stream) Buffer() []byte { return st.buf }
 
 // End tells readers that the body ends, or why it does not.
 func (st *Stream) End(err error) {
@@ -269,6 +296,8 @@ type Reader struct {
 	st  *Stream
 	ctx context.Context
 	at  int64 // guarded by st.mu
+
+	closed bool // guarded by st.mu
 }
 
 // Attach begins at the first byte; nil when that is no longer held.
@@ -306,12 +335,9 @@ func (r *Reader) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	for {
-		data, wake, err := r.next(len(p))
-		if len(data) > 0 {
-			return copy(p, data), nil
-		}
-		if err != nil {
-			return 0, err
+		n, wake, err := r.next(p)
+		if n > 0 || err != nil {
+			return n, err
 		}
 		select {
 		case <-wake:
@@ -321,11 +347,15 @@ func (r *Reader) Read(p []byte) (int, error) {
 	}
 }
 
-// next returns up to n bytes and goes past them, or what to wait for.
-func (r *Reader) next(n int) (data []byte, wake <-chan struct{}, err error) {
+// next copies bytes into p and goes past them, or returns what to wait for. The
+// copy is made under the lock: memory that a chunk has lost is given back.
+func (r *Reader) next(p []byte) (n int, wake <-chan struct{}, err error) {
 	st := r.st
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	if r.closed {
+		return 0, nil, errClosed
+	}
 	if r.at < st.size {
 		i, _ := slices.BinarySearchFunc(st.chunks, r.at, func(c chunk, at int64) int {
 			if c.end() <= at {
@@ -334,30 +364,30 @@ func (r *Reader) next(n int) (data []byte, wake <-chan struct{}, err error) {
 			return 1
 		})
 		if i == len(st.chunks) || st.chunks[i].from > r.at {
-			return nil, nil, ErrLag
+			return 0, nil, ErrLag
 		}
-		data = st.chunks[i].data[r.at-st.chunks[i].from:]
-		data = data[:min(n, len(data))]
-		r.at += int64(len(data))
+		n = copy(p, st.chunks[i].data[r.at-st.chunks[i].from:])
+		r.at += int64(n)
 		if r.at == st.chunks[i].end() {
 			st.moved()
 		}
-		return data, nil, nil
+		return n, nil, nil
 	}
 	if st.err != nil {
-		return nil, nil, st.err
+		return 0, nil, st.err
 	}
 	if st.wake == nil {
 		st.wake = make(chan struct{})
 	}
-	return nil, st.wake, nil
+	return 0, st.wake, nil
 }
 
-// Close leaves the stream.
+// Close leaves the stream; no byte is read after it.
 func (r *Reader) Close() error {
 	st := r.st
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	r.closed = true
 	if i := slices.Index(st.readers, r); i >= 0 {
 		st.readers = slices.Delete(st.readers, i, i+1)
 		st.moved()
