@@ -21,7 +21,7 @@ type Config struct {
 	Join    string   // join token; needed at the first start only
 
 	HTTP    string // listen addresses, host:port, port 0 = the kernel's choice
-	HTTPS   string
+	HTTPS   string // TCP, and UDP on the same port for HTTP/3
 	DNS     string // UDP and TCP on the same port
 	Metrics string // /metrics, /healthz, /readyz
 	Peer    string // edge to edge, mutual TLS; "" = no peer listener
@@ -40,7 +40,7 @@ type Config struct {
 	MaxConnections    int    // visitors' connections at a time; default 65,536
 	DrainTimeout      time.Duration
 
-	// Sockets handed over by a supervisor (http, https, dns-tcp, dns-udp,
+	// Sockets handed over by a supervisor (http, https, https-udp, dns-tcp, dns-udp,
 	// metrics, peer); they replace the addresses.
 	Sockets inherit.Set
 }

@@ -33,6 +33,7 @@ import (
 	"github.com/selvage-edge/selvage/wire/guard"
 	"github.com/selvage-edge/selvage/wire/h1"
 	"github.com/selvage-edge/selvage/wire/h2"
+	"github.com/selvage-edge/selvage/wire/h3"
 	"github.com/selvage-edge/selvage/zone"
 )
 
@@ -52,6 +53,8 @@ type Edge struct {
 	tls   *tlsterm.Engine
 	h1    *h1.Server
 	h2    *h2.Server
+	h3    *h3.Server
+	quic  *quicDoor
 
 	tiers  *tier.Table  // nil = this edge asks no other
 	peers  *peer.Client // of requests
@@ -67,6 +70,7 @@ type Edge struct {
 	marks     *mark.Ledger
 	errors    *pages.Engine
 
+	altSvc   []byte               // what tells visitors of HTTP/3
 	access   *telemetry.AccessLog // nil = off
 	counters *counters
 	registry *prometheus.Registry
@@ -184,6 +188,10 @@ func (e *Edge) build(ctx context.Context) (err error) {
 	e.errors = pages.New()
 	e.h1 = h1.NewServer(e, h1.Limits{})
 	e.h2 = h2.NewServer(e, h2.Limits{})
+	e.h3 = h3.NewServer(e, h3.Limits{})
+	if err := e.openQUIC(); err != nil {
+		return err
+	}
 	e.applier = &applier{
 		edge: e, copy: e.copy, keys: e.identity, node: e.identity.NodeID, certs: map[string]string{},
 		shared: &zone.Shared{Advertise: e.cfg.Advertise, Colo: e.cfg.Colo},

@@ -17,10 +17,11 @@ import (
 type sockets struct {
 	http, https, dnsTCP, metrics, peer net.Listener
 	dnsUDP                             *net.UDPConn
+	quic                               *net.UDPConn // the port of https
 }
 
 // openSockets takes over what a supervisor handed down and listens on the rest.
-// DNS has UDP and TCP on one port.
+// DNS has UDP and TCP on one port, and so has https.
 func openSockets(ctx context.Context, cfg *Config) (s *sockets, err error) {
 	s = &sockets{}
 	defer func() {
@@ -32,8 +33,7 @@ func openSockets(ctx context.Context, cfg *Config) (s *sockets, err error) {
 		name, addr string
 		to         *net.Listener
 	}{
-		{"http", cfg.HTTP, &s.http}, {"https", cfg.HTTPS, &s.https},
-		{"metrics", cfg.Metrics, &s.metrics}, {"peer", cfg.Peer, &s.peer},
+		{"http", cfg.HTTP, &s.http}, {"metrics", cfg.Metrics, &s.metrics}, {"peer", cfg.Peer, &s.peer},
 	} {
 		if l.addr == "" {
 			continue
@@ -42,34 +42,41 @@ func openSockets(ctx context.Context, cfg *Config) (s *sockets, err error) {
 			return s, fmt.Errorf("%s: %w", l.name, err)
 		}
 	}
-	return s, s.openDNS(ctx, cfg)
+	if s.quic, s.https, err = openPair(ctx, cfg, "https", "https-udp", "https", cfg.HTTPS); err != nil {
+		return s, err
+	}
+	s.dnsUDP, s.dnsTCP, err = openPair(ctx, cfg, "dns", "dns-udp", "dns-tcp", cfg.DNS)
+	return s, err
 }
 
-// dnsPortTries bounds the search for a port that is free for UDP and TCP.
-const dnsPortTries = 32
+// portTries bounds the search for a port that is free for UDP and TCP.
+const portTries = 32
 
-func (s *sockets) openDNS(ctx context.Context, cfg *Config) error {
-	host, port, err := net.SplitHostPort(cfg.DNS)
+// openPair opens UDP and TCP on one port. What was handed down says which.
+func openPair(ctx context.Context, cfg *Config, what, udpName, tcpName, addr string) (*net.UDPConn, net.Listener, error) {
+	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return fmt.Errorf("dns: %w", err)
+		return nil, nil, fmt.Errorf("%s: %w", what, err)
 	}
 	for try := 1; ; try++ {
-		packet, err := cfg.Sockets.ListenPacket(ctx, "dns-udp", "udp", cfg.DNS)
+		tcp, err := cfg.Sockets.Listen(ctx, tcpName, "tcp", addr)
 		if err != nil {
-			return fmt.Errorf("dns: %w", err)
+			return nil, nil, fmt.Errorf("%s: %w", what, err)
 		}
-		udp, ok := packet.(*net.UDPConn)
-		if !ok {
-			return errors.Join(fmt.Errorf("dns: inherited socket dns-udp is no UDP socket"), packet.Close())
+		bound := addr
+		if t, ok := tcp.Addr().(*net.TCPAddr); ok {
+			bound = net.JoinHostPort(host, strconv.Itoa(t.Port))
 		}
-		bound := strconv.Itoa(udp.LocalAddr().(*net.UDPAddr).Port)
-		tcp, err := cfg.Sockets.Listen(ctx, "dns-tcp", "tcp", net.JoinHostPort(host, bound))
+		packet, err := cfg.Sockets.ListenPacket(ctx, udpName, "udp", bound)
 		if err == nil {
-			s.dnsUDP, s.dnsTCP = udp, tcp
-			return nil
+			udp, ok := packet.(*net.UDPConn)
+			if !ok {
+				return nil, nil, errors.Join(fmt.Errorf("%s: inherited socket %s is no UDP socket", what, udpName), packet.Close(), tcp.Close())
+			}
+			return udp, tcp, nil
 		}
-		if closeErr := udp.Close(); port != "0" || try == dnsPortTries {
-			return fmt.Errorf("dns: %w", errors.Join(err, closeErr))
+		if closeErr := tcp.Close(); port != "0" || try == portTries {
+			return nil, nil, fmt.Errorf("%s: %w", what, errors.Join(err, closeErr))
 		}
 	}
 }
@@ -80,8 +87,10 @@ func (s *sockets) close() {
 			_ = l.Close() // closing twice is harmless, nothing is buffered
 		}
 	}
-	if s.dnsUDP != nil {
-		_ = s.dnsUDP.Close() // likewise
+	for _, c := range []*net.UDPConn{s.dnsUDP, s.quic} {
+		if c != nil {
+			_ = c.Close() // likewise
+		}
 	}
 }
 
@@ -148,7 +157,7 @@ func (e *Edge) serveHTTPS(nc net.Conn) {
 }
 
 func addrPort(a net.Addr) netip.AddrPort {
-	if t, ok := a.(*net.TCPAddr); ok {
+	if t, ok := a.(interface{ AddrPort() netip.AddrPort }); ok { // TCP and UDP
 		ap := t.AddrPort()
 		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 	}

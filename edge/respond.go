@@ -33,6 +33,8 @@ func visitorStatus(k fault.Kind) int {
 		return 413
 	case fault.NotFound:
 		return 421
+	case fault.TooEarly:
+		return 425
 	case fault.Closed:
 		return 499
 	case fault.Loop:
@@ -85,6 +87,12 @@ func (e *Edge) identify(r *Request) {
 	r.Out.Fields.AddID(msg.Server, serverName)
 	ray := r.Arena.Alloc(16 + 1 + len(r.Colo))[:0]
 	r.Out.Fields.AddID(msg.CFRay, r.Ray.AppendWithColo(ray, r.Colo))
+	if r.Conn.TLS == nil || r.In.Proto == msg.HTTP3 {
+		return
+	}
+	if z, ok := r.Zone.(*Zone); ok && z.TLS.HTTP3() {
+		r.Out.Fields.AddID(msg.AltSvc, e.altSvc)
+	}
 }
 
 // encode is the encode row: the content coding that the visitor likes best.

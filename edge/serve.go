@@ -38,7 +38,9 @@ func (e *Edge) serve(ctx context.Context) error {
 	work.Go(func() { e.tiers.Run(feeding) })
 	err := e.waitLoaded(ctx, failed)
 	if err == nil && ctx.Err() == nil {
-		e.open(running, spawn)
+		err = e.open(running, spawn)
+	}
+	if err == nil && ctx.Err() == nil {
 		e.state.set(ready)
 		// A full disk is no reason not to serve.
 		if stateErr := e.writeState(); stateErr != nil {
@@ -94,7 +96,10 @@ func (e *Edge) loaded() bool {
 }
 
 // open starts serving on all listeners.
-func (e *Edge) open(ctx context.Context, spawn func(string, func() error)) {
+func (e *Edge) open(ctx context.Context, spawn func(string, func() error)) error {
+	if err := e.quic.listen(); err != nil {
+		return err
+	}
 	accept := func(name string, l net.Listener, serve func(net.Conn)) {
 		e.accepting.Add(1)
 		spawn(name, func() error {
@@ -104,11 +109,17 @@ func (e *Edge) open(ctx context.Context, spawn func(string, func() error)) {
 	}
 	accept("http", e.sockets.http, e.serveHTTP)
 	accept("https", e.sockets.https, e.serveHTTPS)
+	e.accepting.Add(1)
+	spawn("https-udp", func() error {
+		defer e.accepting.Done()
+		return e.quic.accept(ctx)
+	})
 	spawn("dns udp", func() error { return e.dns.ServeUDP(e.sockets.dnsUDP) })
 	spawn("dns tcp", func() error { return e.dns.ServeTCP(e.sockets.dnsTCP) })
 	if e.peer != nil {
 		spawn("peer", func() error { return e.peer.Serve(e.sockets.peer) })
 	}
+	return nil
 }
 
 // drain refuses new work, finishes what is in flight for at most
@@ -118,12 +129,13 @@ func (e *Edge) drain() error {
 	e.log.Info("draining", "connections", e.connections.Load(), "at_most", e.cfg.DrainTimeout)
 	patience, done := context.WithTimeout(e.requests, e.cfg.DrainTimeout)
 	defer done()
-	closeErr := errors.Join(e.sockets.http.Close(), e.sockets.https.Close())
+	closeErr := errors.Join(e.sockets.http.Close(), e.sockets.https.Close(), e.quic.shut())
 	e.accepting.Wait() // now nobody is added to visitors any more
 	var work sync.WaitGroup
-	var h1Err, h2Err, dnsErr, peerErr error
+	var h1Err, h2Err, h3Err, dnsErr, peerErr error
 	work.Go(func() { h1Err = e.h1.Drain(patience) })
 	work.Go(func() { h2Err = e.h2.Drain(patience) })
+	work.Go(func() { h3Err = e.h3.Drain(patience) })
 	work.Go(func() { dnsErr = e.dns.Drain(patience) })
 	if e.peer != nil {
 		closeErr = errors.Join(closeErr, e.sockets.peer.Close())
@@ -132,8 +144,9 @@ func (e *Edge) drain() error {
 	work.Wait()
 	e.cutRequests()
 	e.visitors.Wait()
+	closeErr = errors.Join(closeErr, e.quic.close())
 	e.log.Info("drained")
-	return errors.Join(closeErr, ignoreTimeout(h1Err), ignoreTimeout(h2Err), ignoreTimeout(dnsErr), ignoreTimeout(peerErr), e.removeState())
+	return errors.Join(closeErr, ignoreTimeout(h1Err), ignoreTimeout(h2Err), ignoreTimeout(h3Err), ignoreTimeout(dnsErr), ignoreTimeout(peerErr), e.removeState())
 }
 
 // ignoreTimeout: that the patience ended is how a drain may end.

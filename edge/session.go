@@ -149,6 +149,7 @@ var (
 	errAddressHost = errors.New("the request names an address instead of a host")
 	errUnknownHost = errors.New("no zone here serves this host")
 	errUnproxied   = errors.New("this name is not proxied: its DNS record points to the origin itself")
+	errTooEarly    = errors.New("only GET, HEAD and OPTIONS are taken in early data")
 	errMisdirected = errors.New("the host belongs to another zone than the TLS server name")
 )
 
@@ -169,6 +170,9 @@ func (e *Edge) admit(s *session, r *Request) error {
 	r.Zone, r.ZoneID, r.Seq = z, z.ID, z.Seq
 	if r.Conn.TLS != nil && s.sni != nil && s.sni.ID != z.ID {
 		return &fault.Error{Op: "admit", Side: fault.Visitor, Kind: fault.NotFound, Err: errMisdirected}
+	}
+	if m := r.In.Method; r.In.Early && m != msg.GET && m != msg.HEAD && m != msg.OPTIONS {
+		return &fault.Error{Op: "admit", Side: fault.Visitor, Kind: fault.TooEarly, Err: errTooEarly}
 	}
 	if z.Origin == nil || !z.Origin.Proxied(host) {
 		return &fault.Error{Op: "admit", Side: fault.Visitor, Kind: fault.NotFound, Err: errUnproxied}

@@ -45,12 +45,13 @@ const (
 	NotFound         // no such zone, host or object
 	Conflict         // it exists already, or changed meanwhile
 	Draining         // this server is going away
+	TooEarly         // a request in TLS early data that must not be a replay
 )
 
 var kindNames = [...]string{
 	"other", "malformed", "too large", "timeout", "refused", "connect timeout",
 	"unreachable", "handshake", "certificate", "resolve", "forbidden", "loop",
-	"limit", "closed", "not found", "conflict", "draining",
+	"limit", "closed", "not found", "conflict", "draining", "too early",
 }
 
 func (k Kind) String() string {

@@ -47,7 +47,7 @@ setting):
 
 When it is ready it writes edge.json into --state. SIGTERM drains: requests in
 flight finish, for at most 30 s. Sockets that systemd opened are taken over by
-their names http, https, dns-tcp, dns-udp, metrics and peer.`,
+their names http, https, https-udp, dns-tcp, dns-udp, metrics and peer.`,
 		Args: exactly(0, ""),
 	}
 	f := defineEdge(cmd)
@@ -76,7 +76,7 @@ func defineEdge(cmd *cobra.Command) *edgeFlags {
 	fl.Var(f.parents, "parent", "feed of a control plane; several are tried in order, may repeat")
 	fl.StringVar(&f.config.Join, "join", "", "join `TOKEN` for the first start (default $SELVAGE_JOIN)")
 	fl.StringVar(&f.config.HTTP, "http", ":80", "listen `ADDR` for http")
-	fl.StringVar(&f.config.HTTPS, "https", ":443", "listen `ADDR` for https")
+	fl.StringVar(&f.config.HTTPS, "https", ":443", "listen `ADDR` for https: TCP, and UDP of the same port for HTTP/3")
 	fl.StringVar(&f.config.DNS, "dns", ":53", "listen `ADDR` for DNS, UDP and TCP on one port")
 	fl.StringVar(&f.config.Metrics, "metrics", "127.0.0.1:9180", "listen `ADDR` for /metrics, /healthz and /readyz")
 	fl.StringVar(&f.config.Peer, "peer", "", "listen `ADDR` for other edges; none when empty")

@@ -129,11 +129,12 @@ func hashParts(spec *zone.Spec, shared *zone.Shared) parts {
 	for i := range spec.Certificates {
 		keys[i] = spec.Certificates[i].PrivateKey
 	}
+	v := spec.Settings.Value
 	return parts{
 		origin: hash(spec.Records, spec.Rulesets, spec.Settings.Value("ssl")),
 		cache:  hash(spec.Settings, spec.Rulesets),
 		dns:    hash(spec.Records, spec.Meta, shared.Advertise),
-		tls:    hash(spec.Certificates, keys, spec.Settings.Value("min_tls_version")),
+		tls:    hash(spec.Certificates, keys, v("min_tls_version"), v("http2"), v("http3"), v("0rtt")),
 	}
 }
 

@@ -36,10 +36,13 @@ type Plan struct {
 
 	zoneID     string
 	minVersion uint16
-	protocols  []string                   // offered in ALPN, best first
+	protocols  []string                   // offered in ALPN over TCP, best first
+	http3      bool                       // offered over QUIC
+	early      bool                       // TLS early data is taken
 	exact      map[string][]*certificate  // by host
 	wildcard   map[string][]*certificate  // by what follows "*."
 	config     atomic.Pointer[tls.Config] // made from the above by Engine.config
+	quic       atomic.Pointer[tls.Config] // likewise by Engine.quicConfigFor
 }
 
 type certificate struct {
@@ -71,6 +74,7 @@ func Compile(spec *zone.Spec) (*Plan, error) {
 	default:
 		return nil, fmt.Errorf("settings: min_tls_version: %q is not 1.2 or 1.3", v)
 	}
+	p.http3, p.early = spec.Settings.On("http3"), spec.Settings.On("0rtt")
 	if !spec.Settings.On("http2") {
 		p.protocols = p.protocols[1:]
 	}

@@ -42,6 +42,7 @@ type Engine struct {
 	// base holds the ticket keys, which it makes anew each day and keeps for
 	// seven; never copied.
 	base    *tls.Config
+	quic    *tls.Config // base for QUIC; tickets are base's
 	refusal *tls.Config
 	warned  atomic.Int64 // when an expired certificate was last reported, Unix seconds
 	metrics metrics
@@ -55,6 +56,7 @@ func New(find func(serverName string) *Plan, log *slog.Logger) *Engine {
 	}
 	e := &Engine{find: find, log: log, now: time.Now, timeout: HandshakeTimeout, metrics: newMetrics()}
 	e.base = &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: e.configFor}
+	e.quic = &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: quicProtocols, GetConfigForClient: e.quicConfigFor}
 	// Without any certificate crypto/tls answers unrecognized_name, the one
 	// alert that says what is wrong; an error of ours would go out as
 	// internal_error.
@@ -105,18 +107,8 @@ type attemptKey struct{}
 
 // configFor decides a handshake's terms by the name it asks for.
 func (e *Engine) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	a, _ := hello.Context().Value(attemptKey{}).(*attempt)
-	if a == nil {
-		a = &attempt{} // Config is used without Handshake
-	}
-	if hello.ServerName == "" {
-		a.refused = reasonNoName
-		return e.refusal, nil
-	}
-	host := strings.ToLower(hello.ServerName)
-	p := e.find(host)
-	if !p.Covers(host) {
-		a.refused = reasonUnknownName
+	p := e.planFor(hello)
+	if p == nil {
 		return e.refusal, nil
 	}
 	return e.config(p), nil
@@ -128,7 +120,13 @@ func (e *Engine) config(p *Plan) *tls.Config {
 	if c := p.config.Load(); c != nil {
 		return c
 	}
-	p.config.CompareAndSwap(nil, &tls.Config{
+	p.config.CompareAndSwap(nil, e.terms(p))
+	return p.config.Load()
+}
+
+// terms makes the configuration of a plan, for TCP.
+func (e *Engine) terms(p *Plan) *tls.Config {
+	return &tls.Config{
 		MinVersion: p.minVersion,
 		NextProtos: p.protocols,
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -148,8 +146,7 @@ func (e *Engine) config(p *Plan) *tls.Config {
 			}
 			return session, nil
 		},
-	})
-	return p.config.Load()
+	}
 }
 
 // binding is what a ticket carries beside its secret: the zone and the name it

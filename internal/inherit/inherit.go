@@ -110,19 +110,19 @@ func OpenStream(ctx context.Context, name, addr string) (Socket, error) {
 	return Socket{Name: name, Addr: l.Addr().String(), File: f}, nil
 }
 
-// OpenPair binds UDP and TCP to one port of addr, under name-udp and name-tcp.
-// With port 0 it looks for a port that is free for both.
-func OpenPair(ctx context.Context, name, addr string) (udp, tcp Socket, err error) {
+// OpenPair binds UDP and TCP to one port of addr, under two names. With port 0
+// it looks for a port that is free for both.
+func OpenPair(ctx context.Context, udpName, tcpName, addr string) (udp, tcp Socket, err error) {
 	const tries = 32
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return udp, tcp, err
 	}
 	for range tries {
-		if tcp, err = OpenStream(ctx, name+"-tcp", addr); err != nil {
+		if tcp, err = OpenStream(ctx, tcpName, addr); err != nil {
 			return udp, tcp, err
 		}
-		if udp, err = openPacket(ctx, name+"-udp", tcp.Addr); err == nil {
+		if udp, err = openPacket(ctx, udpName, tcp.Addr); err == nil {
 			return udp, tcp, nil
 		}
 		err = errors.Join(err, tcp.Close())

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestChildHasTheSocketsByName(t *testing.T) {
-	udp, tcp, err := OpenPair(t.Context(), "dns", "127.0.0.1:0")
+	udp, tcp, err := OpenPair(t.Context(), "dns-udp", "dns-tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestPairRefusesAPortThatIsHalfTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if _, _, err := OpenPair(t.Context(), "dns", c.LocalAddr().String()); err == nil {
+	if _, _, err := OpenPair(t.Context(), "dns-udp", "dns-tcp", c.LocalAddr().String()); err == nil {
 		t.Error("UDP was bound twice")
 	}
 }

@@ -27,6 +27,7 @@ var (
 	schemeHTTPS  = []byte("https")
 	trailers     = []byte("trailers")
 	deviceType   = []byte("CF-Device-Type")
+	early        = []byte("1")
 )
 
 // compose builds the request for the origin in out: the visitor's, without
@@ -78,6 +79,9 @@ func introduce(r *request.Request, f *msg.Fields) {
 	}
 	if r.Device != nil {
 		f.Add(deviceType, r.Device)
+	}
+	if r.In.Early && !f.Has(msg.EarlyData) {
+		f.AddID(msg.EarlyData, early) // it may be a replay (RFC 8470 §5.1)
 	}
 	loop := r.Arena.Alloc(len(product) + len("; zone=") + len(r.ZoneID))[:0]
 	loop = append(append(loop, product...), "; zone="...)

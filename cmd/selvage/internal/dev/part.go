@@ -44,8 +44,8 @@ func (p *part) listen(ctx context.Context, name, addr string, i int) error {
 	if err != nil {
 		return fmt.Errorf("--%s: %w", name, err)
 	}
-	if name == "dns" {
-		udp, tcp, err := inherit.OpenPair(ctx, name, addr)
+	if tcpName, paired := map[string]string{"dns": "dns-tcp", "https": "https"}[name]; paired {
+		udp, tcp, err := inherit.OpenPair(ctx, name+"-udp", tcpName, addr)
 		if err != nil {
 			return inUse(name, addr, err)
 		}

@@ -1,0 +1,80 @@
+package tlsterm
+
+import (
+	"context"
+	"crypto/tls"
+	"strings"
+)
+
+// quicProtocols is what a zone with HTTP/3 offers in ALPN; one without it
+// offers what nobody asks for, and so refuses with no_application_protocol.
+var (
+	quicProtocols = []string{"h3"}
+	quicNone      = []string{"selvage-none"}
+)
+
+// HTTP3 reports whether visitors may use HTTP/3 in this zone.
+func (p *Plan) HTTP3() bool { return p != nil && p.http3 }
+
+// QUICConfig is Config for QUIC: TLS 1.3 and HTTP/3. Tickets allow early data
+// where the zone does at the time when they are used.
+func (e *Engine) QUICConfig() *tls.Config { return e.quic }
+
+// Begin notes the start of a handshake that runs under ctx and outside the
+// engine, as QUIC's do; done is called once with what came of it.
+func (e *Engine) Begin(ctx context.Context) (_ context.Context, done func(tls.ConnectionState, error)) {
+	a, start := &attempt{}, e.now()
+	return context.WithValue(ctx, attemptKey{}, a), func(state tls.ConnectionState, err error) {
+		if err == nil {
+			e.metrics.done(state, e.now().Sub(start))
+			return
+		}
+		reason, _ := classify(err, a)
+		e.metrics.failures.WithLabelValues(reason).Inc()
+	}
+}
+
+// quicConfigFor is configFor for QUIC.
+func (e *Engine) quicConfigFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	p := e.planFor(hello)
+	if p == nil {
+		return e.refusal, nil
+	}
+	if c := p.quic.Load(); c != nil {
+		return c, nil
+	}
+	c := e.terms(p)
+	c.MinVersion, c.NextProtos = tls.VersionTLS13, quicNone
+	if p.http3 {
+		c.NextProtos = quicProtocols
+	}
+	unwrap := c.UnwrapSession
+	c.UnwrapSession = func(identity []byte, state tls.ConnectionState) (*tls.SessionState, error) {
+		session, err := unwrap(identity, state)
+		if session != nil && !p.early {
+			session.EarlyData = false // resumed, and what came early is to be sent again
+		}
+		return session, err
+	}
+	p.quic.CompareAndSwap(nil, c)
+	return p.quic.Load(), nil
+}
+
+// planFor finds the plan that a hello is for, nil when it is to be refused.
+func (e *Engine) planFor(hello *tls.ClientHelloInfo) *Plan {
+	a, _ := hello.Context().Value(attemptKey{}).(*attempt)
+	if a == nil {
+		a = &attempt{} // Config is used without Handshake
+	}
+	if hello.ServerName == "" {
+		a.refused = reasonNoName
+		return nil
+	}
+	host := strings.ToLower(hello.ServerName)
+	p := e.find(host)
+	if !p.Covers(host) {
+		a.refused = reasonUnknownName
+		return nil
+	}
+	return p
+}
