@@ -86,7 +86,7 @@ type Conn struct {
 	watch    *time.Timer
 	watching bool
 	begun    time.Duration // when there was a stream after none
-	pinged   bool
+	pinged   time.Duration // when the origin was last asked for a sign of life
 }
 
 // peer is what the origin's SETTINGS say.
@@ -282,22 +282,23 @@ func (c *Conn) check() {
 	}
 	c.work.Add(1) // dead is nil: Close does not wait yet
 	defer c.work.Done()
-	quiet := c.now() - max(time.Duration(c.heard.Load()), c.begun)
-	if quiet < c.l.PingAfter {
-		c.pinged = false
-		c.watch.Reset(c.l.PingAfter - quiet)
+	now := c.now()
+	last := max(time.Duration(c.heard.Load()), c.begun)
+	switch {
+	case now-last < c.l.PingAfter:
+		c.watch.Reset(last + c.l.PingAfter - now)
 		c.mu.Unlock()
 		return
-	}
-	if left := c.l.PingAfter + c.l.PingTimeout - quiet; left > 0 || !c.pinged {
-		if !c.pinged {
-			c.out = frame.AppendPing(c.out, false, [8]byte{'s', 'e', 'l', 'v', 'a', 'g', 'e'})
-			left = c.l.PingTimeout
-		}
-		c.pinged = true
-		c.watch.Reset(left)
+	case c.pinged <= last:
+		c.pinged = now
+		c.out = frame.AppendPing(c.out, false, [8]byte{'s', 'e', 'l', 'v', 'a', 'g', 'e'})
+		c.watch.Reset(c.l.PingTimeout)
 		c.mu.Unlock()
 		c.flush()
+		return
+	case now-c.pinged < c.l.PingTimeout:
+		c.watch.Reset(c.pinged + c.l.PingTimeout - now)
+		c.mu.Unlock()
 		return
 	}
 	c.mu.Unlock()

@@ -239,6 +239,7 @@ func (st *stream) ours() {
 // sendData sends p in frames as the origin's windows allow, and the end of our
 // side with the last. It waits at most timeout for each frame; 0 = for ever.
 func (st *stream) sendData(p []byte, end bool, timeout time.Duration) error {
+	since := st.c.now()
 	for {
 		n, err := st.putData(p, end)
 		if err != nil {
@@ -246,7 +247,8 @@ func (st *stream) sendData(p []byte, end bool, timeout time.Duration) error {
 		}
 		if n >= 0 {
 			st.c.flush()
-			st.sentAt.Store(int64(st.c.now()))
+			since = st.c.now()
+			st.sentAt.Store(int64(since))
 			if p = p[n:]; len(p) == 0 {
 				return nil
 			}
@@ -256,7 +258,7 @@ func (st *stream) sendData(p []byte, end bool, timeout time.Duration) error {
 			<-st.kit.room
 			continue
 		}
-		st.kit.sendTimer.Reset(timeout)
+		st.kit.sendTimer.Reset(since + timeout - st.c.now())
 		select {
 		case <-st.kit.room:
 		case <-st.kit.sendTimer.C:
