@@ -108,7 +108,7 @@ const acceptPause = 50 * time.Millisecond
 // accept takes visitors' connections until the listener is closed. Each has a
 // goroutine; their number is bounded, and over the bound a connection is closed
 // at once rather than left waiting.
-func (e *Edge) accept(ctx context.Context, l net.Listener, serve func(net.Conn)) error {
+func (e *Edge) accept(ctx context.Context, l net.Listener, serve func(nc net.Conn, gone func())) error {
 	for {
 		nc, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -129,31 +129,35 @@ func (e *Edge) accept(ctx context.Context, l net.Listener, serve func(net.Conn))
 			_ = nc.Close() // refused; nothing was sent
 			continue
 		}
-		e.visitors.Go(func() {
-			defer e.connections.Add(-1)
-			serve(nc)
-		})
+		e.visitors.Go(func() { serve(nc, func() { e.connections.Add(-1) }) })
 	}
 }
 
-func (e *Edge) serveHTTP(nc net.Conn) {
+func (e *Edge) serveHTTP(nc net.Conn, gone func()) {
+	defer gone()
 	e.h1.ServeConn(nc, &msg.Conn{Remote: addrPort(nc.RemoteAddr()), Local: addrPort(nc.LocalAddr())})
 }
 
-func (e *Edge) serveHTTPS(nc net.Conn) {
+// serveHTTPS ends TLS, then serves in another goroutine: the stack that a
+// handshake needs is not kept for as long as the connection lasts.
+func (e *Edge) serveHTTPS(nc net.Conn, gone func()) {
 	c := &msg.Conn{Remote: addrPort(nc.RemoteAddr()), Local: addrPort(nc.LocalAddr())}
 	tc, err := e.tls.Handshake(e.requests, nc)
 	if err != nil {
 		_ = nc.Close() // the handshake's failure is counted by tlsterm
+		gone()
 		return
 	}
 	state := tc.ConnectionState()
 	c.TLS = &state
+	serve := e.h1.ServeConn
 	if state.NegotiatedProtocol == "h2" {
-		e.h2.ServeConn(tc, c)
-		return
+		serve = e.h2.ServeConn
 	}
-	e.h1.ServeConn(tc, c)
+	e.visitors.Go(func() {
+		defer gone()
+		serve(tc, c)
+	})
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

@@ -100,7 +100,7 @@ func (e *Edge) open(ctx context.Context, spawn func(string, func() error)) error
 	if err := e.quic.listen(); err != nil {
 		return err
 	}
-	accept := func(name string, l net.Listener, serve func(net.Conn)) {
+	accept := func(name string, l net.Listener, serve func(net.Conn, func())) {
 		e.accepting.Add(1)
 		spawn(name, func() error {
 			defer e.accepting.Done()

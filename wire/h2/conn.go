@@ -92,7 +92,7 @@ func newConn(s *Server, nc net.Conn, mc *msg.Conn) *conn {
 	c.dl.nc, c.dl.clock = nc, s.clock
 	c.room.L = &c.mu
 	c.startAt = s.clock.now()
-	c.arrivedAt, c.busyAt, c.checkAt = c.startAt, c.startAt, c.startAt+tick
+	c.arrivedAt, c.busyAt, c.checkAt, c.spared = c.startAt, c.startAt, c.startAt+tick, true
 	return c
 }
 
@@ -273,7 +273,7 @@ func (c *conn) read() error {
 		}
 		p := c.makeRoom()
 		want, slack := now+tick, tick/2
-		if c.spared {
+		if c.spared && c.greeted {
 			want, slack = c.busyAt+c.s.l.IdleTimeout, 0
 		}
 		n, err := 0, c.dl.armRead(want, slack)
@@ -283,8 +283,7 @@ func (c *conn) read() error {
 		c.w += n
 		if n > 0 {
 			c.arrivedAt = c.s.clock.now()
-			c.unspare()
-			return nil
+			return c.unspare()
 		}
 		if err == nil {
 			continue
@@ -305,15 +304,28 @@ func (c *conn) isGone() bool {
 	return c.dl.gone
 }
 
-// unspare takes a buffer for what has come into tiny.
-func (c *conn) unspare() {
+// unspare takes a buffer for what has come into tiny, and what else has come:
+// TLS has decrypted more than fits there.
+func (c *conn) unspare() error {
 	if !c.spared {
-		return
+		return nil
 	}
 	c.spared = false
 	b := c.s.pools.small.Get().(*[]byte)
 	copy(*b, c.tiny[c.r:c.w])
 	c.buf, c.r, c.w = b, 0, c.w-c.r
+	if c.w < len(c.tiny) {
+		return nil
+	}
+	if err := c.dl.armRead(0, 0); err != nil {
+		c.checkAt = 0 // somebody wants the loop's attention
+		return nil
+	}
+	n, err := c.nc.Read((*b)[c.w:])
+	if c.w += n; err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	return nil
 }
 
 // spare gives back what a connection without a request does not need.
