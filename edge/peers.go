@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"net"
 	"slices"
 	"time"
 
@@ -18,9 +19,10 @@ import (
 )
 
 // openPeers builds both ends of the way from edge to edge: the table of who is
-// there, the client, and the server where there is a listener.
-func (e *Edge) openPeers() (err error) {
-	ask := peer.ClientConfig{TLS: e.identity.ClientTLS(peer.ALPN), Identify: nodeOf}
+// there, the client, and the server where there is a listener. dial is nil for
+// TCP.
+func (e *Edge) openPeers(dial func(context.Context, string) (net.Conn, error)) (err error) {
+	ask := peer.ClientConfig{TLS: e.identity.ClientTLS(peer.ALPN), Identify: nodeOf, Dial: dial}
 	if e.peers, err = peer.NewClient(ask); err != nil {
 		return err
 	}
@@ -34,7 +36,7 @@ func (e *Edge) openPeers() (err error) {
 		Consult: func(ctx context.Context, n *tier.Node, report []byte) ([]byte, error) {
 			return e.peers.Report(ctx, target(n), report)
 		},
-		Log: e.log,
+		Log: e.log, Interval: e.probeEvery,
 	})
 	if e.sockets.peer == nil {
 		return nil
@@ -55,8 +57,17 @@ func target(n *tier.Node) peer.Target { return peer.Target{ID: n.ID, Addrs: n.Ad
 var errBehind = errors.New("this edge stands at an older sequence than the one that asks")
 
 // behindTime is how long an edge that asks waits for one that has not heard of
-// the newest entries yet: a purge reaches all within a few milliseconds.
-const behindTime = 250 * time.Millisecond
+// the newest entries yet. A purge reaches all within a few milliseconds.
+const behindTime = time.Second
+
+// patience is how long this edge may be waited for: not at all while nothing
+// new reaches it.
+func (e *Edge) patience() time.Duration {
+	if e.feed != nil && !e.feed.Status().Connected {
+		return 0
+	}
+	return behindTime
+}
 
 // servePeer answers a request that another edge passes on. That edge has
 // judged the visitor already, so the rows above route are not run again.
@@ -76,7 +87,7 @@ func (e *Edge) passOn(env peer.Envelope, r *Request) (err error) {
 	if r.Host, err = canonicalHost(r.In.Authority, r.Arena); err != nil {
 		return &fault.Error{Op: "peer", Side: fault.Visitor, Kind: fault.Malformed, Err: err}
 	}
-	if !e.stand.wait(r.Ctx, env.Seq, behindTime) {
+	if !e.stand.wait(r.Ctx, env.Seq, e.patience()) {
 		// What was purged there may still be stored here.
 		return &fault.Error{Op: "peer", Side: fault.Edge, Kind: fault.Limit, Err: errBehind}
 	}

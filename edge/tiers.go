@@ -77,6 +77,9 @@ func (d *descent) ask(r *Request) error {
 	var from request.Tier
 	if err == nil {
 		from, err = readNote(r.Out)
+		if f := fault.As(err); err != nil && f.Side == fault.Edge && (f.Kind == fault.Limit || f.Kind == fault.Draining) {
+			e.tiers.Lags(step.Peer)
+		}
 	} else if !fault.Is(err, fault.Limit) && r.Ctx.Err() == nil {
 		e.tiers.Failed(step.Peer)
 	}

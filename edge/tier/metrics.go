@@ -8,13 +8,14 @@ import (
 
 // counts is what a Table counts.
 type counts struct {
-	probes, misses, losses, returns, unheard, moves atomic.Uint64
+	probes, misses, starved, losses, returns, unheard, moves atomic.Uint64
 }
 
 var (
 	descNodes   = prometheus.NewDesc("selvage_tier_nodes", "Other edges by whether they can be asked: up, gone, or closed (without a listener for edges).", []string{"state"}, nil)
 	descProbes  = prometheus.NewDesc("selvage_tier_probes_total", "Probes of other edges.", nil, nil)
 	descMisses  = prometheus.NewDesc("selvage_tier_probe_misses_total", "Probes that were not answered in time.", nil, nil)
+	descStarved = prometheus.NewDesc("selvage_tier_probes_starved_total", "Probes that tell nothing since this machine was too busy to time them.", nil, nil)
 	descLosses  = prometheus.NewDesc("selvage_tier_losses_total", "Times another edge was taken out because it did not answer.", nil, nil)
 	descReturns = prometheus.NewDesc("selvage_tier_returns_total", "Times another edge came back.", nil, nil)
 	descUnheard = prometheus.NewDesc("selvage_tier_unheard_total", "Reports of distances that the edge which chooses upper tiers did not answer.", nil, nil)
@@ -55,6 +56,7 @@ func (t *Table) Collect(to chan<- prometheus.Metric) {
 	gauge(descSlowest, float64(slowest)/1e9)
 	count(descProbes, &t.counts.probes)
 	count(descMisses, &t.counts.misses)
+	count(descStarved, &t.counts.starved)
 	count(descLosses, &t.counts.losses)
 	count(descReturns, &t.counts.returns)
 	count(descUnheard, &t.counts.unheard)

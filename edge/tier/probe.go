@@ -16,6 +16,7 @@ type Peer struct {
 	near bool // of the own colo
 	up   atomic.Bool
 	used atomic.Int64 // when it was last asked, Unix nanoseconds
+	late atomic.Int64 // it is not asked before, Unix nanoseconds
 	rtt  atomic.Int64 // of probes, in nanoseconds, smoothed; 0 = unknown
 
 	mu      sync.Mutex
@@ -85,6 +86,22 @@ func (t *Table) Failed(p *Peer) {
 	case t.wake <- struct{}{}:
 	default:
 	}
+}
+
+// lateTime is how long a peer that lags behind is left alone.
+const lateTime = time.Second
+
+// Lags says that a peer has not caught up with the feed: others are asked for a
+// moment.
+func (t *Table) Lags(p *Peer) { p.late.Store(time.Now().Add(lateTime).UnixNano()) }
+
+// askable reports whether a peer is there and up to date, as far as is known.
+func (p *Peer) askable() bool {
+	if !p.up.Load() {
+		return false
+	}
+	late := p.late.Load()
+	return late == 0 || time.Now().UnixNano() > late
 }
 
 // Run probes the nodes and decides about upper tiers until ctx ends.
@@ -185,7 +202,7 @@ func (t *Table) probe(ctx context.Context, p *Peer) {
 	t.start(func() {
 		defer func() { <-t.slots }()
 		defer p.finish()
-		limit := t.cfg.Interval
+		limit := t.cfg.Interval * 9 / 10 // so that it is over when the next is due
 		if !p.near {
 			limit = max(limit, farTime)
 		}
@@ -196,7 +213,12 @@ func (t *Table) probe(ctx context.Context, p *Peer) {
 		if ctx.Err() != nil {
 			return
 		}
-		t.probed(p, err, time.Since(began))
+		took := time.Since(began)
+		if err != nil && took > limit*3/2 {
+			t.counts.starved.Add(1)
+			return // the time-out itself came late: this machine is too busy to judge others
+		}
+		t.probed(p, err, took)
 	})
 }
 

@@ -221,7 +221,7 @@ func ranked(dst []Step, peers []*Peer, key, least uint64, n int, role request.Ro
 	var scores [tries]uint64
 	for _, p := range peers {
 		s := score(p.hash, key)
-		if s <= least || !p.up.Load() {
+		if s <= least || !p.askable() {
 			continue
 		}
 		at := len(dst)
