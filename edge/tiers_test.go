@@ -166,9 +166,6 @@ func TestLogNamesTheTierThatAnswered(t *testing.T) {
 
 // A tier of three: 330 edges in ten regions, all cold at the same time.
 func TestThreeTiersOf330EdgesFetchOnce(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts 330 edges")
-	}
 	const edges, regions = 330, 10
 	o := newOrigin(page)
 	var all []tier.Node
