@@ -104,6 +104,16 @@ func TestWritesReturnTheirSequenceNumber(t *testing.T) {
 		{"POST /client/v4/zones/z1/purge_cache", `{"files":["https://example.com/?a=1&b=<2>"]}`, func() (uint64, error) {
 			return c.Purge(t.Context(), "z1", zone.Purge{Files: []string{"https://example.com/?a=1&b=<2>"}})
 		}},
+		{"POST /client/v4/zones/z1/purge_cache", `{"tags":["a"],"prefixes":["example.com/b"],"hosts":["c.example.com"]}`, func() (uint64, error) {
+			return c.Purge(t.Context(), "z1", zone.Purge{Tags: []string{"a"}, Prefixes: []string{"example.com/b"}, Hosts: []string{"c.example.com"}})
+		}},
+		{"POST /selvage/v1/zones/z1/purge", `{"purge_everything":true,"soft":true}`, func() (uint64, error) {
+			return c.Purge(t.Context(), "z1", zone.Purge{Everything: true, Soft: true})
+		}},
+		{"PATCH /selvage/v1/zones/z1/settings/tiered_caching", `{"value":"off"}`, func() (uint64, error) { return c.PatchSetting(t.Context(), "z1", "tiered_caching", "off") }},
+		{"PUT /selvage/v1/zones/z1/topology", `{"mode":"custom","regional":false,"parents":["FRA"]}`, func() (uint64, error) {
+			return c.PutTopology(t.Context(), "z1", zone.Topology{Mode: zone.TopologyCustom, Parents: []string{"FRA"}})
+		}},
 		{"PUT /client/v4/zones/z1/rulesets/phases/http_request_origin/entrypoint", `{ "rules" : [] }`, func() (uint64, error) {
 			return c.PutEntrypoint(t.Context(), "z1", "http_request_origin", json.RawMessage(`{ "rules" : [] }`))
 		}},

@@ -89,12 +89,17 @@ func (c *Client) DeleteZone(ctx context.Context, zoneID string) (uint64, error) 
 	return c.json(ctx, http.MethodDelete, zonePath(zoneID, ""), nil, nil)
 }
 
-// PatchSetting sets one of zone.SettingTable's settings.
+// PatchSetting sets one of zone.SettingTable's settings, wherever the v4 API
+// has it.
 func (c *Client) PatchSetting(ctx context.Context, zoneID, name string, value any) (uint64, error) {
 	body := struct {
 		Value any `json:"value"`
 	}{value}
-	return c.json(ctx, http.MethodPatch, zonePath(zoneID, "/settings/"+url.PathEscape(name)), body, nil)
+	path := zonePath(zoneID, "/settings/"+url.PathEscape(name))
+	if d := zone.FindSetting(name); d != nil && d.Path != "" {
+		path = ours + path
+	}
+	return c.json(ctx, http.MethodPatch, path, body, nil)
 }
 
 // Setting is one zone setting and its value as JSON.
@@ -104,15 +109,34 @@ type Setting struct {
 	Editable bool            `json:"editable"`
 }
 
-// Settings lists a zone's settings, defaults included.
+// ours begins the paths that Cloudflare's API does not have.
+const ours = "/selvage/v1"
+
+// Settings lists all of a zone's settings, defaults included.
 func (c *Client) Settings(ctx context.Context, zoneID string) ([]Setting, error) {
 	var all []Setting
-	_, err := c.json(ctx, http.MethodGet, zonePath(zoneID, "/settings"), nil, &all)
+	_, err := c.json(ctx, http.MethodGet, ours+zonePath(zoneID, "/settings"), nil, &all)
 	return all, err
 }
 
-// Purge drops cached objects of a zone on every edge.
+// Topology says which data centers stand before a zone's origin.
+func (c *Client) Topology(ctx context.Context, zoneID string) (zone.Topology, error) {
+	var t zone.Topology
+	_, err := c.json(ctx, http.MethodGet, ours+zonePath(zoneID, "/topology"), nil, &t)
+	return t, err
+}
+
+// PutTopology replaces a zone's topology.
+func (c *Client) PutTopology(ctx context.Context, zoneID string, t zone.Topology) (uint64, error) {
+	return c.json(ctx, http.MethodPut, ours+zonePath(zoneID, "/topology"), t, nil)
+}
+
+// Purge drops cached objects of a zone on every edge, or with p.Soft makes them
+// stale.
 func (c *Client) Purge(ctx context.Context, zoneID string, p zone.Purge) (uint64, error) {
+	if p.Soft {
+		return c.json(ctx, http.MethodPost, ours+zonePath(zoneID, "/purge"), p, nil)
+	}
 	return c.json(ctx, http.MethodPost, zonePath(zoneID, "/purge_cache"), p, nil)
 }
 

@@ -33,6 +33,7 @@ Then, in a second terminal, put your own site behind it:
   selvage zone list
   selvage dns list example.com
   selvage purge example.com --everything
+  selvage settings list example.com
 
 Commands that speak to the API take --api URL --token T, or SELVAGE_API and
 SELVAGE_TOKEN, or --state DIR of a running "selvage dev" (without any of them:
@@ -60,7 +61,7 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%w; \"%s --help\" shows an example", err, cmd.CommandPath())
 	})
-	root.AddCommand(a.devCommand(), a.edgeCommand(), a.controlCommand(), a.zoneCommand(), a.dnsCommand(), a.purgeCommand(), a.demoOriginCommand())
+	root.AddCommand(a.devCommand(), a.edgeCommand(), a.controlCommand(), a.zoneCommand(), a.dnsCommand(), a.purgeCommand(), a.settingsCommand(), a.demoOriginCommand())
 	return root
 }
 
@@ -115,6 +116,16 @@ func exactly(n int, want string) cobra.PositionalArgs {
 			return usage("%q is one word too many; \"%s --help\" shows an example", args[0], cmd.CommandPath())
 		}
 		return usage("%d instead of %d words are given; say %s; \"%s --help\" shows an example", len(args), n, want, cmd.CommandPath())
+	}
+}
+
+// between wants a number of arguments in a range.
+func between(least, most int, want string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > most {
+			return exactly(most, want)(cmd, args)
+		}
+		return exactly(max(least, len(args)), want)(cmd, args)
 	}
 }
 

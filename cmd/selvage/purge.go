@@ -2,31 +2,46 @@ package main
 
 import (
 	"fmt"
-	"net/url"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/selvage-edge/selvage/cmd/selvage/internal/onboard"
 	"github.com/selvage-edge/selvage/zone"
 )
 
 func (a *app) purgeCommand() *cobra.Command {
 	var p zone.Purge
 	cmd := &cobra.Command{
-		Use:   "purge ZONE [--url URL ... | --everything]",
+		Use:   "purge ZONE [--url URL | --tag TAG | --prefix HOST/PATH | --host HOST ... | --everything]",
 		Short: "Drop cached objects from every edge",
 		Long: `Drop cached objects of a zone from every edge, so that the next visitor gets them
 fresh from the origin. It returns when every connected edge has acknowledged, or
 after 5 s with the names of those that have not (exit code 3).
 
   selvage purge example.com --url https://example.com/news.html --url https://example.com/site.css
-  selvage purge example.com --everything`,
+  selvage purge example.com --tag news --tag front-page
+  selvage purge example.com --prefix www.example.com/img
+  selvage purge example.com --host shop.example.com
+  selvage purge example.com --everything
+
+With --soft they stay and count as stale: the next visitor makes the edge ask the
+origin whether they are still good, and gets the stale one where its
+stale-while-revalidate says so, or while the origin fails.
+
+  selvage purge example.com --tag news --soft`,
 		Args: exactly(1, "the zone's name, such as example.com"),
 	}
 	c := a.connection(cmd)
-	cmd.Flags().StringArrayVar(&p.Files, "url", nil, "URL of an object to drop; may repeat")
-	cmd.Flags().BoolVar(&p.Everything, "everything", false, "drop all cached objects of the zone")
+	flags := cmd.Flags()
+	flags.StringArrayVar(&p.Files, "url", nil, "URL of an object to drop; may repeat")
+	flags.StringArrayVar(&p.Tags, "tag", nil, "drop what the origin gave this Cache-Tag; may repeat")
+	flags.StringArrayVar(&p.Prefixes, "prefix", nil, "drop what is at or below this host and path; may repeat")
+	flags.StringArrayVar(&p.Hosts, "host", nil, "drop all of this host; may repeat")
+	flags.BoolVar(&p.Everything, "everything", false, "drop all cached objects of the zone")
+	flags.BoolVar(&p.Soft, "soft", false, "make them stale instead")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := checkPurge(p); err != nil {
+		if err := checkPurge(args[0], p); err != nil {
 			return err
 		}
 		cl, z, err := c.zone(cmd, args[0])
@@ -37,12 +52,7 @@ after 5 s with the names of those that have not (exit code 3).
 		if err != nil {
 			return err
 		}
-		done := fmt.Sprintf("%d URLs of %s are purged", len(p.Files), z.Name)
-		if p.Everything {
-			done = "the whole cache of " + z.Name + " is purged"
-		} else if len(p.Files) == 1 {
-			done = "one URL of " + z.Name + " is purged"
-		}
+		done := purged(z.Name, p)
 		who, err := wait(cmd.Context(), cl, seq, done)
 		if err != nil {
 			return err
@@ -53,19 +63,40 @@ after 5 s with the names of those that have not (exit code 3).
 	return cmd
 }
 
-func checkPurge(p zone.Purge) error {
-	switch {
-	case p.Everything && len(p.Files) > 0:
-		return usage("--everything and --url exclude each other; give one of them")
-	case !p.Everything && len(p.Files) == 0:
-		return usage("it is not said what to purge; give --url URL (it may repeat) or --everything")
-	case len(p.Files) > zone.MaxPurgeFiles:
-		return usage("%d URLs are too many for one purge; give at most %d, or --everything", len(p.Files), zone.MaxPurgeFiles)
+// purged says what was done.
+func purged(zoneName string, p zone.Purge) string {
+	verb := "purged"
+	if p.Soft {
+		verb = "stale"
 	}
-	for _, f := range p.Files {
-		if u, err := url.Parse(f); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-			return usage("%q is no URL; give it whole, such as https://example.com/news.html", f)
-		}
+	named := len(p.Tags) + len(p.Prefixes) + len(p.Hosts)
+	switch {
+	case p.Everything:
+		return "the whole cache of " + zoneName + " is " + verb
+	case named == 0 && len(p.Files) == 1:
+		return "one URL of " + zoneName + " is " + verb
+	case named == 0:
+		return fmt.Sprintf("%d URLs of %s are %s", len(p.Files), zoneName, verb)
+	}
+	return fmt.Sprintf("what %d names of %s stand for is %s", named+len(p.Files), zoneName, verb)
+}
+
+func checkPurge(typed string, p zone.Purge) error {
+	switch {
+	case p.Empty():
+		return usage("it is not said what to purge; give --url URL, --tag, --prefix or --host (they may repeat), or --everything")
+	case p.Everything && len(p.Files)+len(p.Tags)+len(p.Prefixes)+len(p.Hosts) > 0:
+		return usage("--everything excludes --url, --tag, --prefix and --host; give one or the other")
+	}
+	name, err := onboard.ParseZone(typed)
+	if err != nil {
+		return usage("%w", err)
+	}
+	if err := p.Check(name); err != nil {
+		field, why, _ := strings.Cut(err.Error(), ": ")
+		list, _, _ := strings.Cut(field, "[")
+		flag := map[string]string{"files": "--url", "tags": "--tag", "prefixes": "--prefix", "hosts": "--host"}[list]
+		return usage("%s: %s", flag, why)
 	}
 	return nil
 }

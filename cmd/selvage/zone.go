@@ -20,7 +20,9 @@ rules. "zone add" makes one and points it at the server that holds the site.
 
   selvage zone add example.com --origin http://127.0.0.1:9000
   selvage zone list
-  selvage zone delete example.com`, a.zoneAddCommand(), a.zoneListCommand(), a.zoneDeleteCommand())
+  selvage zone cache-rules example.com rules.json
+  selvage zone topology example.com smart
+  selvage zone delete example.com`, a.zoneAddCommand(), a.zoneListCommand(), a.cacheRulesCommand(), a.topologyCommand(), a.zoneDeleteCommand())
 }
 
 func (a *app) zoneAddCommand() *cobra.Command {
