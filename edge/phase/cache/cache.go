@@ -108,6 +108,7 @@ type Engine struct {
 	slab   *slab.Slab
 
 	lower lower // nil = no slower tier here; set before the first request
+	disk  *disk // the same; lower is the disk where there is one
 
 	used  atomic.Int64 // bytes of stored objects
 	alive atomic.Int64 // the same, and evicted objects that are being read
@@ -161,6 +162,9 @@ func (e *Engine) Close() {
 	e.closed = true
 	e.life.Unlock()
 	e.work.Wait()
+	if e.disk != nil {
+		e.disk.warm(time.Now().Add(warmTime))
+	}
 }
 
 // start runs fn in a goroutine that Close waits for; false after Close.

@@ -23,6 +23,7 @@ const (
 	shared  outcome = iota // everybody reads the object
 	standIn                // the origin failed, a stale object serves
 	private                // not for sharing: the leader has the answer
+	vain                   // what was looked for on the disk is not there: look again
 	failed                 // no answer
 )
 
@@ -40,6 +41,8 @@ type fill struct {
 	loose bool    // several URLs have its key
 	stale *object // what it may revalidate, with a reference; or nil
 	led   bool    // a leader waits for it
+	body  *place  // where stale's body, or obj's, is on the disk; nil = in memory
+	tee   *tee    // writes the body to the disk; nil = it is for memory
 
 	// expected counts those who joined and do not read yet; holders the same and
 	// the fill itself: the last of them releases obj.
@@ -223,10 +226,14 @@ func (f *fill) refresh(asked, got time.Time) {
 	out.Close()
 	f.stop()
 	f.outcome, f.status, f.solo = shared, request.CacheRevalidated, !j.store
-	if j.store {
+	switch {
+	case j.store && f.body != nil:
+		f.e.disk.rewrite(f.obj, *f.body)
+		f.close()
+	case j.store:
 		f.e.put(f, f.obj)
 		close(f.ready)
-	} else {
+	default:
 		f.forgetStale()
 		f.close()
 	}
@@ -249,7 +256,8 @@ func (f *fill) take(asked, got time.Time) {
 		out.Length = int64(len(out.Bytes))
 	}
 	j := f.plan.decide(f.d).judge(f.d, &f.in, out, asked, got)
-	if j.store && out.Length > f.e.cfg.MaxObject {
+	large := out.Length > f.e.cfg.MaxObject
+	if j.store && large && f.e.disk == nil {
 		j.store, j.status = false, request.CacheBypass
 	}
 	if !j.store {
@@ -259,6 +267,12 @@ func (f *fill) take(asked, got time.Time) {
 	if f.obj = f.e.newObject(f, out, &j, f.e.since(got)); f.obj == nil {
 		f.hand(request.CacheBypass, got)
 		return
+	}
+	if large {
+		if f.tee = f.e.disk.tee(f.obj, out.Length); f.tee == nil {
+			f.hand(request.CacheBypass, got)
+			return
+		}
 	}
 	f.outcome, f.status = shared, request.CacheMiss
 	if f.stale != nil {
@@ -371,7 +385,12 @@ func (f *fill) pump(out *msg.Response) error {
 	case out.Body == nil:
 		return nil
 	}
-	err := f.stream.Fill(src, f.e.cfg.MaxObject)
+	limit := f.e.cfg.MaxObject
+	if f.tee != nil {
+		f.tee.src = src
+		src, limit = f.tee, min(limit, f.e.cfg.Window)
+	}
+	err := f.stream.Fill(src, limit)
 	if err != stream.ErrFull && err != stream.ErrCrowded {
 		return err
 	}
@@ -420,6 +439,10 @@ func (f *fill) finish(err error) {
 	s.mu.Lock()
 	s.leave(f)
 	s.mu.Unlock()
+	if f.tee != nil {
+		f.tee.end(err == stream.ErrSpilled)
+		s.unmark(f.key.hash)
+	}
 	if err == stream.ErrSpilled {
 		err = io.EOF
 	} else {

@@ -38,7 +38,7 @@ type object struct {
 	revalid, fail wholeSeconds
 	failed        atomic.Uint32 // tenth of a second of the last vain refresh, 0 = none
 	refs          atomic.Int32  // the store's, the fill's and the readers'
-	state         atomic.Uint32 // hits, see stateHits, and two flags
+	state         atomic.Uint32 // hits, see stateHits, and three flags
 
 	keyLen, headLen, bodyLen uint32
 	varyLen, tagsLen         uint16
@@ -60,6 +60,7 @@ const (
 	stateHits       = 3      // hits for the eviction policy, at most maxFreq
 	stateRefreshing = 1 << 2 // a fill that nobody waits for runs
 	stateSlow       = 1 << 3 // the last vain refresh took longer than a visitor should wait
+	stateSaved      = 1 << 4 // it is on the disk, or need not be
 )
 
 // wholeSeconds is a duration, rounded down.
@@ -342,6 +343,10 @@ func (o *object) slow() bool { return o.state.Load()&stateSlow != 0 }
 // claim back.
 func (o *object) beginRefresh() bool { return o.state.Or(stateRefreshing)&stateRefreshing == 0 }
 func (o *object) endRefresh()        { o.state.And(^uint32(stateRefreshing)) }
+
+// save claims the writing of the object to a disk, once.
+func (o *object) save() bool  { return o.state.Or(stateSaved)&stateSaved == 0 }
+func (o *object) saved() bool { return o.state.Load()&stateSaved != 0 }
 
 // touch notes a hit.
 func (o *object) touch() {

@@ -152,6 +152,9 @@ func (e *Engine) invalidate(zoneID string, u location, older func(seq uint64) bo
 }
 
 func (e *Engine) invalidateKey(k key, older func(seq uint64) bool) {
+	if e.disk != nil {
+		e.disk.invalidate(k.text)
+	}
 	s := e.shardOf(k.hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -74,29 +74,31 @@ func (o *object) rangeHolds(f *msg.Fields) bool {
 	return o.lastMod() != nil && bytes.Equal(want, o.lastMod())
 }
 
-// servePart turns the answer, which is the whole object, into what Range asks.
-// Where the origin itself sent a Content-Range with the whole, it stays whole:
-// two of them would contradict each other.
-func (o *object) servePart(r *request.Request) {
+// servePart turns the answer, which is the whole object of size bytes, into
+// what Range asks, and returns the part of the body that goes with it. Where the
+// origin itself sent a Content-Range with the whole, it stays whole: two of them
+// would contradict each other.
+func (o *object) servePart(r *request.Request, size int64) (from, to int64) {
 	value := r.In.Fields.Get(msg.Range)
-	size := int64(len(o.body()))
 	if value == nil || r.In.Method != msg.GET || o.status != 200 || !o.rangeHolds(&r.In.Fields) || o.field(msg.ContentRange) != nil {
-		return
+		return 0, size
 	}
 	from, to, p := readRange(value, size)
 	if p == wholeBody {
-		return
+		return 0, size
 	}
 	text := r.Arena.Alloc(len("bytes -/") + 3*20)[:0]
 	text = append(text, "bytes "...)
 	if p == unsatisfiable {
 		text = strconv.AppendInt(append(text, "*/"...), size, 10)
-		r.Out.Status, r.Out.Prepared, r.Out.Bytes, r.Out.Length = 416, nil, nil, 0
+		from, to = 0, 0
+		r.Out.Status, r.Out.Prepared, r.Out.Length = 416, nil, 0
 	} else {
 		text = append(strconv.AppendInt(text, from, 10), '-')
 		text = append(strconv.AppendInt(text, to-1, 10), '/')
 		text = strconv.AppendInt(text, size, 10)
-		r.Out.Status, r.Out.Bytes, r.Out.Length = 206, o.body()[from:to], to-from
+		r.Out.Status, r.Out.Length = 206, to-from
 	}
 	r.Out.Fields.AddID(msg.ContentRange, text)
+	return from, to
 }

@@ -19,6 +19,8 @@ type task struct {
 	p    *Plan
 	r    *request.Request
 	from request.Tier // who answered the fill that is followed; 0 = the origin
+	low  *lying       // what was found on the disk; nil = nothing
+	turn int          // how often it was looked for there
 }
 
 // retryAfter is how long a stale object is served without asking, after the
@@ -38,11 +40,44 @@ func (t task) get() (request.Verdict, error) {
 		// Meant for who has the resource itself (RFC 9110 §13.1.1).
 		return t.passBeside(s, k, o, request.CacheDynamic)
 	}
+	if o == nil && t.e.disk != nil && t.turn < maxTurns {
+		return t.getLow(k, s, now)
+	}
 	if o != nil && o.isFresh(now) {
 		o.touch()
 		return t.stored(o, request.CacheHit, now)
 	}
 	return t.miss(k, s, o, now)
+}
+
+// maxTurns bounds how often a request looks on the disk, when others keep
+// looking for the same in vain.
+const maxTurns = 4
+
+// getLow is get for what memory does not hold.
+func (t task) getLow(k key, s *shard, now int64) (request.Verdict, error) {
+	low := t.e.disk.find(t, k, s, now)
+	if low == nil {
+		return t.miss(k, s, nil, now)
+	}
+	defer low.close()
+	low.o.retain() // so that no other object has its address meanwhile
+	defer low.o.Release()
+	t.low = low
+	if low.o.isFresh(now) {
+		low.o.touch()
+		return t.stored(low.o, request.CacheHit, now)
+	}
+	return t.miss(k, s, low.o, now)
+}
+
+// placeOf is where the body of an object is that was found on the disk, nil
+// when it is in memory.
+func (t task) placeOf(o *object) *place {
+	if t.low == nil || t.low.o != o || t.low.rec == nil || o == nil {
+		return nil
+	}
+	return &t.low.place
 }
 
 // hit answers what takes no waiting: a fresh object of the store.
@@ -119,6 +154,7 @@ func (t task) share(k key, s *shard, o *object, now int64) (request.Verdict, err
 			if mine = t.e.newFill(t.p, t.r, k, o, true); mine == nil {
 				return t.passBeside(s, k, o, request.CacheBypass)
 			}
+			mine.body = t.placeOf(o)
 			mine.expect()
 			continue
 		}
@@ -167,6 +203,9 @@ func (t task) follow(f *fill, led bool, k key, s *shard, o *object) (v request.V
 	case f.outcome == standIn && o != nil:
 		v, err = t.stored(o, request.CacheStale, t.e.now())
 		return v, true, err
+	case f.outcome == vain:
+		v, err = t.again(k, s, o)
+		return v, true, err
 	case f.outcome == failed:
 		if o != nil {
 			o.Release()
@@ -185,25 +224,47 @@ func (t task) follow(f *fill, led bool, k key, s *shard, o *object) (v request.V
 	case !led && !f.suits(t.r):
 		return request.Respond, false, nil
 	}
+	v, err = t.read(f, k, s, o)
+	return v, true, err
+}
+
+// read answers from what a fill shares.
+func (t task) read(f *fill, k key, s *shard, o *object) (request.Verdict, error) {
 	if f.stream == nil {
+		if f.body != nil {
+			if t.low = t.e.disk.lie(f.obj, *f.body); t.low == nil {
+				return t.passBeside(s, k, o, request.CacheNone)
+			}
+			defer t.low.close()
+		}
 		if o != nil {
 			o.Release()
 		}
 		f.obj.retain()
 		t.answer(f.obj, f.status, t.e.now())
 		t.r.Out.Lender = f.obj
-		return request.Respond, true, nil
+		return request.Respond, nil
 	}
 	body := f.stream.Attach(t.r.Ctx)
 	if body == nil {
-		v, err = t.passBeside(s, k, o, request.CacheNone)
-		return v, true, err
+		return t.passBeside(s, k, o, request.CacheNone)
 	}
 	if o != nil {
 		o.Release()
 	}
 	t.streamed(f, body)
-	return request.Respond, true, nil
+	return request.Respond, nil
+}
+
+// again is for who waited for a fill that found nothing: it looks for itself.
+func (t task) again(k key, s *shard, o *object) (request.Verdict, error) {
+	if o != nil {
+		o.Release()
+	}
+	if t.turn++; t.turn > 2*maxTurns {
+		return t.passBeside(s, k, nil, request.CacheNone)
+	}
+	return t.get()
 }
 
 // fail leaves the answer to whoever turns faults into pages.
@@ -226,6 +287,7 @@ func (t task) refreshBehind(k key, s *shard, o *object, now int64) {
 		o.endRefresh()
 		return
 	}
+	f.body = t.placeOf(o)
 	if found, other := s.join(k, t.r, f, now); found != nil || other != nil {
 		if found != nil {
 			found.Release()
@@ -248,6 +310,9 @@ func (t task) stored(o *object, status request.CacheStatus, now int64) (request.
 	t.answer(o, status, now)
 	t.r.Out.Lender = o
 	t.r.Cache.Tier = request.TierRAM
+	if t.low != nil && t.low.o == o && t.low.kind != 0 {
+		t.r.Cache.Tier = request.TierSSD
+	}
 	return request.Respond, nil
 }
 
@@ -301,15 +366,26 @@ func (t task) answer(o *object, status request.CacheStatus, now int64) {
 		return
 	}
 	out := t.r.Out
-	if out.Length = int64(len(o.body())); t.r.In.Method == msg.HEAD {
+	out.Length = int64(len(o.body()))
+	at := t.placeOf(o)
+	if at != nil {
+		out.Length = at.size
+	}
+	if t.r.In.Method == msg.HEAD {
 		if o.status != 204 {
 			out.Fields.AddID(msg.ContentLength, strconv.AppendInt(t.r.Arena.Alloc(20)[:0], out.Length, 10))
 		}
 		return
 	}
-	out.Bytes = o.body()
+	from, to := int64(0), out.Length
 	if t.r.In.Fields.Has(msg.Range) {
-		o.servePart(t.r)
+		from, to = o.servePart(t.r, to)
+	}
+	switch {
+	case at == nil:
+		out.Bytes = o.body()[from:to]
+	case from < to:
+		out.Body = &fileBody{rec: t.low.rec.Share(), at: from, end: to}
 	}
 }
 

@@ -100,6 +100,17 @@ func (l varyList) next() (v varyField, rest varyList) {
 	return v, rest
 }
 
+// fields are the list's, with its bytes.
+func (l varyList) fields() []varyField {
+	var list []varyField
+	for len(l) > 0 {
+		var v varyField
+		v, l = l.next()
+		list = append(list, v)
+	}
+	return list
+}
+
 // sameVariant reports whether two answers were chosen by the same fields
 // with the same values.
 func sameVariant(a, b varyList) bool {

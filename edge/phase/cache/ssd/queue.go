@@ -8,11 +8,13 @@ type item struct {
 	meta, body []byte
 	done       func()
 	deleted    bool
-	turn       uint64 // in the order of calls
-	from       place  // n > 0: a copy of the record there, to be kept if that is live
-	was        uint32 // of a Delete: segment of the record that it deletes, 0 = unknown
-	claim      bool   // room is to be set aside; nothing is written
-	room       int64  // bytes
+	turn       uint64  // in the order of calls
+	from       place   // n > 0: a copy of the record there, to be kept if that is live
+	was        uint32  // of a Delete: segment of the record that it deletes, 0 = unknown
+	claim      bool    // room is to be set aside; nothing is written
+	room       int64   // bytes
+	held       bool    // counted in holds
+	stream     *Writer // that it comes from; nil = from Put
 }
 
 func (it *item) cost() int64 { return int64(len(it.meta)+len(it.body)) + itemCost }
@@ -38,13 +40,14 @@ type queue struct {
 	most  int64
 	turn  uint64         // guarded by mu
 	kills map[Key]uint64 // key → turn of its newest Delete that is not written; guarded by mu
+	holds map[Key]int32  // how many records of a key are not written; guarded by mu
 	all   uint64         // turn of the newest Clear; guarded by mu
 	ended bool           // guarded by mu
 	idle  bool           // the writer waits, and holds nothing back; guarded by mu
 }
 
 func (q *queue) open(most int64) {
-	q.wake.L, q.most, q.kills = &q.mu, most, make(map[Key]uint64)
+	q.wake.L, q.most, q.kills, q.holds = &q.mu, most, make(map[Key]uint64), make(map[Key]int32)
 }
 
 func (q *queue) push(it item) bool {
@@ -54,21 +57,46 @@ func (q *queue) push(it item) bool {
 		return false
 	}
 	q.turn++
-	it.turn = q.turn
+	if it.turn == 0 {
+		it.turn = q.turn
+	}
+	it.held = true
+	q.holds[it.key]++
 	q.add(it)
 	return true
 }
 
-// kill makes older items of a key void and queues the note that it is deleted.
-func (q *queue) kill(k Key, was uint32) bool {
+// hold says that a record of the key is on its way.
+func (q *queue) hold(k Key) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.holds[k]++
+}
+
+// written is told that a record is written and found, or never will be.
+func (q *queue) written(k Key) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.holds[k]--; q.holds[k] <= 0 {
+		delete(q.holds, k)
+	}
+}
+
+// kill makes older items of a key void and queues the note that it is deleted,
+// unless there is nothing to delete. find looks into the index.
+func (q *queue) kill(k Key, find func(Key) (place, bool)) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	at, there := find(k)
+	if !there && q.holds[k] == 0 {
+		return true
+	}
 	if q.ended || len(q.kills) >= maxKills {
 		return false
 	}
 	q.turn++
 	q.kills[k] = q.turn
-	q.add(item{key: k, deleted: true, turn: q.turn, was: was})
+	q.add(item{key: k, deleted: true, turn: q.turn, was: at.seg})
 	return true
 }
 

@@ -68,7 +68,9 @@ func (s *Store) Find(k Key, whole int64) *Record {
 	return r
 }
 
-// lost forgets a record that cannot be read.
+// lost is told of a record that cannot be read. One that is damaged is
+// forgotten; it is as damaged after a restart. One that the disk does not give
+// stays known, or else a Delete of it would not be written.
 func (s *Store) lost(r *Record, err error) {
 	switch {
 	case errors.Is(err, errOther):
@@ -81,6 +83,7 @@ func (s *Store) lost(r *Record, err error) {
 		if s.sick.failed(s.cfg.Now()) {
 			s.cfg.Log.Error("the disk cache cannot be read and is not asked for a while", "err", err, "pause", sickFor)
 		}
+		return
 	}
 	if s.index.delAt(r.key, r.at) {
 		s.removeSingle(r.at.seg)
@@ -300,6 +303,15 @@ func (r *Record) File() (f *os.File, at int64, done func()) {
 	default:
 		return nil, 0, nil
 	}
+}
+
+// Share returns another Record of the same, for another goroutine.
+func (r *Record) Share() *Record {
+	r.seg.refs.Add(1)
+	at, live := r.s.index.live(r.key, r.at)
+	c := *r
+	c.checked, c.table, c.passed, c.block, c.blockAt = r.checked || live && at.bits&verified != 0, nil, 0, nil, -1
+	return &c
 }
 
 // Forget deletes the record, for a caller that cannot use what it says.

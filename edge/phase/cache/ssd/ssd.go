@@ -187,15 +187,23 @@ func (s *Store) Put(k Key, meta, body []byte, done func()) bool {
 	return true
 }
 
+// Flush returns when what was put before it is found, or lost. Streamed records
+// may take longer.
+func (s *Store) Flush() {
+	done := make(chan struct{})
+	if s.queue.makeRoom(0, func() { close(done) }) {
+		<-done
+	}
+}
+
 // maxRecord is the largest record that is stored.
 func (s *Store) maxRecord() int64 { return min(s.cfg.Bytes/8, maxRecord) }
 
 // Delete forgets a key's record: no later Find has it. That is written soon,
 // for the next start.
 func (s *Store) Delete(k Key) {
-	at, _ := s.index.peek(k)
-	queued := s.queue.kill(k, at.seg)
 	s.streams.void(k, false)
+	queued := s.queue.kill(k, s.index.peek)
 	old, was := s.index.del(k)
 	if queued && !s.wsick.off(s.cfg.Now()) {
 		if was {
@@ -268,4 +276,10 @@ func (h *health) worked() {
 func (h *health) off(now time.Time) bool {
 	until := h.until.Load()
 	return until != 0 && now.UnixNano() < until
+}
+
+// Room reports whether the queue would take a record of about n bytes now.
+func (s *Store) Room(n int64) bool {
+	_, waiting := s.queue.load()
+	return waiting+n <= s.cfg.Queue || waiting == 0
 }

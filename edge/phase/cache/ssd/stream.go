@@ -77,6 +77,7 @@ func (s *Store) Begin(k Key, meta []byte, size int64) *Writer {
 		s.counts.dropped.Add(1)
 		return nil
 	}
+	s.queue.hold(k)
 	w.turn = s.queue.now()
 	return w
 }
@@ -152,7 +153,7 @@ func (w *Writer) spill() bool {
 func (w *Writer) Commit() error {
 	whole := !w.broken.Load() && (w.size < 0 || w.sent == w.size)
 	if w.pieces == nil {
-		defer w.s.streams.remove(w)
+		defer w.forget()
 		if !whole || !w.s.putAt(w.key, w.meta, w.held, w.turn) {
 			return ErrGivenUp
 		}
@@ -172,12 +173,18 @@ func (w *Writer) Commit() error {
 // Abort ends the record without storing it.
 func (w *Writer) Abort() {
 	if w.pieces == nil {
-		w.s.streams.remove(w)
+		w.forget()
 		return
 	}
 	w.broken.Store(true)
 	close(w.pieces)
 	w.verdict <- false
+}
+
+// forget says that the Writer has ended.
+func (w *Writer) forget() {
+	w.s.streams.remove(w)
+	w.s.queue.written(w.key)
 }
 
 // putAt is Put for a record that counts as written at an earlier turn.
@@ -203,7 +210,7 @@ type single struct {
 func (w *Writer) run() {
 	s := w.s
 	defer s.work.Done()
-	defer s.streams.remove(w)
+	defer w.forget()
 	f := &single{s: s, bodyAt: fileHead + recordHead + int64(len(w.meta))}
 	err := f.begin(w)
 	for piece := range w.pieces {
@@ -288,7 +295,7 @@ func (f *single) end(w *Writer) error {
 	}
 	f.s.used.Add(fileHead + h.length() - f.claimed)
 	f.s.wsick.worked()
-	f.s.listSingle(f.seg, &h, &item{key: w.key, turn: w.turn})
+	f.s.listSingle(f.seg, &h, &item{key: w.key, turn: w.turn, stream: w})
 	return nil
 }
 

@@ -59,6 +59,7 @@ func (w *writer) handle(it *item) {
 	s := w.s
 	switch {
 	case it.claim:
+		w.flush()
 		w.makeRoom(it.room)
 		s.used.Add(it.room)
 	case s.wsick.off(s.cfg.Now()):
@@ -78,6 +79,9 @@ func (w *writer) handle(it *item) {
 // lose is told of an item that will not be written.
 func (w *writer) lose(it *item) {
 	w.s.counts.dropped.Add(1)
+	if it.held {
+		w.s.queue.written(it.key)
+	}
 	if it.deleted {
 		w.s.queue.killed(it)
 		if it.was != 0 {
@@ -122,7 +126,7 @@ func (w *writer) append(it *item, h *header) error {
 	}
 	to := place{seg: w.seg.no, off: uint32(from / unit), n: uint32(n / unit)}
 	w.lines = append(w.lines, line{key: it.key, off: to.off, n: to.n, deleted: it.deleted})
-	w.wait = append(w.wait, pending{item{key: it.key, turn: it.turn, deleted: it.deleted, from: it.from, was: it.was}, to})
+	w.wait = append(w.wait, pending{item{key: it.key, turn: it.turn, deleted: it.deleted, from: it.from, was: it.was, held: it.held}, to})
 	w.s.counts.written.Add(uint64(n))
 	return nil
 }
@@ -217,7 +221,14 @@ func (s *Store) found(it *item, to place) {
 	default:
 		var old place
 		var replaced bool
-		s.queue.unlessVoid(it.key, it.turn, func() { old, replaced = s.index.put(it.key, to) })
+		s.queue.unlessVoid(it.key, it.turn, func() {
+			if it.stream == nil || !it.stream.broken.Load() {
+				old, replaced = s.index.put(it.key, to)
+			}
+		})
+		if it.held {
+			s.queue.written(it.key)
+		}
 		if replaced {
 			s.removeSingle(old.seg)
 		}
@@ -307,12 +318,12 @@ func (w *writer) failed(err error) {
 			end = int64(w.lines[i-1].off+w.lines[i-1].n) * unit
 		}
 		s.used.Add(s.segs.resize(g, end))
-		if terr := g.file.Truncate(end); terr != nil {
-			err = errors.Join(err, terr)
-		}
+		terr := g.file.Truncate(end)
 		w.reset()
-		if end == fileHead {
+		if terr != nil || end == fileHead {
+			// What failed may be found in it at the next start.
 			s.discard(g)
+			s.index.dropSegment(g.no)
 		}
 	}
 	full := errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
