@@ -108,7 +108,7 @@ const acceptPause = 50 * time.Millisecond
 // accept takes visitors' connections until the listener is closed. Each has a
 // goroutine; their number is bounded, and over the bound a connection is closed
 // at once rather than left waiting.
-func (e *Edge) accept(ctx context.Context, l net.Listener, serve func(nc net.Conn, gone func())) error {
+func (e *Edge) accept(ctx context.Context, l net.Listener, serve func(nc net.Conn, ended func())) error {
 	for {
 		nc, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -129,23 +129,29 @@ func (e *Edge) accept(ctx context.Context, l net.Listener, serve func(nc net.Con
 			_ = nc.Close() // refused; nothing was sent
 			continue
 		}
-		e.visitors.Go(func() { serve(nc, func() { e.connections.Add(-1) }) })
+		e.visitors.Add(1)
+		go serve(nc, e.left) // drain waits for visitors
 	}
 }
 
-func (e *Edge) serveHTTP(nc net.Conn, gone func()) {
-	defer gone()
-	e.h1.ServeConn(nc, &msg.Conn{Remote: addrPort(nc.RemoteAddr()), Local: addrPort(nc.LocalAddr())})
+// left is called when a visitor's connection has ended.
+func (e *Edge) left() {
+	e.connections.Add(-1)
+	e.visitors.Done()
+}
+
+func (e *Edge) serveHTTP(nc net.Conn, ended func()) {
+	e.h1.Adopt(nc, &msg.Conn{Remote: addrPort(nc.RemoteAddr()), Local: addrPort(nc.LocalAddr())}, ended)
 }
 
 // serveHTTPS ends TLS, then serves in another goroutine: the stack that a
 // handshake needs is not kept for as long as the connection lasts.
-func (e *Edge) serveHTTPS(nc net.Conn, gone func()) {
+func (e *Edge) serveHTTPS(nc net.Conn, ended func()) {
 	c := &msg.Conn{Remote: addrPort(nc.RemoteAddr()), Local: addrPort(nc.LocalAddr())}
 	tc, err := e.tls.Handshake(e.requests, nc)
 	if err != nil {
 		_ = nc.Close() // the handshake's failure is counted by tlsterm
-		gone()
+		ended()
 		return
 	}
 	state := tc.ConnectionState()
@@ -154,10 +160,10 @@ func (e *Edge) serveHTTPS(nc net.Conn, gone func()) {
 	if state.NegotiatedProtocol == "h2" {
 		serve = e.h2.ServeConn
 	}
-	e.visitors.Go(func() {
-		defer gone()
+	go func() { // drain waits for visitors
+		defer ended()
 		serve(tc, c)
-	})
+	}()
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

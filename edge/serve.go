@@ -35,6 +35,7 @@ func (e *Edge) serve(ctx context.Context) error {
 	feeding, stopFeeding := context.WithCancel(e.requests)
 	defer stopFeeding()
 	work.Go(func() { e.follow(feeding) })
+	work.Go(func() { e.giveBack(running) })
 	work.Go(func() { e.tiers.Run(feeding) })
 	err := e.waitLoaded(ctx, failed)
 	if err == nil && ctx.Err() == nil {

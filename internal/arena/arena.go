@@ -2,13 +2,17 @@
 // bytes of one request. It is owned by one goroutine at a time.
 package arena
 
-// keep is the size in bytes of the first block, which Reset keeps.
-const keep = 8 << 10
+// Sizes of blocks in bytes. Reset keeps one block: a first one that does for a
+// plain request, or a full one where a request has needed more.
+const (
+	first = 1 << 10
+	full  = 8 << 10
+)
 
 // Arena hands out byte slices that stay valid until Reset. The zero value works.
 type Arena struct {
 	block []byte // current block; len is what is used
-	first []byte // kept over Reset
+	kept  []byte // over Reset
 }
 
 // Alloc returns n zeroed or stale bytes; the caller writes all of them.
@@ -43,14 +47,19 @@ func (a *Arena) CopyString(s string) []byte {
 
 // Reset releases everything handed out.
 func (a *Arena) Reset() {
-	a.block = a.first[:0]
+	if n := cap(a.block); n > cap(a.kept) && n <= full {
+		a.kept = a.block
+	}
+	a.block = a.kept[:0]
 }
 
 func (a *Arena) grow(n int) {
-	if a.first == nil && n <= keep {
-		a.first = make([]byte, 0, keep)
-		a.block = a.first
-		return
+	size := full
+	if a.kept == nil && n <= first {
+		size = first
 	}
-	a.block = make([]byte, 0, max(n, keep))
+	a.block = make([]byte, 0, max(n, size))
+	if a.kept == nil {
+		a.kept = a.block
+	}
 }

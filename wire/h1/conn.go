@@ -48,6 +48,11 @@ type conn struct {
 	vec     [2][]byte
 	bufs    net.Buffers
 
+	parks  bool   // may wait in the server's park
+	quiet  bool   // is to do so now
+	parked parked // its place there
+	ended  func() // told of the connection's end; nil = nobody
+
 	ending bool // the last answer was given; what remains is to linger
 	abrupt bool // the end of nc must not look like the end of an answer
 	broken bool // no more can be said on nc: a write failed or an answer was cut
@@ -95,19 +100,34 @@ func rawConn(nc net.Conn) net.Conn {
 	return nc
 }
 
-func (c *conn) serve() {
-	defer func() {
-		if c.abrupt {
-			hardClose(c.nc)
-		}
-		_ = c.nc.Close() // as in hardClose
-		if c.sess != nil {
-			c.sess.Close()
-		}
-		c.rd.close()
-	}()
+// outcome says why serve has returned.
+type outcome uint8
+
+const (
+	over    outcome = iota
+	resting         // quiet: it can wait elsewhere
+)
+
+func (c *conn) serve() outcome {
 	for c.next() {
 	}
+	if c.quiet {
+		c.quiet = false
+		return resting
+	}
+	return over
+}
+
+// close ends the connection and gives back what it holds.
+func (c *conn) close() {
+	if c.abrupt {
+		hardClose(c.nc)
+	}
+	_ = c.nc.Close() // as in hardClose
+	if c.sess != nil {
+		c.sess.Close()
+	}
+	c.rd.close()
 }
 
 // open makes sure that there is a session.

@@ -92,6 +92,9 @@ func (r *idleReader) fill() error {
 	err := r.wait(settle)
 	if limit > settle && errors.Is(err, os.ErrDeadlineExceeded) && !r.c.dl.isHeld() {
 		r.c.slim()
+		if r.c.quiet = r.c.parks && !r.c.s.noPark; r.c.quiet {
+			return err
+		}
 		err = r.wait(limit - settle)
 	}
 	return err

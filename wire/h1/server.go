@@ -32,6 +32,8 @@ type Server struct {
 	conns    map[*conn]struct{}
 	empty    chan struct{} // closed by the last connection, nil unless someone waits
 	watching bool          // watch runs, or will
+	park     *park         // of Adopt's connections; nil before the first
+	noPark   bool          // there can be none
 
 	every  time.Duration // watchEvery, but in tests
 	settle time.Duration // settleTime, likewise
@@ -62,12 +64,57 @@ func NewServer(h msg.Handler, l Limits) *Server {
 // connection without a byte.
 func (s *Server) ServeConn(nc net.Conn, mc *msg.Conn) {
 	c := newConn(s, nc, mc)
+	s.admit(c)
+	s.run(c)
+}
+
+// Adopt is ServeConn for a TCP connection that may outlive the call: one that is
+// quiet for a while waits without a goroutine, and those that serve it later are
+// the server's. ended is called once, when it is over; Drain waits for that.
+func (s *Server) Adopt(nc net.Conn, mc *msg.Conn, ended func()) {
+	c := newConn(s, nc, mc)
+	c.ended = ended
+	c.parks = c.tcp != nil && c.idle != nil
+	s.admit(c)
+	s.run(c)
+}
+
+func (s *Server) admit(c *conn) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.conns[c] = struct{}{}
 	s.startWatch()
+}
+
+// run serves a connection until it ends or is parked.
+func (s *Server) run(c *conn) {
+	if c.serve() == resting && s.rest(c) {
+		return
+	}
+	s.end(c)
+}
+
+// rest parks a connection; false when it has to end.
+func (s *Server) rest(c *conn) bool {
+	s.mu.Lock()
+	if s.park == nil && !s.noPark && !s.draining.Load() {
+		var err error
+		if s.park, err = newPark(s); err != nil {
+			s.park, s.noPark = nil, true
+		}
+	}
+	p := s.park
 	s.mu.Unlock()
-	defer s.forget(c)
-	c.serve()
+	return p != nil && p.add(c, s.l.IdleTimeout-s.settle)
+}
+
+// end closes a connection that nobody serves.
+func (s *Server) end(c *conn) {
+	c.close()
+	s.forget(c)
+	if c.ended != nil {
+		c.ended()
+	}
 }
 
 func (s *Server) forget(c *conn) {
@@ -94,6 +141,12 @@ func (s *Server) Drain(ctx context.Context) error {
 	for c := range s.conns {
 		c.drain()
 	}
+	p := s.park
+	s.mu.Unlock()
+	if p != nil {
+		p.close()
+	}
+	s.mu.Lock()
 	if len(s.conns) == 0 {
 		s.mu.Unlock()
 		return nil

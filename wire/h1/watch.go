@@ -56,7 +56,7 @@ func (s *Server) watch() {
 		s.mu.Unlock()
 		return
 	}
-	late := s.late[:0]
+	p, late := s.park, s.late[:0]
 	for c := range s.conns {
 		if turn := c.turn.Load(); turn&1 == 0 || turn != c.seen.turn {
 			c.seen.turn, c.seen.ended = turn, 0
@@ -70,6 +70,9 @@ func (s *Server) watch() {
 		late[i] = nil
 	}
 	s.late = late
+	if p != nil {
+		p.expire(s.clock.now())
+	}
 	time.AfterFunc(s.every, s.watch)
 }
 
