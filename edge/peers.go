@@ -22,7 +22,7 @@ import (
 // there, the client, and the server where there is a listener. dial is nil for
 // TCP.
 func (e *Edge) openPeers(dial func(context.Context, string) (net.Conn, error)) (err error) {
-	ask := peer.ClientConfig{TLS: e.identity.ClientTLS(peer.ALPN), Identify: nodeOf, Dial: dial}
+	ask := peer.ClientConfig{Ctx: e.requests, TLS: e.identity.ClientTLS(peer.ALPN), Identify: nodeOf, Dial: dial}
 	if e.peers, err = peer.NewClient(ask); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -13,13 +14,15 @@ import (
 	"time"
 
 	"github.com/selvage-edge/selvage/fault"
-	"github.com/selvage-edge/selvage/wire/h1"
+	"github.com/selvage-edge/selvage/wire/h2/client"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
 // ClientConfig is what a Client is told once. Zero fields have the default
 // that their comment names.
 type ClientConfig struct {
+	// Ctx is the parent of what goes on behind requests: its end cuts it. Needed.
+	Ctx context.Context
 	// TLS holds the node's certificate and judges who answers. Needed.
 	TLS *tls.Config
 	// Identify reads a node's id from its certificate. Needed.
@@ -27,8 +30,8 @@ type ClientConfig struct {
 	// Dial opens a connection to host:port. Default net.Dialer.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 
-	MaxConns    int           // per peer; default 64, beyond is a fault of kind Limit
-	IdleTime    time.Duration // an unused connection is not used again after; default 60 s
+	MaxConns    int           // per peer; default 4
+	Streams     int           // requests at a time on each; default 100, beyond is a fault of kind Limit
 	ConnectTime time.Duration // TCP and TLS; default 5 s
 }
 
@@ -38,11 +41,12 @@ type Target struct {
 	Addrs []string // host:port, tried in order
 }
 
-// Client sends requests to peers over kept connections. Safe for concurrent
-// use.
+// Client sends requests to peers, many at a time on each of a few kept
+// connections. Safe for concurrent use.
 type Client struct {
 	config ClientConfig
-	memory *h1.Memory
+	memory *client.Memory
+	work   sync.WaitGroup // dials
 
 	mu     sync.Mutex
 	peers  map[string]*conns // by node; guarded by mu
@@ -51,15 +55,20 @@ type Client struct {
 
 // conns are the connections to one peer, guarded by Client.mu.
 type conns struct {
-	open int
-	idle []*conn // newest last
+	open    []*conn
+	dialing *dialing // nil = none
 }
 
 // conn is a connection.
 type conn struct {
-	h1      *h1.Client
-	interim func(int, *msg.Fields) error // takes 1xx answers; owned by who uses it
-	since   time.Time                    // idle since
+	h2   *client.Conn
+	busy int // requests whose answers are not closed; guarded by Client.mu
+}
+
+// dialing is a connection to be. What it ends with is set before done closes.
+type dialing struct {
+	done chan struct{}
+	err  error
 }
 
 var (
@@ -70,56 +79,59 @@ var (
 	errAnswer = errors.New("the peer did not answer as it should")
 )
 
-// headTime is how long a peer may take to answer: an origin may take that
-// long. Whether the peer lives is found out by probes meanwhile.
-const headTime = 130 * time.Second
+const (
+	// headTime is how long a peer may take to answer, and to go on: an origin
+	// may take that long. Whether the peer lives is found out by probes meanwhile.
+	headTime = 130 * time.Second
+	// crowded is how many requests a connection has when another is opened.
+	crowded = 32
+	// attempts bounds how often a request is sent that nobody has processed.
+	attempts = 3
+)
 
 // NewClient returns a Client; Close ends it.
 func NewClient(c ClientConfig) (*Client, error) {
-	if c.TLS == nil || c.TLS.GetClientCertificate == nil && len(c.TLS.Certificates) == 0 || c.Identify == nil {
-		return nil, errors.New("peer: a TLS configuration with the node's certificate is needed, and who reads peers' certificates")
+	if c.TLS == nil || c.TLS.GetClientCertificate == nil && len(c.TLS.Certificates) == 0 || c.Identify == nil || c.Ctx == nil {
+		return nil, errors.New("peer: a TLS configuration with the node's certificate is needed, who reads peers' certificates, and a context")
 	}
 	if c.Dial == nil {
 		dialer := &net.Dialer{}
 		c.Dial = func(ctx context.Context, addr string) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", addr) }
 	}
-	if c.MaxConns <= 0 {
-		c.MaxConns = 64
-	}
-	if c.IdleTime <= 0 {
-		c.IdleTime = 60 * time.Second
-	}
-	if c.ConnectTime <= 0 {
-		c.ConnectTime = 5 * time.Second
-	}
-	return &Client{config: c, memory: h1.NewMemory(maxHead), peers: make(map[string]*conns)}, nil
+	c.MaxConns = cmp.Or(max(c.MaxConns, 0), 4)
+	c.Streams = cmp.Or(max(c.Streams, 0), 100)
+	c.ConnectTime = cmp.Or(max(c.ConnectTime, 0), 5*time.Second)
+	return &Client{config: c, memory: client.NewMemory(), peers: make(map[string]*conns)}, nil
 }
 
 // Do sends env and req to a peer; body is nil when req.Length is 0. res is
-// filled as by h1.Client.Do; its Close gives the connection back. 1xx answers
-// go to req.Interim, if there is one. The error is a *fault.Error of side Edge,
-// or Visitor when ctx ended or body failed.
+// filled as by client.Conn.Do and has to be closed. 1xx answers go to
+// req.Interim, if there is one. The error is a *fault.Error of side Edge, or
+// Visitor when ctx ended or body failed.
 func (c *Client) Do(ctx context.Context, to Target, env *Envelope, req *msg.Request, body io.Reader, res *msg.Response) error {
-	for {
-		cn, reused, err := c.take(ctx, to)
+	out, err := pack(env, req)
+	if err != nil {
+		return err
+	}
+	for n := 1; ; n++ {
+		cn, err := c.take(ctx, to)
 		if err != nil {
 			return err
 		}
-		err = c.send(ctx, cn, env, req, body, res)
-		if err == nil {
+		if err = cn.h2.Do(ctx, out, body, res); err == nil {
 			release := res.Release
 			res.Release = func() {
 				if release != nil {
 					release()
 				}
-				c.give(to.ID, cn, cn.h1.Reusable())
+				c.give(to.ID, cn)
 			}
 			return nil
 		}
-		c.give(to.ID, cn, false)
+		c.give(to.ID, cn)
 		// A kept connection may have ended just now; without a body nothing
 		// is lost by asking again.
-		if f := fault.As(err); !reused || !f.Retry || body != nil || !req.Method.Idempotent() {
+		if f := fault.As(err); n == attempts || !f.Retry || body != nil || ctx.Err() != nil {
 			return ours(f)
 		}
 	}
@@ -159,32 +171,32 @@ func (c *Client) Report(ctx context.Context, to Target, report []byte) ([]byte, 
 // internal is a request of the edges among themselves.
 func internal(m msg.Method, path string, length int64) *msg.Request {
 	return &msg.Request{
-		MethodText: []byte(m.String()), Method: m, Scheme: msg.HTTPS, Proto: msg.HTTP11, Length: length,
+		MethodText: []byte(m.String()), Method: m, Scheme: msg.HTTPS, Proto: msg.HTTP2, Length: length,
 		Authority: []byte("peer"), Target: []byte(path), Path: []byte(path),
 	}
 }
 
-// Close ends idle connections at once and those in use as they come back.
+// Close ends all connections and what is under way on them, and waits.
 func (c *Client) Close() {
 	c.mu.Lock()
 	c.closed = true
-	var idle []*conn
+	var open []*conn
 	for _, p := range c.peers {
-		idle = append(idle, p.idle...)
-		p.open -= len(p.idle)
-		p.idle = nil
+		open = append(open, p.open...)
+		p.open = nil
 	}
 	c.mu.Unlock()
-	for _, cn := range idle {
-		_ = cn.h1.Close()
+	for _, cn := range open {
+		_ = cn.h2.Close() // never fails
 	}
+	c.work.Wait()
 }
 
-// send adds the envelope to a copy of the field list, so that req stays as it
-// was for another try.
-func (c *Client) send(ctx context.Context, cn *conn, env *Envelope, req *msg.Request, body io.Reader, res *msg.Response) error {
+// pack adds the envelope to a copy of the request, so that req stays as it was
+// for another peer.
+func pack(env *Envelope, req *msg.Request) (*msg.Request, error) {
 	out := *req
-	out.Fields = msg.Fields{}
+	out.Fields, out.Scheme, out.Proto = msg.Fields{}, msg.HTTPS, msg.HTTP2
 	for i := range req.Fields.Len() {
 		l := req.Fields.At(i)
 		if l.ID != msg.Unknown || !msg.EqualFold(l.Name, fieldName) {
@@ -194,108 +206,139 @@ func (c *Client) send(ctx context.Context, cn *conn, env *Envelope, req *msg.Req
 	if env != nil {
 		value, err := seal(env)
 		if err != nil {
-			return &fault.Error{Op: "peer.seal", Kind: fault.Malformed, Err: err}
+			return nil, &fault.Error{Op: "peer.seal", Kind: fault.Malformed, Err: err}
 		}
 		out.Fields.Add([]byte(fieldName), []byte(value))
 	}
-	cn.interim = req.Interim
-	defer func() { cn.interim = nil }()
-	return cn.h1.Do(ctx, &out, body, res)
+	return &out, nil
 }
 
-// take returns a kept connection that is not too old, or a new one.
-func (c *Client) take(ctx context.Context, to Target) (cn *conn, reused bool, err error) {
-	c.mu.Lock()
-	if c.closed {
+// take returns a connection with room, and opens one where there is none or
+// all are crowded.
+func (c *Client) take(ctx context.Context, to Target) (*conn, error) {
+	for {
+		c.mu.Lock()
+		if c.closed {
+			c.mu.Unlock()
+			return nil, &fault.Error{Op: "peer.dial", Kind: fault.Draining, Err: errClosed}
+		}
+		p := c.peers[to.ID]
+		if p == nil {
+			p = &conns{}
+			c.peers[to.ID] = p
+		}
+		best, dead := p.choose()
+		if (best == nil || best.busy >= crowded) && p.dialing == nil && len(p.open) < c.config.MaxConns {
+			d := &dialing{done: make(chan struct{})}
+			p.dialing = d
+			c.work.Go(func() { c.open(to, p, d) })
+		}
+		d := p.dialing
+		if best != nil {
+			best.busy++
+		}
 		c.mu.Unlock()
-		return nil, false, &fault.Error{Op: "peer.dial", Kind: fault.Draining, Err: errClosed}
+		for _, cn := range dead {
+			_ = cn.h2.Close() // never fails
+		}
+		switch {
+		case best != nil:
+			return best, nil
+		case d == nil:
+			return nil, &fault.Error{Op: "peer.dial", Kind: fault.Limit, Err: errBusy}
+		}
+		select {
+		case <-d.done:
+		case <-ctx.Done():
+			return nil, &fault.Error{Op: "peer.dial", Side: fault.Visitor, Kind: fault.Closed, Err: context.Cause(ctx)}
+		}
+		if d.err != nil {
+			return nil, d.err
+		}
 	}
-	p := c.peers[to.ID]
-	if p == nil {
-		p = &conns{}
+}
+
+// choose finds the connection with the most room, and takes out those that have
+// ended. Called under Client.mu.
+func (p *conns) choose() (best *conn, dead []*conn) {
+	p.open = slices.DeleteFunc(p.open, func(cn *conn) bool {
+		room := cn.h2.Capacity()
+		if room == 0 && cn.busy == 0 {
+			dead = append(dead, cn)
+			return true
+		}
+		if cn.busy < room && (best == nil || cn.busy < best.busy) {
+			best = cn
+		}
+		return false
+	})
+	return best, dead
+}
+
+// give takes back the room that take gave.
+func (c *Client) give(node string, cn *conn) {
+	c.mu.Lock()
+	cn.busy--
+	over := cn.busy == 0 && cn.h2.Capacity() == 0
+	if p := c.peers[node]; over && p != nil {
+		p.open = slices.DeleteFunc(p.open, func(o *conn) bool { return o == cn })
+		if len(p.open) == 0 && p.dialing == nil {
+			delete(c.peers, node)
+		}
+	}
+	c.mu.Unlock()
+	if over {
+		_ = cn.h2.Close() // never fails
+	}
+}
+
+// open dials for all who wait for a connection to a peer.
+func (c *Client) open(to Target, p *conns, d *dialing) {
+	cn, err := c.dial(to)
+	c.mu.Lock()
+	p.dialing = nil
+	closed := c.closed
+	switch {
+	case err != nil:
+		d.err = err
+	case closed:
+		d.err = &fault.Error{Op: "peer.dial", Kind: fault.Draining, Err: errClosed}
+	default:
+		p.open = append(p.open, cn)
 		c.peers[to.ID] = p
 	}
-	expired := p.expire(time.Now().Add(-c.config.IdleTime))
-	n := len(p.idle)
-	switch {
-	case n > 0:
-		cn, p.idle = p.idle[n-1], p.idle[:n-1]
-	case p.open < c.config.MaxConns:
-		p.open++
-	default:
-		err = &fault.Error{Op: "peer.dial", Kind: fault.Limit, Err: errBusy}
-	}
 	c.mu.Unlock()
-	for _, old := range expired {
-		_ = old.h1.Close()
-	}
-	if cn != nil || err != nil {
-		return cn, cn != nil, err
-	}
-	cn, err = c.dial(ctx, to)
-	if err != nil {
-		c.give(to.ID, nil, false)
-		return nil, false, err
-	}
-	return cn, false, nil
-}
-
-// expire takes out the connections that were idle before a moment.
-func (p *conns) expire(before time.Time) []*conn {
-	n := 0
-	for n < len(p.idle) && p.idle[n].since.Before(before) {
-		n++
-	}
-	old := slices.Clone(p.idle[:n])
-	p.idle = slices.Delete(p.idle, 0, n)
-	p.open -= n
-	return old
-}
-
-// give takes back a connection, or with nil the right to one.
-func (c *Client) give(node string, cn *conn, usable bool) {
-	c.mu.Lock()
-	p := c.peers[node]
-	if usable && !c.closed {
-		cn.since = time.Now()
-		p.idle = append(p.idle, cn)
-		c.mu.Unlock()
-		return
-	}
-	if p.open--; p.open == 0 {
-		delete(c.peers, node)
-	}
-	c.mu.Unlock()
-	if cn != nil {
-		_ = cn.h1.Close()
+	close(d.done)
+	if cn != nil && closed {
+		_ = cn.h2.Close() // never fails
 	}
 }
 
 // dial connects to the first of a peer's addresses at which that very node
 // answers.
-func (c *Client) dial(ctx context.Context, to Target) (*conn, error) {
-	limited, cancel := context.WithTimeout(ctx, c.config.ConnectTime)
+func (c *Client) dial(to Target) (*conn, error) {
+	ctx, cancel := context.WithTimeout(c.config.Ctx, c.config.ConnectTime)
 	defer cancel()
-	err := dialFault(ctx, fault.Unreachable, errNoAddr)
+	err := dialFault(fault.Unreachable, errNoAddr)
 	for _, addr := range to.Addrs {
 		var cn *conn
-		if cn, err = c.dialAt(ctx, limited, to.ID, addr); err == nil || limited.Err() != nil {
+		if cn, err = c.dialAt(ctx, to.ID, addr); err == nil || ctx.Err() != nil {
 			return cn, err
 		}
 	}
 	return nil, err
 }
 
-func (c *Client) dialAt(ctx, limited context.Context, id, addr string) (*conn, error) {
-	nc, err := c.config.Dial(limited, addr)
+func (c *Client) dialAt(ctx context.Context, id, addr string) (*conn, error) {
+	nc, err := c.config.Dial(ctx, addr)
 	if err != nil {
-		return nil, dialFault(ctx, fault.Unreachable, err)
+		return nil, dialFault(fault.Unreachable, err)
 	}
 	config := c.config.TLS.Clone()
 	config.MinVersion = tls.VersionTLS13
 	config.NextProtos = []string{ALPN}
 	tc := tls.Client(nc, config)
-	err = tc.HandshakeContext(limited)
+	err = tc.HandshakeContext(ctx)
 	if err == nil {
 		var answers string
 		if answers, err = c.config.Identify(tc.ConnectionState()); err == nil && answers != id {
@@ -304,29 +347,18 @@ func (c *Client) dialAt(ctx, limited context.Context, id, addr string) (*conn, e
 	}
 	if err != nil {
 		_ = nc.Close()
-		return nil, dialFault(ctx, fault.Handshake, err)
+		return nil, dialFault(fault.Handshake, err)
 	}
-	cn := &conn{}
-	cn.h1 = h1.NewClient(tc, h1.ClientLimits{Memory: c.memory, Head: maxHead, HeadTimeout: headTime, OnInterim: cn.pass})
-	return cn, nil
+	return &conn{h2: client.New(tc, client.Limits{
+		Streams: c.config.Streams, Head: maxHead, HeadTimeout: headTime, BodyTimeout: headTime, Memory: c.memory,
+	})}, nil
 }
 
-// pass hands a 1xx answer on. That the visitor does not take it is told by its
-// own connection.
-func (cn *conn) pass(status int, fields *msg.Fields) {
-	if cn.interim != nil {
-		_ = cn.interim(status, fields)
-	}
-}
-
-func dialFault(ctx context.Context, kind fault.Kind, err error) error {
-	if errors.Is(ctx.Err(), context.Canceled) {
-		return &fault.Error{Op: "peer.dial", Side: fault.Visitor, Kind: fault.Closed, Err: err}
-	}
+func dialFault(kind fault.Kind, err error) error {
 	return &fault.Error{Op: "peer.dial", Kind: kind, Retry: true, Err: err}
 }
 
-// ours turns h1's verdict, which takes the other side for an origin, into
+// ours turns the verdict of h2, which takes the other side for an origin, into
 // one about an edge.
 func ours(f *fault.Error) error {
 	if f.Side != fault.Origin {

@@ -1,4 +1,4 @@
-// Package peer is the authenticated way from edge to edge: HTTP/1.1 over
+// Package peer is the authenticated way from edge to edge: HTTP/2 over
 // mutual TLS 1.3 on a listener of its own, each request with an envelope that
 // says on whose behalf it comes. It promises that nothing reaches its Serve
 // function which a node that is known at this moment has not sent on this very
@@ -9,6 +9,7 @@
 package peer
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -21,12 +22,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/selvage-edge/selvage/wire/h1"
+	"github.com/selvage-edge/selvage/wire/h2"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
 // ALPN is the protocol's name in the TLS handshake.
-const ALPN = "selvage-peer/1"
+const ALPN = "selvage-peer/2"
 
 // ProbePath answers 204 to GET and HEAD without an envelope: the way is open
 // and both ends are who they should be.
@@ -62,14 +63,14 @@ type ServerConfig struct {
 
 	MaxConns      int           // connections at a time; default 1024, more are closed at once
 	HandshakeTime time.Duration // default 10 s
-	Limits        h1.Limits     // default wire/h1's
+	Limits        h2.Limits     // default wire/h2's, but for what nodes may send more of than visitors
 }
 
 // Server answers peers. Safe for concurrent use.
 type Server struct {
 	config   ServerConfig
 	tls      *tls.Config
-	h1       *h1.Server
+	h2       *h2.Server
 	slots    chan struct{}
 	served   prometheus.Counter
 	refused  *prometheus.CounterVec
@@ -87,9 +88,7 @@ func NewServer(c ServerConfig) (*Server, error) {
 	if c.Serve == nil || c.Identify == nil || c.Known == nil || c.Ctx == nil {
 		return nil, errors.New("peer: functions Serve, Identify and Known and a context are needed")
 	}
-	if c.Limits.Head <= 0 {
-		c.Limits.Head = maxHead // a visitor's head at its largest, and the envelope
-	}
+	c.Limits = trusting(c.Limits)
 	if c.MaxConns <= 0 {
 		c.MaxConns = 1024
 	}
@@ -106,9 +105,25 @@ func NewServer(c ServerConfig) (*Server, error) {
 		served:  prometheus.NewCounter(prometheus.CounterOpts{Name: "selvage_peer_requests_total", Help: "Requests of other edges that were answered."}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "selvage_peer_refused_total", Help: "Connections and requests of other edges that were refused, by reason."}, []string{"reason"}),
 	}
-	s.h1 = h1.NewServer(s, c.Limits)
+	s.h2 = h2.NewServer(s, c.Limits)
 	return s, nil
 }
+
+// trusting raises limits that are meant for visitors: a node passes on what
+// many of them ask for, with an envelope, and gives up what they give up.
+func trusting(l h2.Limits) h2.Limits {
+	l.Head = cmp.Or(l.Head, maxHead)
+	l.Fields = cmp.Or(l.Fields, maxFields)
+	l.Resets = cmp.Or(l.Resets, manyFrames)
+	l.Updates = cmp.Or(l.Updates, manyFrames)
+	l.Windowing = cmp.Or(l.Windowing, manyFrames)
+	return l
+}
+
+const (
+	maxFields  = 256     // lines of a head
+	manyFrames = 1 << 20 // in half a minute
+)
 
 // acceptPause is waited after an accept that failed for want of descriptors:
 // connections that end give some back.
@@ -157,7 +172,7 @@ func (s *Server) Drain(ctx context.Context) error {
 		_ = nc.Close()
 	}
 	s.mu.Unlock()
-	err := s.h1.Drain(ctx)
+	err := s.h2.Drain(ctx)
 	s.work.Wait()
 	return err
 }
@@ -187,7 +202,7 @@ func (s *Server) serveConn(nc net.Conn) {
 		return
 	}
 	state := tc.ConnectionState()
-	s.h1.ServeConn(tc, &msg.Conn{Remote: addrPort(nc.RemoteAddr()), Local: addrPort(nc.LocalAddr()), TLS: &state})
+	s.h2.ServeConn(tc, &msg.Conn{Remote: addrPort(nc.RemoteAddr()), Local: addrPort(nc.LocalAddr()), TLS: &state})
 }
 
 func (s *Server) handshake(tc *tls.Conn) error {

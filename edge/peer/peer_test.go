@@ -26,6 +26,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/wire/h2/client"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -144,7 +145,7 @@ func start(t *testing.T, config *tls.Config) (*Server, string) {
 
 func newClient(t *testing.T, config *tls.Config) *Client {
 	t.Helper()
-	c, err := NewClient(ClientConfig{TLS: config, Identify: identify})
+	c, err := NewClient(ClientConfig{Ctx: t.Context(), TLS: config, Identify: identify})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +155,7 @@ func newClient(t *testing.T, config *tls.Config) *Client {
 
 func request(method, target, body string) (*msg.Request, io.Reader) {
 	req := &msg.Request{MethodText: []byte(method), Method: msg.MethodOf([]byte(method)), Authority: []byte("shop.test"),
-		Target: []byte(target), Path: []byte(target), Proto: msg.HTTP11, Length: int64(len(body))}
+		Target: []byte(target), Path: []byte(target), Scheme: msg.HTTPS, Proto: msg.HTTP2, Length: int64(len(body))}
 	if body == "" {
 		return req, nil
 	}
@@ -203,7 +204,7 @@ func TestRequestsPassBetweenNodes(t *testing.T) {
 		if err := c.Probe(t.Context(), at(addr)); err != nil {
 			t.Errorf("probe: %v", err)
 		}
-		if got := len(c.peers["node"].idle); got != 1 {
+		if got := len(c.peers["node"].open); got != 1 {
 			t.Errorf("%d connections kept, want the one", got)
 		}
 	}
@@ -239,8 +240,9 @@ func TestOnlyNodesOfOurCAConnect(t *testing.T) {
 		config := ca.node(ecKey(t))
 		config.NextProtos = []string{ALPN}
 		change(config)
-		if answer := raw(t, addr, config, "GET "+ProbePath+" HTTP/1.1\r\nHost: x\r\n\r\n"); answer != "" {
-			t.Errorf("%s: got %.40q", name, answer)
+		req, _ := request("GET", ProbePath, "")
+		if status, _ := raw(t, addr, config, req); status != 0 {
+			t.Errorf("%s: got %d", name, status)
 		}
 	}
 	// The server counts after the client has heard: wait for the last one.
@@ -254,18 +256,29 @@ func TestOnlyNodesOfOurCAConnect(t *testing.T) {
 	}
 }
 
-// raw sends text over TLS and returns what comes back until the end.
-func raw(t *testing.T, addr string, config *tls.Config, text string) string {
+// raw sends a request as it is over TLS; status 0 = there was no answer.
+func raw(t *testing.T, addr string, config *tls.Config, req *msg.Request) (status int, body string) {
 	t.Helper()
 	tc, err := tls.Dial("tcp", addr, config)
 	if err != nil {
-		return ""
+		return 0, ""
 	}
-	defer func() { _ = tc.Close() }()
-	_ = tc.SetDeadline(time.Now().Add(5 * time.Second))
-	_, _ = io.WriteString(tc, text)
-	b, _ := io.ReadAll(tc)
-	return string(b)
+	c := client.New(tc, client.Limits{})
+	defer func() { _ = c.Close() }()
+	res := new(msg.Response)
+	var sent io.Reader
+	if req.Length != 0 {
+		sent = strings.NewReader(strings.Repeat("x", int(max(req.Length, 1))))
+	}
+	if err := c.Do(t.Context(), req, sent, res); err != nil {
+		return 0, ""
+	}
+	defer res.Close()
+	if res.Body != nil {
+		b, _ := io.ReadAll(res.Body)
+		body = string(b)
+	}
+	return res.Status, body
 }
 
 func TestWhatHasNoGoodEnvelopeIsRefused(t *testing.T) {
@@ -284,32 +297,37 @@ func TestWhatHasNoGoodEnvelopeIsRefused(t *testing.T) {
 		}
 		return base64.RawURLEncoding.EncodeToString(change(body))
 	}
-	const head = "GET /page HTTP/1.1\r\nHost: shop.test"
 	for _, c := range []struct {
-		name, head string
-		status     int
-		reason     string
+		name, method, path string
+		length             int64
+		envelopes          []string
+		status             int
+		reason             string
 	}{
-		{"good", head + "\r\nSelvage-Envelope: " + good, 200, ""},
-		{"lower-case name", head + "\r\nselvage-envelope: " + good, 200, ""},
-		{"none", head, 403, "no envelope"},
-		{"none, POST to the probe", "POST " + ProbePath + " HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 0", 403, "no envelope"},
-		{"probe", "HEAD " + ProbePath + " HTTP/1.1\r\nHost: shop.test", 204, ""},
-		{"empty report", "POST " + reportPath + " HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 0", 403, "report that cannot be used"},
-		{"large report", "POST " + reportPath + " HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 65537", 403, "report that cannot be used"},
-		{"report without length", "POST " + reportPath + " HTTP/1.1\r\nHost: shop.test\r\nTransfer-Encoding: chunked", 403, "report that cannot be used"},
-		{"two", head + "\r\nSelvage-Envelope: " + good + "\r\nSelvage-Envelope: " + good, 403, "several envelopes"},
-		{"not base64", head + "\r\nSelvage-Envelope: ***", 403, "malformed envelope"},
-		{"too long", head + "\r\nSelvage-Envelope: " + strings.Repeat("A", 600), 403, "malformed envelope"},
-		{"something behind", head + "\r\nSelvage-Envelope: " + spoilt(func(p []byte) []byte { return append(p, 0) }), 403, "malformed envelope"},
-		{"another version", head + "\r\nSelvage-Envelope: " + spoilt(func(p []byte) []byte { p[0] = 1; return p }), 403, "malformed envelope"},
-		{"unknown role", head + "\r\nSelvage-Envelope: " + spoilt(func(p []byte) []byte { p[2] = MaxRole + 1; return p }), 403, "malformed envelope"},
-		{"unknown scheme", head + "\r\nSelvage-Envelope: " + spoilt(func(p []byte) []byte { p[3] = 2; return p }), 403, "malformed envelope"},
-		{"too deep", head + "\r\nSelvage-Envelope: " + spoilt(func(p []byte) []byte { p[1] = MaxDepth + 1; return p }), 403, "passed on too often"},
+		{"good", "GET", "/page", 0, []string{good}, 200, ""},
+		{"none", "GET", "/page", 0, nil, 403, "no envelope"},
+		{"none, POST to the probe", "POST", ProbePath, 0, nil, 403, "no envelope"},
+		{"probe", "HEAD", ProbePath, 0, nil, 204, ""},
+		{"empty report", "POST", reportPath, 0, nil, 403, "report that cannot be used"},
+		{"large report", "POST", reportPath, MaxReport + 1, nil, 403, "report that cannot be used"},
+		{"report without length", "POST", reportPath, msg.LengthUnknown, nil, 403, "report that cannot be used"},
+		{"two", "GET", "/page", 0, []string{good, good}, 403, "several envelopes"},
+		{"not base64", "GET", "/page", 0, []string{"***"}, 403, "malformed envelope"},
+		{"too long", "GET", "/page", 0, []string{strings.Repeat("A", 600)}, 403, "malformed envelope"},
+		{"something behind", "GET", "/page", 0, []string{spoilt(func(p []byte) []byte { return append(p, 0) })}, 403, "malformed envelope"},
+		{"another version", "GET", "/page", 0, []string{spoilt(func(p []byte) []byte { p[0] = 1; return p })}, 403, "malformed envelope"},
+		{"unknown role", "GET", "/page", 0, []string{spoilt(func(p []byte) []byte { p[2] = MaxRole + 1; return p })}, 403, "malformed envelope"},
+		{"unknown scheme", "GET", "/page", 0, []string{spoilt(func(p []byte) []byte { p[3] = 2; return p })}, 403, "malformed envelope"},
+		{"too deep", "GET", "/page", 0, []string{spoilt(func(p []byte) []byte { p[1] = MaxDepth + 1; return p })}, 403, "passed on too often"},
 	} {
-		answer := raw(t, addr, config, c.head+"\r\nConnection: close\r\n\r\n")
-		if !strings.HasPrefix(answer, fmt.Sprintf("HTTP/1.1 %d ", c.status)) || !strings.Contains(answer, c.reason) {
-			t.Errorf("%s: got %.200q, want %d %q", c.name, answer, c.status, c.reason)
+		req, _ := request(c.method, c.path, "")
+		req.Length = c.length
+		for _, e := range c.envelopes {
+			req.Fields.Add([]byte(fieldName), []byte(e))
+		}
+		status, body := raw(t, addr, config, req)
+		if status != c.status || !strings.Contains(body, c.reason) {
+			t.Errorf("%s: got %d %.100q, want %d %q", c.name, status, body, c.status, c.reason)
 		}
 	}
 	if got := counted(t, s, "selvage_peer_refused_total", "malformed envelope"); got != 6 {
@@ -424,7 +442,7 @@ func TestAConnectionThatEndedIsReplaced(t *testing.T) {
 	do(t, c, addr, &env, "GET", "/", "")
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	if err := s.h1.Drain(ctx); err != nil { // cuts the idle one
+	if err := s.h2.Drain(ctx); err != nil { // cuts the idle one
 		t.Fatal(err)
 	}
 	if status, _ := do(t, c, addr, &env, "GET", "/", ""); status != 200 {
@@ -435,7 +453,7 @@ func TestAConnectionThatEndedIsReplaced(t *testing.T) {
 func TestConnectionsToAPeerAreBounded(t *testing.T) {
 	ca := newAuthority(t)
 	_, addr := start(t, ca.node(ecKey(t)))
-	c, err := NewClient(ClientConfig{TLS: ca.node(ecKey(t)), Identify: identify, MaxConns: 1})
+	c, err := NewClient(ClientConfig{Ctx: t.Context(), TLS: ca.node(ecKey(t)), Identify: identify, MaxConns: 1, Streams: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
