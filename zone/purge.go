@@ -32,9 +32,10 @@ const (
 	MaxPurgeTags      = 100
 	MaxPurgePrefixes  = 100
 	MaxPurgeHosts     = 100
-	MaxPurgeURLBytes  = 8192 // of one file or prefix
-	MaxPurgeTagBytes  = 1024 // of one tag
-	MaxPrefixSegments = 31   // path separators in one prefix
+	MaxPurgeURLBytes  = 8192    // of one file or prefix
+	MaxPurgeTagBytes  = 1024    // of one tag
+	MaxPrefixSegments = 31      // path separators in one prefix
+	MaxPurgeBytes     = 450_000 // of all lists together, so that it fits into a feed value
 )
 
 // Empty reports a purge that names nothing.
@@ -52,6 +53,7 @@ func (p *Purge) Check(zoneName string) error {
 	case p.Everything && (len(p.Files)+len(p.Tags)+len(p.Prefixes)+len(p.Hosts) > 0):
 		return errors.New("purge_everything: excludes files, tags, prefixes and hosts")
 	}
+	total := 0
 	for _, list := range []struct {
 		field string
 		items []string
@@ -69,6 +71,9 @@ func (p *Purge) Check(zoneName string) error {
 		for i, item := range list.items {
 			if err := list.check(zoneName, item); err != nil {
 				return fmt.Errorf("%s[%d]: %w", list.field, i, err)
+			}
+			if total += len(item); total > MaxPurgeBytes {
+				return fmt.Errorf("%s[%d]: at most %d bytes in one purge; send more than one", list.field, i, MaxPurgeBytes)
 			}
 		}
 	}

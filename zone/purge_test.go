@@ -32,6 +32,7 @@ func TestPurgeCheck(t *testing.T) {
 		{Purge{Files: []string{"ftp://example.com/"}}, "files[0]"},
 		{Purge{Files: []string{"https://example.com/" + strings.Repeat("x", MaxPurgeURLBytes)}}, "files[0]"},
 		{Purge{Files: slices.Repeat([]string{"https://example.com/"}, MaxPurgeFiles+1)}, "files"},
+		{Purge{Files: slices.Repeat([]string{"https://example.com/" + strings.Repeat("x", 8000)}, 60)}, "files[56]"},
 		{Purge{Tags: []string{""}}, "tags[0]"}, {Purge{Tags: []string{"a,b"}}, "tags[0]"}, {Purge{Tags: []string{"a", " b"}}, "tags[1]"},
 		{Purge{Tags: []string{"ä"}}, "tags[0]"}, {Purge{Tags: []string{strings.Repeat("x", MaxPurgeTagBytes+1)}}, "tags[0]"},
 		{Purge{Tags: slices.Repeat([]string{"x"}, MaxPurgeTags+1)}, "tags"},

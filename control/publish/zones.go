@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -80,10 +81,13 @@ func (p *Publisher) Remove(ctx context.Context, zoneID string, a Action) (uint64
 
 // Purge publishes a purge of a zone's cached objects.
 func (p *Publisher) Purge(ctx context.Context, zoneID string, a Action, what zone.Purge) (uint64, error) {
-	value, err := json.Marshal(what)
-	if err != nil {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // six bytes for one would not fit into a value
+	if err := enc.Encode(what); err != nil {
 		return 0, fmt.Errorf("publish: encode purge: %w", err)
 	}
+	value := bytes.TrimSpace(b.Bytes())
 	return p.Write(ctx, a, func(tx *store.Tx) (Written, error) {
 		if _, err := tx.ZoneMeta(ctx, zoneID); err != nil {
 			return Written{}, err

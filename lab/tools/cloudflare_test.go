@@ -9,6 +9,7 @@ import (
 
 	"github.com/cloudflare/cloudflare-go/v7"
 	"github.com/cloudflare/cloudflare-go/v7/accounts"
+	"github.com/cloudflare/cloudflare-go/v7/argo"
 	"github.com/cloudflare/cloudflare-go/v7/cache"
 	"github.com/cloudflare/cloudflare-go/v7/custom_certificates"
 	"github.com/cloudflare/cloudflare-go/v7/custom_hostnames"
@@ -16,6 +17,7 @@ import (
 	"github.com/cloudflare/cloudflare-go/v7/option"
 	"github.com/cloudflare/cloudflare-go/v7/rulesets"
 	"github.com/cloudflare/cloudflare-go/v7/shared"
+	"github.com/cloudflare/cloudflare-go/v7/url_normalization"
 	"github.com/cloudflare/cloudflare-go/v7/zones"
 )
 
@@ -31,6 +33,8 @@ func TestCloudflareGo(t *testing.T) {
 	s.importExport()
 	s.settings()
 	s.purge()
+	s.cacheSettings()
+	s.cacheRules()
 	s.certificates()
 	s.rulesets()
 	s.deleteZone()
@@ -242,7 +246,7 @@ func (s *sdk) settings() {
 	for name, value := range map[string]zones.SettingEditParamsBodyValueValueUnion{
 		"ssl": shared.UnionString("strict"), "always_use_https": shared.UnionString("on"),
 		"development_mode": shared.UnionString("on"), "min_tls_version": shared.UnionString("1.3"),
-		"browser_cache_ttl": shared.UnionFloat(14400),
+		"browser_cache_ttl": shared.UnionFloat(14400), "cache_level": shared.UnionString("simplified"), "http3": shared.UnionString("off"), "0rtt": shared.UnionString("on"),
 	} {
 		_, err := s.client.Zones.Settings.Edit(s.ctx, name, zones.SettingEditParams{ZoneID: cloudflare.F(s.zone), Body: zones.SettingEditParamsBodyValue{
 			Value: cloudflare.F(value)}})
@@ -258,6 +262,9 @@ func (s *sdk) settings() {
 func (s *sdk) purge() {
 	for _, body := range []cache.CachePurgeParamsBodyUnion{
 		cache.CachePurgeParamsBodyCachePurgeEverything{PurgeEverything: cloudflare.F(true)},
+		cache.CachePurgeParamsBodyCachePurgeFlexPurgeByTags{Tags: cloudflare.F([]string{"a", "b c"})},
+		cache.CachePurgeParamsBodyCachePurgeFlexPurgeByHostnames{Hosts: cloudflare.F([]string{"www.sdk.example"})},
+		cache.CachePurgeParamsBodyCachePurgeFlexPurgeByPrefixes{Prefixes: cloudflare.F([]string{"www.sdk.example/img"})},
 		cache.CachePurgeParamsBodyCachePurgeSingleFile{Files: cloudflare.F([]string{"https://www.sdk.example/a"})},
 		cache.CachePurgeParamsBodyCachePurgeSingleFileWithURLAndHeaders{Files: cloudflare.F([]cache.CachePurgeParamsBodyCachePurgeSingleFileWithURLAndHeadersFile{
 			{URL: cloudflare.F("https://www.sdk.example/a"), Headers: cloudflare.F(map[string]string{"Origin": "x"})}})},
@@ -271,8 +278,95 @@ func (s *sdk) purge() {
 		}
 	}
 	_, err := s.client.Cache.Purge(s.ctx, cache.CachePurgeParams{ZoneID: cloudflare.F(s.zone),
-		Body: cache.CachePurgeParamsBodyCachePurgeFlexPurgeByTags{Tags: cloudflare.F([]string{"a"})}})
-	s.refused("purge by tag", err, http.StatusBadRequest, 1107, "tags")
+		Body: cache.CachePurgeParamsBodyCachePurgeFlexPurgeByTags{Tags: cloudflare.F([]string{"a,b"})}})
+	s.refused("purge by a tag that is none", err, http.StatusBadRequest, 1107, "tags[0]")
+}
+
+// cacheSettings are those with paths of their own.
+func (s *sdk) cacheSettings() {
+	id := cloudflare.F(s.zone)
+	reserve, err := s.client.Cache.CacheReserve.Edit(s.ctx, cache.CacheReserveEditParams{ZoneID: id, Value: cloudflare.F(cache.CacheReserveEditParamsValueOn)})
+	s.must("cache reserve", err)
+	exact(s.T, "cache reserve", reserve)
+	now, err := s.client.Cache.CacheReserve.Get(s.ctx, cache.CacheReserveGetParams{ZoneID: id})
+	s.must("cache reserve", err)
+	exact(s.T, "cache reserve", now)
+	if reserve.Value != "on" || now.Value != "on" {
+		s.Errorf("cache reserve: set to %s, is %s", reserve.Value, now.Value)
+	}
+	regional, err := s.client.Cache.RegionalTieredCache.Edit(s.ctx, cache.RegionalTieredCacheEditParams{ZoneID: id, Value: cloudflare.F(cache.RegionalTieredCacheEditParamsValueOn)})
+	s.must("regional tiered cache", err)
+	exact(s.T, "regional tiered cache", regional)
+	smart, err := s.client.Cache.SmartTieredCache.Edit(s.ctx, cache.SmartTieredCacheEditParams{ZoneID: id, Value: cloudflare.F(cache.SmartTieredCacheEditParamsValueOff)})
+	s.must("smart tiered cache", err)
+	exact(s.T, "smart tiered cache", smart)
+	gone, err := s.client.Cache.SmartTieredCache.Delete(s.ctx, cache.SmartTieredCacheDeleteParams{ZoneID: id})
+	s.must("delete smart tiered cache", err)
+	exact(s.T, "deleted smart tiered cache", gone)
+	made, err := s.client.Cache.SmartTieredCache.New(s.ctx, cache.SmartTieredCacheNewParams{ZoneID: id, Value: cloudflare.F(cache.SmartTieredCacheNewParamsValueOn)})
+	s.must("new smart tiered cache", err)
+	exact(s.T, "smart tiered cache", made)
+	tiered, err := s.client.Argo.TieredCaching.Edit(s.ctx, argo.TieredCachingEditParams{ZoneID: id, Value: cloudflare.F(argo.TieredCachingEditParamsValueOff)})
+	s.must("tiered caching", err)
+	exact(s.T, "tiered caching", tiered)
+	normal, err := s.client.URLNormalization.Update(s.ctx, url_normalization.URLNormalizationUpdateParams{ZoneID: id,
+		Type: cloudflare.F(url_normalization.URLNormalizationUpdateParamsTypeRfc3986), Scope: cloudflare.F(url_normalization.URLNormalizationUpdateParamsScopeBoth)})
+	s.must("url normalization", err)
+	exact(s.T, "url normalization", normal)
+	kept, err := s.client.URLNormalization.Get(s.ctx, url_normalization.URLNormalizationGetParams{ZoneID: id})
+	s.must("url normalization", err)
+	if kept.Type != "rfc3986" || kept.Scope != "both" {
+		s.Errorf("url normalization: %+v", kept)
+	}
+	s.must("delete url normalization", s.client.URLNormalization.Delete(s.ctx, url_normalization.URLNormalizationDeleteParams{ZoneID: id}))
+}
+
+// cacheRules sends everything that a cache rule can say.
+func (s *sdk) cacheRules() {
+	phase := rulesets.PhaseHTTPRequestCacheSettings
+	type p = rulesets.SetCacheSettingsRuleActionParametersParam
+	put, err := s.client.Rulesets.Phases.Update(s.ctx, phase, rulesets.PhaseUpdateParams{ZoneID: cloudflare.F(s.zone),
+		Rules: cloudflare.F([]rulesets.PhaseUpdateParamsRuleUnion{rulesets.SetCacheSettingsRuleParam{
+			Action: cloudflare.F(rulesets.SetCacheSettingsRuleActionSetCacheSettings), Expression: cloudflare.F(`http.host eq "www.sdk.example" and not starts_with(http.request.uri.path, "/api/")`),
+			Enabled: cloudflare.F(true), Description: cloudflare.F("all of it"),
+			ActionParameters: cloudflare.F(p{
+				Cache: cloudflare.F(true),
+				EdgeTTL: cloudflare.F(rulesets.SetCacheSettingsRuleActionParametersEdgeTTLParam{
+					Mode: cloudflare.F(rulesets.SetCacheSettingsRuleActionParametersEdgeTTLModeOverrideOrigin), Default: cloudflare.F(int64(60)),
+					StatusCodeTTL: cloudflare.F([]rulesets.SetCacheSettingsRuleActionParametersEdgeTTLStatusCodeTTLParam{
+						{StatusCode: cloudflare.F(int64(404)), Value: cloudflare.F(int64(5))},
+						{StatusCodeRange: cloudflare.F(rulesets.SetCacheSettingsRuleActionParametersEdgeTTLStatusCodeTTLStatusCodeRangeParam{From: cloudflare.F(int64(500)), To: cloudflare.F(int64(599))}), Value: cloudflare.F(int64(-1))},
+					})}),
+				BrowserTTL: cloudflare.F(rulesets.SetCacheSettingsRuleActionParametersBrowserTTLParam{Mode: cloudflare.F(rulesets.SetCacheSettingsRuleActionParametersBrowserTTLModeRespectOrigin)}),
+				ServeStale: cloudflare.F(rulesets.SetCacheSettingsRuleActionParametersServeStaleParam{DisableStaleWhileUpdating: cloudflare.F(true)}),
+				CacheKey: cloudflare.F(rulesets.SetCacheSettingsRuleActionParametersCacheKeyParam{
+					CacheDeceptionArmor: cloudflare.F(true), CacheByDeviceType: cloudflare.F(true), IgnoreQueryStringsOrder: cloudflare.F(true),
+					CustomKey: cloudflare.F(rulesets.SetCacheSettingsRuleActionParametersCacheKeyCustomKeyParam{
+						QueryString: cloudflare.F(rulesets.SetCacheSettingsRuleActionParametersCacheKeyCustomKeyQueryStringParam{
+							Exclude: cloudflare.F(rulesets.SetCacheSettingsRuleActionParametersCacheKeyCustomKeyQueryStringExcludeParam{List: cloudflare.F([]string{"utm_source"})})}),
+						Header: cloudflare.F(rulesets.SetCacheSettingsRuleActionParametersCacheKeyCustomKeyHeaderParam{
+							Include: cloudflare.F([]string{"X-Variant"}), CheckPresence: cloudflare.F([]string{"X-Beta"}), ExcludeOrigin: cloudflare.F(true),
+							Contains: cloudflare.F(map[string][]string{"accept": {"webp"}})}),
+						Cookie: cloudflare.F(rulesets.SetCacheSettingsRuleActionParametersCacheKeyCustomKeyCookieParam{Include: cloudflare.F([]string{"currency"}), CheckPresence: cloudflare.F([]string{"session"})}),
+						User:   cloudflare.F(rulesets.SetCacheSettingsRuleActionParametersCacheKeyCustomKeyUserParam{DeviceType: cloudflare.F(true), Geo: cloudflare.F(true), Lang: cloudflare.F(true)}),
+						Host:   cloudflare.F(rulesets.SetCacheSettingsRuleActionParametersCacheKeyCustomKeyHostParam{Resolved: cloudflare.F(true)}),
+					})}),
+				CacheReserve:             cloudflare.F(rulesets.SetCacheSettingsRuleActionParametersCacheReserveParam{Eligible: cloudflare.F(true), MinimumFileSize: cloudflare.F(int64(1000))}),
+				AdditionalCacheablePorts: cloudflare.F([]int64{8443}), OriginCacheControl: cloudflare.F(true), OriginErrorPagePassthru: cloudflare.F(true),
+				ReadTimeout: cloudflare.F(int64(100)), RespectStrongEtags: cloudflare.F(true), StripSetCookie: cloudflare.F(true),
+			}),
+		}})})
+	s.must("put cache rules", err)
+	got, err := s.client.Rulesets.Phases.Get(s.ctx, phase, rulesets.PhaseGetParams{ZoneID: cloudflare.F(s.zone)})
+	s.must("get cache rules", err)
+	if len(got.Rules) != 1 || got.Rules[0].Action != "set_cache_settings" || got.JSON.RawJSON() != put.JSON.RawJSON() {
+		s.Errorf("cache rules: put %s, got %s", put.JSON.RawJSON(), got.JSON.RawJSON())
+	}
+	_, err = s.client.Rulesets.Phases.Update(s.ctx, phase, rulesets.PhaseUpdateParams{ZoneID: cloudflare.F(s.zone),
+		Rules: cloudflare.F([]rulesets.PhaseUpdateParamsRuleUnion{rulesets.SetCacheSettingsRuleParam{
+			Action: cloudflare.F(rulesets.SetCacheSettingsRuleActionSetCacheSettings), Expression: cloudflare.F("true"),
+			ActionParameters: cloudflare.F(p{EdgeTTL: cloudflare.F(rulesets.SetCacheSettingsRuleActionParametersEdgeTTLParam{Mode: cloudflare.F(rulesets.SetCacheSettingsRuleActionParametersEdgeTTLModeOverrideOrigin)})})}})})
+	s.refused("cache rule without a TTL", err, http.StatusBadRequest, 20015, "rules[0].action_parameters.edge_ttl.default")
 }
 
 func (s *sdk) certificates() {

@@ -23,18 +23,16 @@ func (s *Server) patchCacheSetting(name string) api.Handler {
 
 // deleteCacheSetting gives a setting its default back.
 func (s *Server) deleteCacheSetting(name string) api.Handler {
-	d := zone.FindSetting(name)
 	return func(ctx context.Context, c *api.Call) (api.Answer, error) {
-		var after *store.Zone
 		seq, err := s.edit(ctx, c, api.CodeSetting, "setting.delete", "", func(z *store.Zone) error {
-			after = z
 			delete(z.Settings, name)
 			return nil
 		})
-		if err != nil {
-			return api.Answer{}, err
-		}
-		return api.Answer{Result: newSettingResult(d, after), Seq: seq}, nil
+		return api.Answer{Result: struct {
+			ID         string  `json:"id"`
+			Editable   bool    `json:"editable"`
+			ModifiedOn *string `json:"modified_on"`
+		}{name, true, nil}, Seq: seq}, err
 	}
 }
 

@@ -44,9 +44,13 @@ func TestCacheSettingsHavePathsOfTheirOwn(t *testing.T) {
 	}
 	var s setting
 	p.ok("DELETE", z+"/cache/tiered_cache_smart_topology_enable", "", &s)
-	if s.Value != "on" || s.ModifiedOn != nil {
+	if s.ID != "tiered_cache_smart_topology_enable" || s.ModifiedOn != nil {
 		t.Errorf("deleted: %+v", s)
 	}
+	if p.ok("GET", z+"/cache/tiered_cache_smart_topology_enable", "", &s); s.Value != "on" {
+		t.Errorf("after deleting it: %+v", s)
+	}
+	p.ok("POST", z+"/cache/tiered_cache_smart_topology_enable", `{"value":"off"}`, nil)
 	p.ok("PATCH", selvage.Prefix+z+"/settings/cache_eligibility", `{"value":"static"}`, &s)
 	if s.Value != "static" {
 		t.Errorf("cache_eligibility: %+v", s)

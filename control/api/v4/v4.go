@@ -71,6 +71,7 @@ func New(c Config) *Server {
 		"PATCH /zones/{zone}/cache/regional_tiered_cache":               s.patchCacheSetting("tc_regional"),
 		"GET /zones/{zone}/cache/tiered_cache_smart_topology_enable":    s.getCacheSetting("tiered_cache_smart_topology_enable"),
 		"PATCH /zones/{zone}/cache/tiered_cache_smart_topology_enable":  s.patchCacheSetting("tiered_cache_smart_topology_enable"),
+		"POST /zones/{zone}/cache/tiered_cache_smart_topology_enable":   s.patchCacheSetting("tiered_cache_smart_topology_enable"),
 		"DELETE /zones/{zone}/cache/tiered_cache_smart_topology_enable": s.deleteCacheSetting("tiered_cache_smart_topology_enable"),
 		"GET /zones/{zone}/argo/tiered_caching":                         s.getCacheSetting("tiered_caching"),
 		"PATCH /zones/{zone}/argo/tiered_caching":                       s.patchCacheSetting("tiered_caching"),

@@ -100,7 +100,8 @@ func (p *Plan) compileBases(s zone.Settings) {
 		reserve: reserveRule{allowed: s.On(settingReserve), eligible: s.On(settingReserve)},
 	}
 	file, left := plain, plain
-	file.ruled = p.static
+	// Where an extension alone makes an answer storable, it has to be one.
+	file.ruled, file.armor = p.static, p.static
 	if p.level == simplified {
 		file.recipe = &recipe{query: queryNone}
 	}

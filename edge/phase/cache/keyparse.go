@@ -19,12 +19,12 @@ const (
 
 // cacheKey reads cache_key: the recipe of the key, and the armor.
 func (d *decoder) cacheKey(raw json.RawMessage, path string) func(*policy) {
-	var armor, ordered, orderGiven bool
+	var armor, armorGiven, ordered, orderGiven bool
 	c := &recipe{}
 	d.Object(raw, path, func(name, path string, v json.RawMessage) {
 		switch name {
 		case "cache_deception_armor":
-			armor = d.Bool(v, path)
+			armor, armorGiven = d.Bool(v, path), true
 		case "ignore_query_strings_order":
 			ordered, orderGiven = !d.Bool(v, path), true
 		case "cache_by_device_type":
@@ -41,7 +41,10 @@ func (d *decoder) cacheKey(raw json.RawMessage, path string) func(*policy) {
 		if orderGiven {
 			made.sorted = !ordered
 		}
-		p.armor, p.recipe = armor, &made
+		if armorGiven {
+			p.armor = armor
+		}
+		p.recipe = &made
 	}
 }
 

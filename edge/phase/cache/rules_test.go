@@ -104,6 +104,9 @@ func TestRulesDecide(t *testing.T) {
 		"static files only": {settings: zone.Settings{"cache_eligibility": []byte(`"static"`)}, origin: "X: y", visits: []visit{
 			{0, "GET /a.PNG", "MISS"}, {0, "GET /a.PNG", "HIT"}, {0, "GET /a", "DYNAMIC"}, {0, "GET /a.html", "DYNAMIC"}, {0, "GET /robots.txt", "MISS"}, {0, "GET /a.png/b", "DYNAMIC"},
 		}},
+		"static files must not be disguised pages": {settings: zone.Settings{"cache_eligibility": []byte(`"static"`)}, origin: "Cache-Control: max-age=60\nContent-Type: text/html", visits: []visit{
+			{0, "GET /account/a.css", "BYPASS"}, {0, "GET /account/a.css", "BYPASS"},
+		}},
 		"a rule goes before static files only": {rules: every(`"cache":true`), settings: zone.Settings{"cache_eligibility": []byte(`"static"`)}, origin: "X: y", visits: []visit{{0, "GET /a", "MISS"}, {0, "GET /a", "HIT"}}},
 		"armor keeps disguised pages out": {rules: every(`"cache_key":{"cache_deception_armor":true}`), origin: "Cache-Control: max-age=60\nContent-Type: text/html; charset=utf-8", visits: []visit{
 			{0, "GET /account/a.css", "BYPASS"}, {0, "GET /account/a.css", "BYPASS"}, {0, "GET /account", "MISS"},

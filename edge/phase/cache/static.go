@@ -10,8 +10,8 @@ import (
 
 // staticExtensions are those that Cloudflare caches without being told
 // (developers.cloudflare.com/cache/concepts/default-cache-behavior), and
-// the first byte and main type of what their Content-Type is, for the armor:
-// a media type, or a top-level type and '/'. "" = any but a page.
+// what their Content-Type is, for the armor: a media type, or a top-level type
+// and '/'. "" = any but a page.
 var staticExtensions = map[string]string{
 	"7z": "application/", "avi": "video/", "avif": "image/", "apk": "application/", "bin": "", "bmp": "image/", "bz2": "application/", "class": "application/", "css": "text/css",
 	"csv": "text/csv", "doc": "application/", "docx": "application/", "dmg": "application/", "ejs": "", "eot": "", "eps": "", "exe": "application/", "flac": "audio/",
@@ -80,7 +80,7 @@ func disguised(path []byte, f *msg.Fields) bool {
 	got = bytes.TrimSpace(got)
 	switch {
 	case len(got) == 0:
-		return true
+		return false // nobody's page: those who send pages say so
 	case msg.EqualFold(got, "application/octet-stream"):
 		return false // browsers save it and show nothing
 	case want == "":
