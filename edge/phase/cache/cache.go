@@ -54,6 +54,7 @@ import (
 	"context"
 	"hash/maphash"
 	"math"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -118,6 +119,7 @@ type Engine struct {
 	filling  atomic.Int64 // bytes that fills buffer
 	marks    *mark.Ledger
 	sweeping atomic.Bool
+	coders   chan struct{} // a place for each body that is being compressed
 
 	life   sync.RWMutex // guards closed against work.Add
 	closed bool
@@ -147,6 +149,7 @@ func New(c Config) *Engine {
 		e.cfg.Now = time.Now
 	}
 	e.epoch = e.cfg.Now()
+	e.coders = make(chan struct{}, runtime.GOMAXPROCS(0))
 	e.marks.Serve(e)
 	e.slab = slab.New(c.Bytes, slab.Options{Heap: heapSlab, Poison: c.poison})
 	for i := range e.shards {

@@ -66,6 +66,107 @@ func passes(s request.CacheStatus) bool {
 	return false
 }
 
+// maxCoded is the largest stored body that is compressed, in bytes.
+const maxCoded = 8 << 20
+
+// asBody stands for a protocol where a block is the body in the form's coding;
+// an empty one says that no coding makes it smaller.
+const asBody msg.Proto = 1
+
+// codable reports whether an object's body may be given in another coding than
+// the origin's and gains by it.
+func (o *object) codable() bool {
+	if n := len(o.body()); n < coding.MinBytes || n > maxCoded || o.status == 204 {
+		return false
+	}
+	return transformable(o.field)
+}
+
+// coding decides in which coding a visitor gets a complete object, as a part of
+// a form, and says that the answer depends on it. A coding that is not at hand
+// is made behind the answer, which goes out as the origin sent it.
+func (t task) coding(o *object) form {
+	if t.r.Role != request.RoleNone || o.state.Load()&stateCodable == 0 || t.p.decide(t.r).strongETags && !weak(o.field(msg.ETag)) {
+		return 0
+	}
+	in := &t.r.In.Fields
+	// The origin's own Vary stands in the head; a second line adds to it.
+	t.r.Out.Fields.AddID(msg.Vary, acceptEncoding)
+	c := coding.Choose(in, t.p.codings.stored)
+	if c == coding.Identity || in.Has(msg.Range) {
+		return 0
+	}
+	as := form(c) << formCoding
+	switch coded := o.Block(as, asBody); {
+	case coded == nil:
+		t.e.encode(o, c)
+		return 0
+	case len(coded) == 0:
+		return 0
+	}
+	return as
+}
+
+// bodyAs is the body in the coding of a form.
+func (o *object) bodyAs(as form) []byte {
+	if as &= formCodings; as != 0 {
+		return o.Block(as, asBody)
+	}
+	return o.body()
+}
+
+// codedLines are the field lines of a coded body.
+func (o *object) codedLines(as form) []byte {
+	whole := (&msg.Prepared{H1: o.lines(as &^ formCodings)}).Fields()
+	var f msg.Fields
+	for i := range whole.Len() {
+		f.AddField(*whole.At(i))
+	}
+	recode(&f, coding.Coding(as&formCodings>>formCoding), func(n int) []byte { return make([]byte, n) })
+	return prepare(&f, func(*msg.Field) bool { return false })
+}
+
+// encode makes a coding of an object's body, in a goroutine of its own, unless
+// that is being done, all who do such work are busy, or there was no room.
+func (e *Engine) encode(o *object, c coding.Coding) {
+	if s := o.state.Load(); c == coding.Identity || s&stateCodable == 0 || s&(stateCoding|stateUncoded) != 0 {
+		return
+	}
+	select {
+	case e.coders <- struct{}{}:
+	default:
+		return
+	}
+	if o.state.Or(stateCoding)&stateCoding != 0 {
+		<-e.coders
+		return
+	}
+	o.retain()
+	done := func() {
+		o.state.And(^uint32(stateCoding))
+		o.Release()
+		<-e.coders
+	}
+	if !e.start(func() {
+		defer done()
+		e.keepCoded(o, c)
+	}) {
+		done()
+	}
+}
+
+// keepCoded adds a coding of its body to an object, for as long as it lives.
+func (e *Engine) keepCoded(o *object, c coding.Coding) {
+	as := form(c) << formCoding
+	if o.Block(as, asBody) != nil {
+		return
+	}
+	coded, err := coding.Encode(c, o.body())
+	if err != nil || !o.keepRoom(as, asBody, coded) {
+		o.state.Or(stateUncoded)
+	}
+}
+
 // fieldsOf reads an answer's fields wherever they are.
 type fieldsOf func(msg.ID) []byte
 
@@ -80,12 +181,17 @@ func fieldsIn(out *msg.Response) fieldsOf {
 
 // codable reports whether an answer may be given in another coding than the
 // origin's and is of a kind that gains by it. no-transform forbids it (RFC 9110
-// §7.7), and so does a digest of the content as sent.
+// §7.7).
 func (p *Plan) codable(r *request.Request, get fieldsOf) bool {
 	switch s := r.Out.Status; {
 	case s < 200, s == 204, s == 206, s == 304:
 		return false
 	}
+	return transformable(get) && (!p.decide(r).strongETags || weak(get(msg.ETag)))
+}
+
+// transformable judges an answer by its fields.
+func transformable(get fieldsOf) bool {
 	if get(msg.ContentEncoding) != nil || get(msg.ContentRange) != nil || !coding.Compressible(get(msg.ContentType)) {
 		return false
 	}
@@ -94,7 +200,7 @@ func (p *Plan) codable(r *request.Request, get fieldsOf) bool {
 			return false
 		}
 	}
-	return !p.decide(r).strongETags || weak(get(msg.ETag))
+	return true
 }
 
 // weak reports whether a validator is none or a weak one.

@@ -1,10 +1,12 @@
 package cache
 
 import (
+	"bytes"
 	"compress/gzip"
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/selvage-edge/selvage/edge/phase/cache/coding"
 	"github.com/selvage-edge/selvage/edge/request"
@@ -101,5 +103,95 @@ func TestOtherEdgesGetWhatTheOriginSent(t *testing.T) {
 	defer r.Out.Close()
 	if r.Out.Fields.Has(msg.ContentEncoding) || r.Out.Fields.Has(msg.Vary) {
 		t.Error("compressed for another edge")
+	}
+}
+
+// page asks for it and reads it.
+func (g *rig) page(lines ...string) (coding, tag, vary string, body []byte, status int) {
+	g.t.Helper()
+	r := ask(g.t.Context(), "GET /page", lines...)
+	if _, err := g.e.Run(&g.plan, r); err != nil {
+		g.t.Fatal(err)
+	}
+	g.e.Encode(&g.plan, r)
+	defer r.Out.Close()
+	body = bytes.Clone(r.Out.Bytes)
+	if r.Out.Body != nil {
+		var err error
+		if body, err = io.ReadAll(r.Out.Body); err != nil {
+			g.t.Fatal(err)
+		}
+	}
+	get := fieldsIn(r.Out)
+	return string(get(msg.ContentEncoding)), string(get(msg.ETag)), string(get(msg.Vary)), body, r.Out.Status
+}
+
+func unzip(t *testing.T, coded []byte) string {
+	t.Helper()
+	z, err := gzip.NewReader(bytes.NewReader(coded))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestStoredAnswersAreCompressedOnce: a hit sends what was made before.
+func TestStoredAnswersAreCompressedOnce(t *testing.T) {
+	g := newRig(t, Config{}, paper("Content-Type: text/html", `ETag: "1"`, "Cache-Control: max-age=60", "Accept-Ranges: bytes"))
+	g.plan.codings = codings{coding.Stored, coding.Passed}
+	g.page("Accept-Encoding: gzip")
+	var first []byte
+	for until := time.Now().Add(20 * time.Second); first == nil; {
+		c, tag, vary, body, _ := g.page("Accept-Encoding: gzip")
+		if vary != "Accept-Encoding" {
+			t.Fatalf("Vary %q", vary)
+		}
+		switch {
+		case c == "gzip" && tag == `W/"1"` && unzip(t, body) == pageText:
+			first = body
+		case c != "" || string(body) != pageText || tag != `"1"` || time.Now().After(until):
+			t.Fatalf("coding %q, tag %s, %d bytes", c, tag, len(body))
+		}
+	}
+	if _, _, _, body, _ := g.page("Accept-Encoding: gzip"); !bytes.Equal(body, first) {
+		t.Error("the second hit is another")
+	}
+	if c, tag, vary, body, _ := g.page(); c != "" || tag != `"1"` || vary != "Accept-Encoding" || string(body) != pageText {
+		t.Errorf("who accepts none: coding %q, tag %s, Vary %q, %d bytes", c, tag, vary, len(body))
+	}
+	if c, _, _, body, status := g.page("Accept-Encoding: gzip", "Range: bytes=0-9"); c != "" || status != 206 || string(body) != pageText[:10] {
+		t.Errorf("a part: %d, coding %q, %q", status, c, body)
+	}
+	for _, tag := range []string{`"1"`, `W/"1"`} {
+		if _, _, _, body, status := g.page("Accept-Encoding: gzip", "If-None-Match: "+tag); status != 304 || len(body) > 0 {
+			t.Errorf("%s: %d with %d bytes", tag, status, len(body))
+		}
+	}
+	if n := g.fetches.Load(); n != 1 {
+		t.Errorf("%d fetches", n)
+	}
+}
+
+func BenchmarkCodedHit(b *testing.B) {
+	g := newRig(b, Config{}, paper("Content-Type: text/html", "Cache-Control: max-age=60"))
+	g.plan.codings = codings{coding.Stored, coding.Passed}
+	for c := ""; c == ""; {
+		if c, _, _, _, _ = g.page("Accept-Encoding: gzip, deflate, br, zstd"); c == "zstd" {
+			c = "" // of the miss
+		}
+	}
+	r := ask(b.Context(), "GET /page", "Accept-Encoding: gzip, deflate, br, zstd")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := g.e.Run(&g.plan, r); err != nil || len(r.Out.Bytes) == 0 || len(r.Out.Bytes) > len(pageText)/2 {
+			b.Fatal(len(r.Out.Bytes), err)
+		}
+		r.Out.Close()
+		r.Out.Reset()
+		r.Arena.Reset()
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/selvage-edge/selvage/edge/phase/cache/coding"
 	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
 	"github.com/selvage-edge/selvage/edge/phase/cache/stream"
 	"github.com/selvage-edge/selvage/edge/request"
@@ -431,6 +432,7 @@ func (f *fill) finish(err error) {
 		body := f.room.trim(f.stream.Buffer())
 		f.obj.seal(f.e, body)
 		f.e.put(f, f.obj)
+		f.e.encode(f.obj, coding.Choose(&f.in, f.plan.codings.stored))
 		f.stream.Show()
 		f.stream.End(io.EOF)
 		return

@@ -8,13 +8,13 @@ import (
 )
 
 // form names one way to show an object's head: bit 0 says that it is for a
-// 304, the others what browsers are told. Form 0 is the head as the origin sent
-// it.
+// 304, then comes what browsers are told, then the body's content coding. Form 0
+// is the head as the origin sent it.
 type form = uint32
 
 const formNotModified form = 1
 
-// What browsers are told, from bit 1 of a form; seconds from bit 4 on.
+// What browsers are told, from bit 1 of a form; its seconds from bit 6 on.
 const (
 	tellOrigin form = iota << 1
 	tellLeast
@@ -24,12 +24,14 @@ const (
 	tellBypass
 
 	formTells   = 7 << 1
-	formSeconds = 4
+	formCoding  = 4 // the coding's two bits begin here
+	formCodings = 3 << formCoding
+	formSeconds = 6
 )
 
 // form is how a head is shown under t.
 func (t browserTTL) form() form {
-	switch seconds := func(d time.Duration) form { return form(min(d/time.Second, 1<<28-1)) << formSeconds }; {
+	switch seconds := func(d time.Duration) form { return form(min(d/time.Second, 1<<26-1)) << formSeconds }; {
 	case t.mode == ttlOverride && t.override < 0:
 		return tellNoStore
 	case t.mode == ttlOverride && t.override < time.Second:
@@ -65,6 +67,9 @@ func (o *object) lines(as form) []byte {
 	if as&formNotModified != 0 {
 		whole := &msg.Prepared{H1: o.lines(as &^ formNotModified)}
 		return o.Keep(as, msg.HTTP11, prepare(whole.Fields(), o.leftOut304))
+	}
+	if as&formCodings != 0 {
+		return o.Keep(as, msg.HTTP11, o.codedLines(as))
 	}
 	if lines := o.told(as); lines != nil {
 		return o.Keep(as, msg.HTTP11, lines)
@@ -110,28 +115,39 @@ func (o *object) Block(as form, p msg.Proto) []byte {
 // shows the object. Nothing is evicted for it: without memory the block serves
 // this answer alone.
 func (o *object) Keep(as form, p msg.Proto, block []byte) []byte {
-	first := o.derived.Load()
 	held := 0
-	for d := first; d != nil; d = d.next {
+	for d := o.derived.Load(); d != nil; d = d.next {
 		held++
 	}
 	if held >= maxDerived {
 		return block
 	}
-	b := o.engine().slab.Alloc(derivedSize + len(block))
-	if b == nil {
-		return block
+	if d := o.derive(o.engine().slab.Alloc(derivedSize+len(block)), as, p, block); d != nil {
+		return d.bytes()
 	}
-	clear(b[:derivedSize])
-	d := (*derived)(unsafe.Pointer(unsafe.SliceData(b)))
+	return block
+}
+
+// keepRoom is Keep for a block that others give way to; false when there is no
+// room all the same.
+func (o *object) keepRoom(as form, p msg.Proto, block []byte) bool {
+	return o.derive(o.engine().roomFor(derivedSize+len(block), false), as, p, block) != nil
+}
+
+// derive puts a block into room and into the object's list; nil without room.
+func (o *object) derive(room []byte, as form, p msg.Proto, block []byte) *derived {
+	if room == nil {
+		return nil
+	}
+	clear(room[:derivedSize])
+	d := (*derived)(unsafe.Pointer(unsafe.SliceData(room)))
 	d.form, d.proto, d.size = as, p, uint32(len(block))
 	copy(d.bytes(), block)
 	for {
-		d.next = first
-		if o.derived.CompareAndSwap(first, d) {
-			return d.bytes()
+		d.next = o.derived.Load()
+		if o.derived.CompareAndSwap(d.next, d) {
+			return d
 		}
-		first = o.derived.Load()
 	}
 }
 

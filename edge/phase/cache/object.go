@@ -61,6 +61,9 @@ const (
 	stateRefreshing = 1 << 2 // a fill that nobody waits for runs
 	stateSlow       = 1 << 3 // the last vain refresh took longer than a visitor should wait
 	stateSaved      = 1 << 4 // it is on the disk, or need not be
+	stateCodable    = 1 << 5 // its body may be given in another content coding
+	stateCoding     = 1 << 6 // a coding of it is being made
+	stateUncoded    = 1 << 7 // there was no room for one
 )
 
 // wholeSeconds is a duration, rounded down.
@@ -221,6 +224,9 @@ func (o *object) seal(e *Engine, body []byte) {
 	o.adopt(body)
 	o.bodyLen, o.counted = uint32(len(body)), true
 	e.alive.Add(o.size())
+	if o.codable() {
+		o.state.Or(stateCodable)
+	}
 }
 
 // adopt takes a large body over.

@@ -326,9 +326,10 @@ var (
 	}
 )
 
-// head sets what an answer with an object has in common, and reports whether
-// a condition of the request makes it a 304 without body.
-func (t task) head(o *object, status request.CacheStatus, now int64) (done bool) {
+// head sets what an answer with an object has in common, in a coding of its body
+// or in none, and reports whether a condition of the request makes it a 304
+// without body.
+func (t task) head(o *object, status request.CacheStatus, now int64, coded form) (done bool) {
 	out, in := t.r.Out, t.r.In
 	age := uint64(o.age(now) / int64(time.Second))
 	t.r.Cache = request.CacheNote{Status: status, Tier: cmp.Or(t.from, request.TierOrigin), Age: uint32(min(age, maxSeconds))}
@@ -336,7 +337,7 @@ func (t task) head(o *object, status request.CacheStatus, now int64) (done bool)
 	out.Status, out.Length = int(o.status), 0
 	as := form(0)
 	if t.r.Role == request.RoleNone { // another edge judges by what the origin said
-		as = t.p.decide(t.r).browser.form()
+		as = t.p.decide(t.r).browser.form() | coded
 	} else if tags := o.tags(); len(tags) > 0 {
 		out.Fields.AddID(msg.CacheTag, t.r.Arena.Copy(tags))
 	}
@@ -362,11 +363,12 @@ func (t task) head(o *object, status request.CacheStatus, now int64) (done bool)
 
 // answer answers with a complete object.
 func (t task) answer(o *object, status request.CacheStatus, now int64) {
-	if t.head(o, status, now) {
+	if t.head(o, status, now, t.coding(o)) {
 		return
 	}
 	out := t.r.Out
-	out.Length = int64(len(o.body()))
+	body := o.bodyAs(out.Room.Form)
+	out.Length = int64(len(body))
 	at := t.placeOf(o)
 	if at != nil {
 		out.Length = at.size
@@ -383,7 +385,7 @@ func (t task) answer(o *object, status request.CacheStatus, now int64) {
 	}
 	switch {
 	case at == nil:
-		out.Bytes = o.body()[from:to]
+		out.Bytes = body[from:to]
 	case from < to:
 		out.Body = &fileBody{rec: t.low.rec.Share(), at: from, end: to}
 	}
@@ -393,7 +395,7 @@ func (t task) answer(o *object, status request.CacheStatus, now int64) {
 func (t task) streamed(f *fill, body *stream.Reader) {
 	f.obj.retain()
 	t.r.Out.Lender = f.obj
-	if t.head(f.obj, f.status, t.e.now()) {
+	if t.head(f.obj, f.status, t.e.now(), 0) {
 		_ = body.Close() // never fails
 		return
 	}
