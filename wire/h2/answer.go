@@ -24,7 +24,7 @@ var (
 // request takes a new request's head. Its error is the connection's end, or
 // the stream's.
 func (c *conn) request(h frame.Header, block []byte) *frame.Error {
-	st := c.take()
+	st, full := c.take()
 	st.sec.Reset()
 	if err := c.dec.Decode(block, &st.sec); err != nil {
 		c.give(st)
@@ -32,14 +32,9 @@ func (c *conn) request(h frame.Header, block []byte) *frame.Error {
 	}
 	c.lastID, c.busyAt = h.Stream, c.arrivedAt
 	ended := h.Flags.Has(frame.EndStream)
-	c.mu.Lock()
-	open := len(c.streams)
-	full := open >= c.s.l.Streams || open+c.orphans >= 2*c.s.l.Streams
 	late := h.Stream > c.lastTaken
 	st.id, st.remoteEnd = h.Stream, ended
-	st.prio = priority{urgency: defaultUrgency}
 	st.window, st.recv = c.initial, int64(c.s.l.Window)
-	c.mu.Unlock()
 	if late || full {
 		return c.refuseStream(st, late)
 	}
@@ -137,7 +132,7 @@ func (c *conn) appendPlain(p []byte, id uint32, status int, bodiless bool) []byt
 	at := len(p)
 	p = frame.Append(p, frame.Header{})
 	p = hpack.AppendStatus(p, status)
-	p = append(p, c.s.clock.dateLine()...)
+	p = append(p, c.s.clock.dateLine(c.s.clock.now())...)
 	p = hpack.AppendID(p, msg.ContentType, textPlain)
 	if bodiless || int64(len(text)) > min(c.window, c.initial) {
 		return endHead(p, at, id, frame.EndStream)
@@ -175,8 +170,9 @@ func (c *conn) answer(st *stream) {
 	c.mu.Lock()
 	inLoop := !st.serving
 	what := c.begin(st)
-	if inLoop && what != nothing {
-		st.serving = true
+	if inLoop {
+		st.serving = what != nothing
+		c.much = len(c.out) >= sendMark || len(c.done) >= maxDone
 	}
 	c.mu.Unlock()
 	switch {
@@ -219,11 +215,15 @@ func (c *conn) begin(st *stream) next {
 		return c.abandon(st)
 	}
 	c.openOut()
-	st.started, st.moved = true, c.s.clock.now()
+	now := c.arrivedAt
+	if st.serving {
+		now = c.s.clock.now()
+	}
+	st.started, st.moved = true, now
 	switched := res.Status == 101 && res.Tunnel != nil && st.req.Upgrade != nil
 	f := formOf(st)
 	at := len(c.out)
-	if err := c.appendHead(st, f, switched); err != nil {
+	if err := c.appendHead(st, f, switched, now); err != nil {
 		c.out = c.out[:at]
 		st.why = &fault.Error{Op: "h2.answer", Side: fault.Edge, Err: err}
 		c.out = c.appendPlain(c.out, st.id, 500, st.req.Method == msg.HEAD)

@@ -46,6 +46,7 @@ type conn struct {
 	busyAt    time.Duration // latest request
 	spared    bool          // buffers were given back
 	meters    [reasons]meter
+	much      bool   // so much waits to be written that nothing more is taken
 	reason    Reason // why the connection ends, where its error does not tell
 	goneSaid  time.Duration
 	early     [earlyMax]struct {
@@ -174,8 +175,13 @@ func (c *conn) frames() error {
 			if err := c.frame(h, p[frame.HeaderLen:n]); err != nil {
 				return err
 			}
-			if err := c.relieve(); err != nil {
-				return err
+			if h.Type != frame.Headers {
+				c.noteMuch()
+			}
+			if c.much {
+				if err := c.settle(); err != nil {
+					return err
+				}
 			}
 			continue
 		}

@@ -27,9 +27,10 @@ func newClock() *clock { return &clock{start: time.Now()} }
 
 func (k *clock) now() time.Duration { return time.Since(k.start) }
 
-func (k *clock) dateLine() []byte {
+// dateLine returns the line for a time on the clock, which is about now.
+func (k *clock) dateLine(at time.Duration) []byte {
 	d := k.date.Load()
-	if d != nil && k.now() < d.until {
+	if d != nil && at < d.until {
 		return d.line
 	}
 	now := time.Now().UTC()

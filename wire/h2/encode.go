@@ -1,6 +1,8 @@
 package h2
 
 import (
+	"time"
+
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/wire/h2/frame"
 	"github.com/selvage-edge/selvage/wire/h2/hpack"
@@ -43,7 +45,7 @@ func (f form) sized(st *stream) bool {
 
 // appendHead appends the answer's whole head. It copies what was prepared and
 // codes the rest without a dynamic table. mu is held.
-func (c *conn) appendHead(st *stream, f form, switched bool) error {
+func (c *conn) appendHead(st *stream, f form, switched bool, now time.Duration) error {
 	res := &st.res
 	status := res.Status
 	if switched {
@@ -65,7 +67,7 @@ func (c *conn) appendHead(st *stream, f form, switched bool) error {
 		return errOutField
 	}
 	if !dated {
-		p = append(p, c.s.clock.dateLine()...)
+		p = append(p, c.s.clock.dateLine(now)...)
 	}
 	if !switched && f.sized(st) {
 		p = hpack.AppendNumber(p, msg.ContentLength, f.length)

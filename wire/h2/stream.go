@@ -53,29 +53,33 @@ type stream struct {
 var errGone = errors.New("h2: the connection has ended")
 
 func newStream() *stream {
-	st := &stream{}
+	st := &stream{prio: priority{urgency: defaultUrgency}}
 	st.interim = st.sendInterim
 	st.sec.Fields = &st.req.Fields
 	return st
 }
 
-// take returns a stream for a new request. c.mu is not held.
-func (c *conn) take() *stream {
+// take returns a stream for a new request, and whether there are too many
+// already. c.mu is not held.
+func (c *conn) take() (st *stream, full bool) {
 	c.mu.Lock()
+	open := len(c.streams)
+	full = open >= c.s.l.Streams || open+c.orphans >= 2*c.s.l.Streams
 	if n := len(c.free); n > 0 {
-		st := c.free[n-1]
+		st = c.free[n-1]
 		c.free[n-1] = nil
 		c.free = c.free[:n-1]
-		c.mu.Unlock()
-		return st
 	}
 	c.mu.Unlock()
-	st := c.s.pools.stream.Get().(*stream)
+	if st != nil {
+		return st, full
+	}
+	st = c.s.pools.stream.Get().(*stream)
 	st.c, st.cond.L = c, &c.mu
 	st.sec.Limit = c.s.l.Head
 	st.sess = c.s.h.Open(c.mc)
 	st.step, _ = st.sess.(msg.Stepper)
-	return st
+	return st, full
 }
 
 // keepMem is the largest memory of a head that a stream keeps.
@@ -83,29 +87,26 @@ const keepMem = 4 << 10
 
 // give takes a stream back whose request is done.
 func (c *conn) give(st *stream) {
+	if st.wipe(); st.left {
+		c.close(st)
+		return
+	}
+	c.mu.Lock()
+	c.free = append(c.free, st)
+	c.mu.Unlock()
+}
+
+// wipe makes a stream that nobody else knows ready for the next request.
+func (st *stream) wipe() {
 	st.req.Reset()
 	st.res.Reset()
-	st.sec.Reset()
 	if cap(st.sec.Mem) > keepMem {
 		st.sec.Mem = nil
 	}
-	st.builder = head.Builder{}
-	c.mu.Lock()
-	st.wipe()
-	left := st.left
-	if !left {
-		c.free = append(c.free, st)
-	}
-	c.mu.Unlock()
-	if left {
-		c.close(st)
-	}
-}
-
-// wipe makes what conn.mu guards ready for the next request, but left.
-func (st *stream) wipe() {
-	if st.body != nil {
-		st.body.st = nil
+	if b := st.body; b != nil {
+		st.c.mu.Lock()
+		b.st = nil
+		st.c.mu.Unlock()
 	}
 	st.id, st.prio, st.body = 0, priority{urgency: defaultUrgency}, nil
 	st.serving, st.tunnel, st.remoteEnd, st.localEnd, st.started, st.reset, st.last = false, false, false, false, false, false, false
@@ -245,8 +246,15 @@ func (c *conn) cancel(st *stream, by ending, why error) (tell func()) {
 	}
 }
 
-// finish is the end of a stream: nobody else uses it any more.
+// finish is the end of a stream that its own goroutine served.
 func (c *conn) finish(st *stream, err error) {
+	c.settleUp(st, err)
+	c.give(st)
+}
+
+// settleUp tells the session of its request's end. Nobody else uses the stream
+// any more.
+func (c *conn) settleUp(st *stream, err error) {
 	if st.body != nil {
 		_ = st.body.Close() // never fails
 	}
@@ -255,5 +263,4 @@ func (c *conn) finish(st *stream, err error) {
 		err = st.why
 	}
 	st.sess.Done(&st.req, &st.res, st.sent, err)
-	c.give(st)
 }

@@ -68,20 +68,17 @@ func (c *conn) sent(st *stream, n int) {
 	c.answers = min(c.answers+3, 1<<16)
 }
 
-// relieve writes in the middle of what one read brought, so that what waits
-// stays bounded.
-func (c *conn) relieve() error {
+// noteMuch finds whether so much waits, of what one read brought, that it is to
+// be written before more is taken.
+func (c *conn) noteMuch() {
 	c.mu.Lock()
-	much := len(c.out) >= sendMark || len(c.done) >= maxDone
+	c.much = len(c.out) >= sendMark || len(c.done) >= maxDone
 	c.mu.Unlock()
-	if !much {
-		return nil
-	}
-	return c.settle()
 }
 
 // settle sends what is ready, and waits while too much is not taken.
 func (c *conn) settle() error {
+	c.much = false
 	c.flush(1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -160,14 +157,18 @@ func (c *conn) round() bool {
 	if buf != nil {
 		c.putOut(buf, out)
 	}
-	for i, st := range done {
-		c.finish(st, err)
-		done[i] = nil
+	for _, st := range done {
+		c.settleUp(st, err)
+		st.wipe()
 	}
 	if err != nil && dead == nil {
 		c.die(err)
 	}
 	c.mu.Lock()
+	for i, st := range done { // of these no session was told that its visitor left
+		c.free = append(c.free, st)
+		done[i] = nil
+	}
 	c.doneSpare = done[:0]
 	c.room.Broadcast()
 	return true
