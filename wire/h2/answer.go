@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/wire/h2/frame"
@@ -215,9 +216,11 @@ func (c *conn) begin(st *stream) next {
 		return c.abandon(st)
 	}
 	c.openOut()
-	now := c.arrivedAt
+	var now time.Duration
 	if st.serving {
 		now = c.s.clock.now()
+	} else {
+		now = c.arrivedAt // the loop's, which is here
 	}
 	st.started, st.moved = true, now
 	switched := res.Status == 101 && res.Tunnel != nil && st.req.Upgrade != nil

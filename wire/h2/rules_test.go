@@ -59,6 +59,7 @@ func TestMalformedRequestsAreReset(t *testing.T) {
 				p.want("RST_STREAM 1 PROTOCOL_ERROR")
 				p.headers(3, true, get("/")...)
 				p.want("HEADERS 3 200", "DATA 3 1 end")
+				synctest.Wait()
 				if site.refused != 400 || site.calls() != "refused\nstep GET /\ndone" {
 					t.Errorf("refused with %d, calls %s", site.refused, site.calls())
 				}
