@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/wire/socket"
 )
 
 // sockets are the edge's open listeners.
@@ -148,7 +149,7 @@ func (e *Edge) serveHTTP(nc net.Conn, ended func()) {
 // handshake needs is not kept for as long as the connection lasts.
 func (e *Edge) serveHTTPS(nc net.Conn, ended func()) {
 	c := &msg.Conn{Remote: addrPort(nc.RemoteAddr()), Local: addrPort(nc.LocalAddr())}
-	tc, err := e.tls.Handshake(e.requests, nc)
+	tc, err := e.tls.Handshake(e.requests, socket.Wrap(nc))
 	if err != nil {
 		_ = nc.Close() // the handshake's failure is counted by tlsterm
 		ended()

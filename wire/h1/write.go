@@ -3,7 +3,6 @@ package h1
 import (
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"strconv"
 
@@ -381,7 +380,7 @@ func (c *conn) abort(s shape) {
 		return
 	}
 	c.abrupt = true
-	if tcp, ok := rawConn(c.nc).(*net.TCPConn); ok {
+	if tcp, ok := rawConn(c.nc).(interface{ SetLinger(seconds int) error }); ok {
 		_ = tcp.SetLinger(0) // closing follows at once
 	}
 }

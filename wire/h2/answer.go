@@ -51,12 +51,13 @@ func (c *conn) request(h frame.Header, block []byte) *frame.Error {
 	if !ended {
 		c.openBody(st)
 	} else if st.step != nil && st.step.Step(&st.req, &st.res) {
-		c.answer(st)
+		c.answerInline(st)
 		return nil
 	}
 	c.mu.Lock()
 	st.serving = true
 	c.list(st)
+	c.count()
 	c.mu.Unlock()
 	c.work.Go(func() {
 		st.sess.Serve(&st.req, &st.res)
@@ -165,25 +166,39 @@ const (
 	joining             // its Tunnel
 )
 
-// answer sends what is in st.res. It runs in the loop after a Step, which then
-// sends what is ready by itself, else in the stream's goroutine.
+// answer sends what is in st.res, in the stream's own goroutine.
 func (c *conn) answer(st *stream) {
 	c.mu.Lock()
-	inLoop := !st.serving
 	what := c.begin(st)
-	if inLoop {
-		st.serving = what != nothing
-		c.much = len(c.out) >= sendMark || len(c.done) >= maxDone
+	c.mu.Unlock()
+	if what == nothing {
+		c.flush(0)
+		return
 	}
+	c.goOn(st, what)
+}
+
+// answerInline is answer after a Step. An answer that is in out as a whole is
+// done with, so that the next request finds the same memory, which is in the
+// processor's cache.
+func (c *conn) answerInline(st *stream) {
+	c.mu.Lock()
+	st.inline = true
+	what := c.begin(st)
+	whole := what == nothing && st.localEnd
+	st.inline, st.serving = false, what != nothing
+	c.count()
+	c.much = len(c.out) >= sendMark || len(c.done) >= maxDone
 	c.mu.Unlock()
 	switch {
-	case what == nothing && inLoop:
-	case what == nothing:
-		c.flush(0)
-	case inLoop:
+	case whole && c.hot == nil:
+		c.settleUp(st, st.why)
+		st.wipe()
+		c.hot = st
+	case whole:
+		c.finish(st, st.why)
+	case what != nothing:
 		c.work.Go(func() { c.goOn(st, what) })
-	default:
-		c.goOn(st, what)
 	}
 }
 

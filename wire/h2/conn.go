@@ -46,8 +46,10 @@ type conn struct {
 	busyAt    time.Duration // latest request
 	spared    bool          // buffers were given back
 	meters    [reasons]meter
-	much      bool   // so much waits to be written that nothing more is taken
-	reason    Reason // why the connection ends, where its error does not tell
+	hot       *stream // the latest that was answered inline, with its session
+	full      bool    // another request would be one too many
+	much      bool    // so much waits to be written that nothing more is taken
+	reason    Reason  // why the connection ends, where its error does not tell
 	goneSaid  time.Duration
 	early     [earlyMax]struct {
 		id   uint32
@@ -344,6 +346,10 @@ func (c *conn) spare() {
 	c.trailer = hpack.Section{}
 	c.mu.Lock()
 	free := c.free
+	if c.hot != nil {
+		free = append(free, c.hot)
+		c.hot = nil
+	}
 	c.free, c.done, c.doneSpare, c.queue = nil, nil, nil, queue{}
 	c.ids, c.streams = nil, nil
 	c.mu.Unlock()
@@ -386,6 +392,9 @@ func (c *conn) end(err error) {
 	c.flushAll() // finishes what was not: nothing is written any more
 	c.mu.Lock()
 	free := c.free
+	if c.hot != nil {
+		free = append(free, c.hot)
+	}
 	c.free = nil
 	c.mu.Unlock()
 	for _, st := range free {

@@ -33,6 +33,7 @@ type stream struct {
 	queued    bool   // in conn.queue
 	listed    bool   // in conn.streams
 	serving   bool   // a goroutine owns the stream
+	inline    bool   // the loop does: it has not yet been handed over
 	tunnel    bool   // bytes go both ways after the answer's head
 	remoteEnd bool   // the visitor sends no more
 	localEnd  bool   // we send no more
@@ -59,12 +60,23 @@ func newStream() *stream {
 	return st
 }
 
+// count notes whether another request would be one too many. Only the loop
+// adds requests, so that it needs no look while this says no. mu is held.
+func (c *conn) count() {
+	open := len(c.streams)
+	c.full = open >= c.s.l.Streams || open+c.orphans >= 2*c.s.l.Streams
+}
+
 // take returns a stream for a new request, and whether there are too many
 // already. c.mu is not held.
 func (c *conn) take() (st *stream, full bool) {
+	if c.hot != nil && !c.full {
+		st, c.hot = c.hot, nil
+		return st, false
+	}
 	c.mu.Lock()
-	open := len(c.streams)
-	full = open >= c.s.l.Streams || open+c.orphans >= 2*c.s.l.Streams
+	c.count()
+	full = c.full
 	if n := len(c.free); n > 0 {
 		st = c.free[n-1]
 		c.free[n-1] = nil
@@ -109,7 +121,7 @@ func (st *stream) wipe() {
 		st.c.mu.Unlock()
 	}
 	st.id, st.prio, st.body = 0, priority{urgency: defaultUrgency}, nil
-	st.serving, st.tunnel, st.remoteEnd, st.localEnd, st.started, st.reset, st.last = false, false, false, false, false, false, false
+	st.serving, st.inline, st.tunnel, st.remoteEnd, st.localEnd, st.started, st.reset, st.last = false, false, false, false, false, false, false, false
 	st.data, st.window, st.recv, st.credit, st.sent, st.why = nil, 0, 0, 0, 0, nil
 }
 
@@ -214,7 +226,7 @@ func (c *conn) over(st *stream) {
 		how = byUs
 	}
 	c.unlist(st, how)
-	if !st.serving {
+	if !st.serving && !st.inline {
 		c.done = append(c.done, st)
 	}
 }

@@ -231,7 +231,9 @@ type Session interface {
 	// after Done.
 	Serve(req *Request, res *Response)
 	// Done is called once after each Serve, when the answer has left or could
-	// not: sent counts body bytes, err is nil when the answer left whole.
+	// not: sent counts body bytes, err is nil when the answer left whole. To
+	// HTTP/2 an answer of a Step has left when all of it is in the one buffer
+	// that is written next.
 	// A request that was refused as malformed before Serve is reported by
 	// Refused instead.
 	Done(req *Request, res *Response, sent int64, err error)
