@@ -39,7 +39,7 @@ func (f *field) close() {
 
 var starters = map[string]func(*field, string) (*server, func(), error){
 	"selvage": startSelvage, "selvage-disk": startSelvage,
-	"nginx": startNginx, "varnish": startVarnish, "h2o": startH2O,
+	"nginx": startNginx, "varnish": startVarnish, "h2o": startH2O, "quic-go": startQUICGo,
 }
 
 // server returns a running server, started at first use.

@@ -236,6 +236,10 @@ func runLoader(ctx context.Context, o options) error {
 	switch o.loader {
 	case "handshake":
 		return shakeHands(ctx, o)
+	case "h3":
+		return loadH3(ctx, o)
+	case "quic-go":
+		return serveQUICGo(ctx, o)
 	case "idle-h1", "idle-h2":
 		return stayIdle(ctx, o)
 	}

@@ -41,6 +41,10 @@ var works = []work{
 		peers: []peer{{"nginx", .30}, {"h2o", .85}},
 	},
 	{
+		name: "h3-1k", title: "hit of 1 KiB in memory, HTTP/3, 32 connections of 10 streams", unit: micros, load: h3load("/1k"), ours: "selvage",
+		peers: []peer{{"quic-go", .75}},
+	},
+	{
 		name: "h1-32k", title: "hit of 32 KiB in memory, HTTP/1.1", unit: micros, load: wrk("/32k"), ours: "selvage",
 		peers: []peer{{"nginx", .80}},
 	},

@@ -126,13 +126,13 @@ func (b *body) die() {
 type frames struct {
 	x       *exchange
 	halt    *atomic.Bool // reads are to end at once
-	trailer *msg.Fields // nil where none may come
-	buf     []byte      // read and not looked at yet
-	mem     *block      // where buf is, nil when that is the exchange's own
-	left    uint64      // bytes of the frame that has begun
-	skip    bool        // it is of an unknown type
-	eof     bool        // nothing follows buf
-	ended   bool        // the trailer has come
+	trailer *msg.Fields  // nil where none may come
+	buf     []byte       // read and not looked at yet
+	mem     *block       // where buf is, nil when that is the exchange's own
+	left    uint64       // bytes of the frame that has begun
+	skip    bool         // it is of an unknown type
+	eof     bool         // nothing follows buf
+	ended   bool         // the trailer has come
 }
 
 func (f *frames) release() {

@@ -48,7 +48,13 @@ func (h *handler) Open(*msg.Conn) msg.Session {
 	return &session{h}
 }
 
-func (s *session) Serve(req *msg.Request, res *msg.Response) { s.h.serve(req, res) }
+func (s *session) Serve(req *msg.Request, res *msg.Response) {
+	if s.h.serve == nil { // a request that came in pieces
+		s.h.step(req, res)
+		return
+	}
+	s.h.serve(req, res)
+}
 
 func (s *session) Step(req *msg.Request, res *msg.Response) bool {
 	return s.h.step != nil && s.h.step(req, res)

@@ -18,7 +18,7 @@ type Limits struct {
 	HeadTimeout  time.Duration // for a field section, or a frame of the control stream, to come whole; default 15 s
 	BodyTimeout  time.Duration // between two arrivals of body bytes; default 30 s
 	IdleTimeout  time.Duration // without a request, and in tunnels without a byte; default 75 s
-	WriteTimeout time.Duration // for 64 KiB or less to be taken; default 30 s
+	WriteTimeout time.Duration // for something to be taken of what is sent; default 30 s
 
 	// Floods: how many of each a visitor may send in FloodTime before its
 	// connection ends with H3_EXCESSIVE_LOAD; default in 30 s.

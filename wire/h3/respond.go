@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync/atomic"
+	"time"
 
 	"github.com/quic-go/quic-go"
 
@@ -274,36 +276,58 @@ func (x *exchange) write(p []byte) error {
 	clock := x.c.s.clock
 	_ = x.st.SetWriteDeadline(clock.at(clock.now() + x.c.s.l.WriteTimeout)) // never fails
 	_, err := x.st.Write(p)
-	if err != nil && !errors.Is(err, errGiven) {
+	if err != nil {
 		x.slow(err)
 	}
 	return err
 }
 
-// sliceMax is how much a visitor has to take within WriteTimeout.
-const sliceMax = 64 << 10
-
 // writeBytes writes a head and a body in memory.
 func (x *exchange) writeBytes(p, body []byte) error {
 	p = appendData(p, int64(len(body)))
-	if first := body[:min(len(body), inlineBody)]; len(p)+len(first) <= cap(p) || len(first) == len(body) {
-		p = append(p, first...)
-		x.out = p
-		if err := x.write(p); err != nil {
-			return err
+	if len(p)+len(body) <= inlineBody {
+		x.out = append(p, body...)
+		err := x.write(x.out)
+		if err == nil {
+			x.sent = int64(len(body))
 		}
-		x.sent = int64(len(first))
-	} else if err := x.write(p); err != nil {
 		return err
 	}
-	for x.sent < int64(len(body)) {
-		next := body[x.sent:min(int64(len(body)), x.sent+sliceMax)]
-		if err := x.write(next); err != nil {
-			return err
-		}
-		x.sent += int64(len(next))
+	if err := x.write(p); err != nil {
+		return err
 	}
-	return nil
+	return x.writeLong(body)
+}
+
+// writeLong writes a body in one go, so that the transport always has enough of
+// it to keep to the priorities of streams. The visitor has to take some of it
+// within each WriteTimeout.
+func (x *exchange) writeLong(body []byte) error {
+	var taken atomic.Uint64 // packets that some of it went into
+	_ = x.st.SetWriteDeadline(time.Time{})
+	limit := x.c.s.l.WriteTimeout
+	var watch *time.Timer
+	seen := uint64(0)
+	watch = time.AfterFunc(time.Hour, func() {
+		now := taken.Load()
+		if now == seen {
+			_ = x.st.SetWriteDeadline(x.c.s.clock.start) // a time that has passed; never fails
+			return
+		}
+		seen = now
+		watch.Reset(limit)
+	})
+	watch.Reset(limit) // after watch is set
+	n, err := x.st.WriteWithLimit(body, func(n int) int {
+		taken.Add(1)
+		return n
+	})
+	watch.Stop()
+	x.sent += int64(n)
+	if err != nil {
+		x.slow(err)
+	}
+	return err
 }
 
 // stream writes a head and a body that is pulled. Each piece leaves as it
