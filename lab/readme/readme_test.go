@@ -238,6 +238,24 @@ func TestFirstSite(t *testing.T) {
 	}
 }
 
+// TestCacheGuide follows the guide; what stands behind "# " is the status seen.
+func TestCacheGuide(t *testing.T) {
+	n := makeRun(t)
+	seen := 0
+	for _, line := range commands(t, "docs/guide/cache.md") {
+		out := n.paste(t, n.adapt(t, line, "127.0.0.1:9", t.TempDir()))
+		if _, want, ok := strings.Cut(line, " # "); ok {
+			seen++
+			if !strings.EqualFold(strings.TrimSpace(out), "CF-Cache-Status: "+want) {
+				t.Errorf("%s\nshows %s", line, out)
+			}
+		}
+	}
+	if seen < 10 {
+		t.Errorf("only %d statuses shown", seen)
+	}
+}
+
 // serve runs the guide's web server beside the test.
 func serve(t *testing.T, line, addr string) {
 	t.Helper()
