@@ -17,8 +17,9 @@
 //	             development mode, a full table of fills; or the request has a
 //	             field by which origins answer for another URL or method
 //	             (X-Original-URL, X-HTTP-Method-Override and the like)
-//	DYNAMIC      not eligible: method, body, Range or If-Match on a miss, or an
-//	             answer with neither freshness nor a validator
+//	DYNAMIC      not eligible: method, body, If-Match, HEAD, several ranges or an
+//	             If-Range of a version that is not held on a miss, or an answer
+//	             with neither freshness nor a validator
 //
 // Rules where the RFC leaves a choice:
 //
@@ -46,6 +47,13 @@
 //     cut off. So is passed on what comes, over its first 64 KiB, while fills and
 //     evicted objects that slow visitors still read take half as much memory
 //     as the store may.
+//   - A Range that is not held is fetched as it is asked for and kept. Parts of
+//     one version, which takes a strong ETag, are put together (RFC 9111 §3.4);
+//     what is missing between them is fetched with If-Range. Of one object at
+//     most 16 stretches are kept, and MaxObject bytes: what is far from the
+//     newest goes. An answer whose connection breaks is kept as a part.
+//   - A tag, prefix or host purge, and a soft one, is looked for when an object is
+//     asked for next; see package mark. Cache-Tag is not shown to visitors.
 //   - Trailers are not stored, and not passed on by a fetch that is shared.
 package cache
 

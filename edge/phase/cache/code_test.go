@@ -41,7 +41,7 @@ func TestPassingAnswersAreCompressed(t *testing.T) {
 		{"a picture", []string{"Content-Type: image/png"}, []string{"Accept-Encoding: gzip"}, "", false},
 		{"coded by the origin", []string{html, "Content-Encoding: br"}, []string{"Accept-Encoding: gzip"}, "br", false},
 		{"not to be transformed", []string{html, "Cache-Control: max-age=9, no-transform"}, []string{"Accept-Encoding: gzip"}, "", false},
-		{"a part is asked for", []string{html}, []string{"Accept-Encoding: gzip", "Range: bytes=0-9"}, "", true},
+		{"parts are asked for", []string{html}, []string{"Accept-Encoding: gzip", "Range: bytes=0-9, 20-29"}, "", true},
 	} {
 		g := newRig(t, Config{}, paper(append(c.answer, `ETag: "1"`)...))
 		g.plan.codings = codings{coding.Stored, coding.Passed}

@@ -44,15 +44,18 @@ type fill struct {
 	led   bool    // a leader waits for it
 	body  *place  // where stale's body, or obj's, is on the disk; nil = in memory
 	tee   *tee    // writes the body to the disk; nil = it is for memory
+	want  []byte  // the Range that all its visitors ask for; nil = the whole
+	wish          // what the origin is asked for
 
 	// expected counts those who joined and do not read yet; holders the same and
-	// the fill itself: the last of them releases obj.
+	// the fill itself: the last of them releases obj and stale.
 	expected, holders atomic.Int32
 
 	ready chan struct{} // closed when what follows is settled
 	outcome
 	status request.CacheStatus
 	obj    *object        // shared, with a reference
+	have   contentRange   // what stream is of the whole, where that is not all
 	room   bodyRoom       // of obj's body
 	stream *stream.Stream // of obj's body; nil = obj is complete
 	solo   bool           // obj is for the leader alone
@@ -64,9 +67,9 @@ type fill struct {
 	gone bool // the leader left before ready; guarded by mu
 }
 
-// newFill prepares a fill for r; nil when there are too many. stale may be
-// nil; a reference of its own is taken.
-func (e *Engine) newFill(p *Plan, r *request.Request, k key, stale *object, led bool) *fill {
+// newFill prepares a fill for r of the range want, all if that is nil; nil when
+// there are too many. stale may be nil; a reference of its own is taken.
+func (e *Engine) newFill(p *Plan, r *request.Request, k key, stale *object, want []byte, led bool) *fill {
 	if e.fills.Add(1) > int64(e.cfg.MaxFills) {
 		e.fills.Add(-1)
 		e.refused.Add(1)
@@ -90,14 +93,16 @@ func (e *Engine) newFill(p *Plan, r *request.Request, k key, stale *object, led 
 	if led && r.In.Interim != nil {
 		f.d.In.Interim = f.toLeader(r.In.Interim)
 	}
-	f.ask(stale != nil && stale.validate)
+	f.want = bytes.Clone(want)
+	f.ask(f.firstWish())
 	return f
 }
 
 // ask sets the fields of the origin request: the visitor's without
-// conditions and ranges, which are answered from the object, and the
-// validators of the stale object where it is to be revalidated.
-func (f *fill) ask(conditional bool) {
+// conditions and ranges, which are answered from the object, and those of the
+// wish.
+func (f *fill) ask(w wish) {
+	f.wish = w
 	to := &f.d.In.Fields
 	to.Reset()
 	for i := range f.in.Len() {
@@ -107,7 +112,13 @@ func (f *fill) ask(conditional bool) {
 			to.AddField(*l)
 		}
 	}
-	if !conditional {
+	if w.text != nil {
+		to.AddID(msg.Range, w.text)
+	}
+	if w.ifRange != nil {
+		to.AddID(msg.IfRange, w.ifRange)
+	}
+	if !w.validate {
 		return
 	}
 	if f.stale.etag() != nil {
@@ -125,7 +136,6 @@ func (f *fill) discard() {
 		if !f.led {
 			f.stale.endRefresh()
 		}
-		f.stale.Release()
 	}
 	f.zone.Release()
 	f.e.fills.Add(-1)
@@ -139,8 +149,14 @@ func (f *fill) expect() {
 }
 
 func (f *fill) letGo() {
-	if f.holders.Add(-1) == 0 && f.obj != nil {
+	if f.holders.Add(-1) > 0 {
+		return
+	}
+	if f.obj != nil {
 		f.obj.Release()
+	}
+	if f.stale != nil {
+		f.stale.Release()
 	}
 }
 
@@ -149,11 +165,10 @@ func (f *fill) run() {
 	defer f.discard()
 	asked := f.e.cfg.Now()
 	err := f.e.cfg.Fetch(f.d)
-	if err == nil && f.d.Out.Status == 304 && f.stale != nil && !f.stale.confirmedBy(&f.d.Out.Fields) {
-		// The origin confirms something else than what we hold: ask anew.
+	if err == nil && f.contradicts() {
 		f.d.Out.Close()
 		f.d.Out.Reset()
-		f.ask(false)
+		f.ask(wish{text: f.want})
 		err = f.e.cfg.Fetch(f.d)
 	}
 	got := f.e.cfg.Now()
@@ -162,13 +177,30 @@ func (f *fill) run() {
 	switch {
 	case err != nil:
 		f.fail(fault.As(err), asked, got)
-	case out.Status == 304 && f.stale != nil && f.stale.validate:
+	case out.Status == 304 && f.validate:
 		f.refresh(asked, got)
-	case out.Status >= 500 && f.stale != nil && !f.plan.decide(f.d).errorsPass && f.stale.mayStandIn(f.e.since(got), f.plan.alwaysOnline):
+	case out.Status == 206 && f.text != nil:
+		f.takePart(asked, got)
+	case out.Status >= 500 && f.stale != nil && f.lack.size() == 0 && !f.plan.decide(f.d).errorsPass && f.stale.mayStandIn(f.e.since(got), f.plan.alwaysOnline):
 		f.fail(&fault.Error{Op: "cache.fill", Side: fault.Origin, Err: errServer}, asked, got)
 	default:
 		f.take(asked, got)
 	}
+}
+
+// contradicts reports an answer that is not about what we hold: a 304 or a part
+// of something else, a part that is not what was asked for. It is asked again
+// then, for what the visitors want.
+func (f *fill) contradicts() bool {
+	switch f.d.Out.Status {
+	case 304:
+		return f.validate && !f.stale.confirmedBy(&f.d.Out.Fields)
+	case 206:
+		return f.lack.size() > 0 && !f.fits()
+	case 416:
+		return f.lack.size() > 0
+	}
+	return false
 }
 
 var errMemory = &fault.Error{Op: "cache.fill", Side: fault.Edge, Err: errors.New("no memory for an object")}
@@ -214,7 +246,11 @@ func (f *fill) refresh(asked, got time.Time) {
 	body := f.stale.body()
 	answer := msg.Response{Status: int(f.stale.status), Fields: *merged, Length: int64(len(body))}
 	j := f.plan.decide(f.d).judge(f.d, &f.in, &answer, asked, got)
-	if f.obj = f.e.newObject(f, &answer, &j, f.e.since(got)); f.obj == nil {
+	var l layout
+	if f.stale.partial() {
+		l = f.stale.layout()
+	}
+	if f.obj = f.e.newPartial(f, &answer, &j, f.e.since(got), l); f.obj == nil {
 		f.fail(errMemory, asked, got)
 		return
 	}
@@ -275,18 +311,30 @@ func (f *fill) take(asked, got time.Time) {
 			return
 		}
 	}
-	f.outcome, f.status = shared, request.CacheMiss
-	if f.stale != nil {
-		f.status = request.CacheExpired
-	}
+	f.outcome, f.status = shared, f.fetched(asked)
 	f.room = bodyRoom{e: f.e, o: f.obj}
 	f.stream = stream.New(out.Length, &f.room)
 	close(f.ready)
-	f.finish(f.pump(out))
+	err := f.pump(out)
+	if cut := err != nil && out.Status == 200 && out.Length > 0 && strong(f.obj.etag()) && len(f.stream.Kept()) > 0; cut {
+		f.keep(out, &j, got, contentRange{total: out.Length})
+	}
+	f.finish(err)
 	f.room.refund(int(f.room.granted))
 	out.Close()
 	f.stop()
 }
+
+// fetched is the status of an answer that was fetched, beginning when asked.
+func (f *fill) fetched(asked time.Time) request.CacheStatus {
+	if f.stale != nil && !f.stale.isFresh(f.e.since(asked)) {
+		return request.CacheExpired
+	}
+	return request.CacheMiss
+}
+
+// rangeMark makes the marker of a key's parts from that of the whole.
+const rangeMark = 0x9e3779b97f4a7c15
 
 // hand leaves an answer that is not for sharing to the leader, if it is
 // still there, and lets the next requests go their own way at once. A server
@@ -295,11 +343,15 @@ func (f *fill) hand(status request.CacheStatus, got time.Time) {
 	s := f.e.shardOf(f.key.hash)
 	s.mu.Lock()
 	s.leave(f)
-	if f.d.Out.Status < 500 {
+	switch status := f.d.Out.Status; {
+	case status >= 500, status == 416: // of this moment, of this visitor's Range
+	case status == 206:
+		s.mark(f.key.hash^rangeMark, f.e.since(got)+passFor)
+	default:
 		s.mark(f.key.hash, f.e.since(got)+passFor)
 	}
 	s.mu.Unlock()
-	if f.d.Out.Status < 500 {
+	if status := f.d.Out.Status; status < 500 && status != 416 {
 		f.forgetStale()
 	}
 	f.mu.Lock()

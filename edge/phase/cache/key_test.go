@@ -80,8 +80,8 @@ func TestHashCollision(t *testing.T) {
 	for i := range keys {
 		r := ask(t.Context(), fmt.Sprintf("GET /%d", i))
 		keys[i] = key{hash: 64 * uint64(len(g.e.shards)), text: g.e.keyOf(plan, r).text}
-		f := g.e.newFill(plan, r, keys[i], nil, true)
-		s.join(f.key, r, f, 0)
+		f := g.e.newFill(plan, r, keys[i], nil, nil, true)
+		s.join(f.key, r, nil, f, 0)
 		out := &msg.Response{Status: 200, Length: 1}
 		o := g.e.newObject(f, out, &judgement{lifetime: 1e9}, 0)
 		o.seal(g.e, append(o.inner()[:0], byte(i)))
@@ -158,21 +158,6 @@ func FuzzDirectives(f *testing.F) {
 	})
 }
 
-func FuzzRange(f *testing.F) {
-	f.Add([]byte("bytes=0-3"), int64(10))
-	f.Add([]byte("bytes=-99999999999999999999"), int64(0))
-	f.Fuzz(func(t *testing.T, value []byte, size int64) {
-		size = max(size, 0)
-		from, to, p := readRange(value, size)
-		if p == onePart && (from < 0 || from >= to || to > size) {
-			t.Errorf("%q of %d: %d to %d", value, size, from, to)
-		}
-		tag, rest := nextTag(value)
-		if tag != nil && len(tag)+len(rest) > len(value) {
-			t.Errorf("%q: tag %q, rest %q", value, tag, rest)
-		}
-	})
-}
 
 func FuzzPurgeURL(f *testing.F) {
 	f.Add("https://www.Example.com:443/a/%7e?b#c")

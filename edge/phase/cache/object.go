@@ -42,7 +42,7 @@ type object struct {
 
 	keyLen, headLen, bodyLen uint32
 	varyLen, tagsLen         uint16
-	pageLen                  uint16
+	pageLen, heldLen         uint16
 	room                     uint16 // for a small body, behind the rest
 	status                   uint16
 	dateLen                  uint8
@@ -90,17 +90,18 @@ type parts struct {
 	key, head, vary, date []byte
 	tags                  []byte // of Cache-Tag, as joinTags gives it
 	page                  []byte // the URL that was fetched, of a loose object
+	held                  []byte // which bytes it has, of a partial object; see layout
 	room                  int    // for a small body
 }
 
 func (p *parts) size() int {
-	return len(p.key) + len(p.head) + len(p.vary) + len(p.tags) + len(p.page) + len(p.date) + p.room
+	return len(p.key) + len(p.head) + len(p.vary) + len(p.tags) + len(p.page) + len(p.held) + len(p.date) + p.room
 }
 
 // fit reports whether the lengths fit their fields.
 func (p *parts) fit() bool {
 	return len(p.key) <= math.MaxInt32 && len(p.head) <= math.MaxInt32 && len(p.vary) <= math.MaxUint16 &&
-		len(p.tags) <= math.MaxUint16 && len(p.page) <= math.MaxUint16 && len(p.date) <= math.MaxUint8 && p.room <= smallBody
+		len(p.tags) <= math.MaxUint16 && len(p.page) <= math.MaxUint16 && len(p.held) <= math.MaxUint16 && len(p.date) <= math.MaxUint8 && p.room <= smallBody
 }
 
 // makeObject takes memory for an object of these parts, with one reference; nil
@@ -116,11 +117,12 @@ func (e *Engine) makeObject(z *mark.Zone, p *parts) *object {
 	clear(block[:objectSize])
 	o := (*object)(unsafe.Pointer(unsafe.SliceData(block)))
 	to := block[objectSize:objectSize]
-	for _, part := range [...][]byte{p.key, p.head, p.vary, p.tags, p.page, p.date} {
+	for _, part := range [...][]byte{p.key, p.head, p.vary, p.tags, p.page, p.held, p.date} {
 		to = append(to, part...)
 	}
 	o.keyLen, o.headLen, o.varyLen = uint32(len(p.key)), uint32(len(p.head)), uint16(len(p.vary))
 	o.tagsLen, o.pageLen, o.dateLen, o.room = uint16(len(p.tags)), uint16(len(p.page)), uint8(len(p.date)), uint16(p.room)
+	o.heldLen = uint16(len(p.held))
 	z.Retain()
 	o.zone = z
 	o.refs.Store(1)
@@ -130,8 +132,14 @@ func (e *Engine) makeObject(z *mark.Zone, p *parts) *object {
 // newObject makes an object of an answer's head; the fill adds the body. It is
 // nil when there is no memory for it.
 func (e *Engine) newObject(f *fill, out *msg.Response, j *judgement, got int64) *object {
+	return e.newPartial(f, out, j, got, layout{})
+}
+
+// newPartial is newObject for an object that has what l says, all if that is
+// the zero layout. The length of out is that of the body that the object gets.
+func (e *Engine) newPartial(f *fill, out *msg.Response, j *judgement, got int64, l layout) *object {
 	var vary [256]byte
-	p := parts{key: f.key.text, head: prepare(&out.Fields, notStored(&out.Fields)), vary: appendVary(vary[:0], j.vary)}
+	p := parts{key: f.key.text, head: prepare(&out.Fields, notStored(&out.Fields)), vary: appendVary(vary[:0], j.vary), held: l.encode()}
 	if 0 < out.Length && out.Length <= smallBody {
 		p.room = int(out.Length)
 	}
@@ -179,9 +187,14 @@ func (o *object) page() []byte {
 	return o.part(int(o.keyLen+o.headLen)+int(o.varyLen)+int(o.tagsLen), int(o.pageLen))
 }
 
+// held is the layout of a partial object, encoded.
+func (o *object) held() []byte {
+	return o.part(int(o.keyLen+o.headLen)+int(o.varyLen)+int(o.tagsLen)+int(o.pageLen), int(o.heldLen))
+}
+
 // date is the Date field of the answer, or when it came.
 func (o *object) date() []byte {
-	return o.part(int(o.keyLen+o.headLen)+int(o.varyLen)+int(o.tagsLen)+int(o.pageLen), int(o.dateLen))
+	return o.part(int(o.keyLen+o.headLen)+int(o.varyLen)+int(o.tagsLen)+int(o.pageLen)+int(o.heldLen), int(o.dateLen))
 }
 
 // inner is the room for a small body.
@@ -246,7 +259,7 @@ func (o *object) size() int64 {
 }
 
 func (o *object) blockSize() int {
-	return objectSize + int(o.keyLen+o.headLen) + int(o.varyLen) + int(o.tagsLen) + int(o.pageLen) + int(o.dateLen) + int(o.room)
+	return objectSize + int(o.keyLen+o.headLen) + int(o.varyLen) + int(o.tagsLen) + int(o.pageLen) + int(o.heldLen) + int(o.dateLen) + int(o.room)
 }
 
 // retain takes a reference for who holds one already, or the shard's lock.
@@ -359,7 +372,7 @@ func (o *object) touch() {
 	if first := o.count(); !first {
 		return
 	}
-	if e := o.engine(); e.lower != nil {
+	if e := o.engine(); e.lower != nil && !o.partial() {
 		e.lower.Hit(o)
 	}
 }

@@ -2,67 +2,18 @@ package cache
 
 import (
 	"bytes"
+	"io"
+	"math/rand/v2"
 	"strconv"
+	"time"
 
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
-// part is what a Range field asks of a body.
-type part uint8
-
-const (
-	wholeBody     part = iota // no range, several, or none that is understood
-	onePart                   // from..to
-	unsatisfiable             // beyond the end
-)
-
-// readRange reads a Range of one part of a body of size bytes (RFC 9110
-// §14.1.2); to is past the last byte. Several parts, other units and
-// malformed ranges ask for the whole: a server may ignore them.
-func readRange(value []byte, size int64) (from, to int64, p part) {
-	unit, set, ok := bytes.Cut(value, []byte{'='})
-	if !ok || !msg.EqualFold(unit, "bytes") {
-		return 0, 0, wholeBody
-	}
-	set = bytes.Trim(set, " \t")
-	first, last, ok := bytes.Cut(set, []byte{'-'})
-	if !ok || bytes.IndexByte(set, ',') >= 0 {
-		return 0, 0, wholeBody
-	}
-	if len(first) == 0 {
-		n, ok := readDigits(last, maxOffset)
-		switch {
-		case !ok:
-			return 0, 0, wholeBody
-		case n == 0 || size == 0:
-			return 0, 0, unsatisfiable
-		}
-		return size - min(n, size), size, onePart
-	}
-	from, ok = readDigits(first, maxOffset)
-	if !ok {
-		return 0, 0, wholeBody
-	}
-	to = size
-	if len(last) > 0 {
-		end, ok := readDigits(last, maxOffset)
-		if !ok || end < from {
-			return 0, 0, wholeBody
-		}
-		to = min(size, end+1)
-	}
-	if from >= size {
-		return 0, 0, unsatisfiable
-	}
-	return from, to, onePart
-}
-
-// maxOffset keeps sums of offsets within 64 bits.
-const maxOffset = 1 << 56
-
-// rangeHolds is If-Range (RFC 9110 §13.1.5): a strong ETag or the very
-// Last-Modified that was sent.
+// rangeHolds is If-Range (RFC 9110 §13.1.5): a strong ETag, or the very
+// Last-Modified that was sent if that is strong, which takes that the answer was
+// made at least a second after it (§8.8.2.2).
 func (o *object) rangeHolds(f *msg.Fields) bool {
 	want := f.Get(msg.IfRange)
 	if want == nil {
@@ -71,34 +22,124 @@ func (o *object) rangeHolds(f *msg.Fields) bool {
 	if len(want) > 0 && want[0] == '"' {
 		return bytes.Equal(want, o.etag())
 	}
-	return o.lastMod() != nil && bytes.Equal(want, o.lastMod())
+	if o.lastMod() == nil || !bytes.Equal(want, o.lastMod()) {
+		return false
+	}
+	now := o.engine().cfg.Now()
+	modified, ok := readDate(want, now)
+	date, dated := readDate(o.date(), now)
+	return ok && dated && date.Sub(modified) >= time.Second
 }
 
-// servePart turns the answer, which is the whole object of size bytes, into
-// what Range asks, and returns the part of the body that goes with it. Where the
-// origin itself sent a Content-Range with the whole, it stays whole: two of them
-// would contradict each other.
-func (o *object) servePart(r *request.Request, size int64) (from, to int64) {
-	value := r.In.Fields.Get(msg.Range)
-	if value == nil || r.In.Method != msg.GET || o.status != 200 || !o.rangeHolds(&r.In.Fields) || o.field(msg.ContentRange) != nil {
-		return 0, size
+// rangeOf is the Range field of a request that the object may answer in part;
+// nil where it is to be answered whole. Where the origin itself sent a
+// Content-Range with the whole, it stays whole: two of them would contradict
+// each other.
+func (o *object) rangeOf(in *msg.Request) []byte {
+	if in.Method != msg.GET || !in.Fields.Has(msg.Range) || o.status != 200 || !o.rangeHolds(&in.Fields) || o.field(msg.ContentRange) != nil {
+		return nil
 	}
-	from, to, p := readRange(value, size)
-	if p == wholeBody {
-		return 0, size
+	return in.Fields.Get(msg.Range)
+}
+
+// serves reports whether the object has all that a request wants of its body.
+func (o *object) serves(in *msg.Request) bool {
+	if !o.partial() {
+		return true
 	}
-	text := r.Arena.Alloc(len("bytes -/") + 3*20)[:0]
-	text = append(text, "bytes "...)
-	if p == unsatisfiable {
-		text = strconv.AppendInt(append(text, "*/"...), size, 10)
-		from, to = 0, 0
-		r.Out.Status, r.Out.Prepared, r.Out.Length = 416, nil, 0
-	} else {
-		text = append(strconv.AppendInt(text, from, 10), '-')
-		text = append(strconv.AppendInt(text, to-1, 10), '/')
-		text = strconv.AppendInt(text, size, 10)
-		r.Out.Status, r.Out.Length = 206, to-from
+	if in.Method != msg.GET {
+		return false
 	}
-	r.Out.Fields.AddID(msg.ContentRange, text)
-	return from, to
+	l := o.layout()
+	a := readRanges(o.rangeOf(in), l.total)
+	for _, s := range a.parts() {
+		if _, ok := l.find(s); !ok {
+			return false
+		}
+	}
+	return a.part != wholeBody
+}
+
+// notSatisfied makes a 416.
+func notSatisfied(r *request.Request, total int64) {
+	text := append(r.Arena.Alloc(len("bytes */") + 20)[:0], "bytes */"...)
+	r.Out.Status, r.Out.Prepared, r.Out.Bytes, r.Out.Length = 416, nil, nil, 0
+	r.Out.Fields.AddID(msg.ContentRange, strconv.AppendInt(text, total, 10))
+}
+
+func addContentRange(r *request.Request, s stretch, total int64) {
+	r.Out.Fields.AddID(msg.ContentRange, appendContentRange(r.Arena.Alloc(len("bytes -/") + 3*20)[:0], s, total))
+}
+
+func appendContentRange(b []byte, s stretch, total int64) []byte {
+	b = strconv.AppendInt(append(b, "bytes "...), s.from, 10)
+	b = strconv.AppendInt(append(b, '-'), s.to-1, 10)
+	return strconv.AppendInt(append(b, '/'), total, 10)
+}
+
+// serveParts answers several ranges as multipart/byteranges (RFC 9110 §14.6).
+// The bodies of the parts are not copied.
+func (o *object) serveParts(r *request.Request, a *asked, l layout, whole []byte) {
+	const hexDigits = 2 * 16
+	boundary := strconv.AppendUint(make([]byte, 0, hexDigits), rand.Uint64()|1<<63, 16)
+	boundary = strconv.AppendUint(boundary, rand.Uint64()|1<<63, 16)
+	kind := o.field(msg.ContentType)
+	body := &pieces{}
+	for _, s := range a.parts() {
+		var head []byte
+		if body.list != nil {
+			head = append(head, "\r\n"...)
+		}
+		head = append(append(head, "--"...), boundary...)
+		if kind != nil {
+			head = append(append(head, "\r\nContent-Type: "...), kind...)
+		}
+		head = append(appendContentRange(append(head, "\r\nContent-Range: "...), s, l.total), "\r\n\r\n"...)
+		body.add(head)
+		body.add(l.cut(whole, s))
+	}
+	body.add(append(append([]byte("\r\n--"), boundary...), "--\r\n"...))
+	r.Out.Prepared = &msg.Prepared{H1: withoutType(r.Out.Prepared.H1)}
+	r.Out.Fields.AddID(msg.ContentType, append([]byte("multipart/byteranges; boundary="), boundary...))
+	r.Out.Status, r.Out.Bytes, r.Out.Body, r.Out.Length = 206, nil, body, body.size
+}
+
+// withoutType copies field lines without Content-Type, which is the parts'.
+func withoutType(lines []byte) []byte {
+	kept := make([]byte, 0, len(lines))
+	for name, value, rest := msg.CutLine(lines); name != nil; name, value, rest = msg.CutLine(rest) {
+		if !msg.EqualFold(name, "content-type") {
+			kept = append(append(append(append(kept, name...), ": "...), value...), "\r\n"...)
+		}
+	}
+	return kept
+}
+
+// pieces is a body of several.
+type pieces struct {
+	list [][]byte
+	size int64
+}
+
+func (p *pieces) add(b []byte) {
+	p.list = append(p.list, b)
+	p.size += int64(len(b))
+}
+
+func (p *pieces) Read(to []byte) (int, error) {
+	for len(p.list) > 0 && len(p.list[0]) == 0 {
+		p.list = p.list[1:]
+	}
+	if len(p.list) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(to, p.list[0])
+	p.list[0] = p.list[0][n:]
+	return n, nil
+}
+
+// Close drops what was not read: it may be memory of the object's.
+func (p *pieces) Close() error {
+	p.list = nil
+	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/phase/cache/stream"
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/internal/must"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -18,6 +19,7 @@ type task struct {
 	e    *Engine
 	p    *Plan
 	r    *request.Request
+	want []byte       // the range that has to be fetched; nil = all
 	from request.Tier // who answered the fill that is followed; 0 = the origin
 	low  *lying       // what was found on the disk; nil = nothing
 	turn int          // how often it was looked for there
@@ -43,7 +45,7 @@ func (t task) get() (request.Verdict, error) {
 	if o == nil && t.e.disk != nil && t.turn < maxTurns {
 		return t.getLow(k, s, now)
 	}
-	if o != nil && o.isFresh(now) {
+	if o != nil && o.isFresh(now) && o.serves(t.r.In) {
 		o.touch()
 		return t.stored(o, request.CacheHit, now)
 	}
@@ -93,7 +95,7 @@ func (t task) hit() (request.Verdict, error) {
 	if o == nil {
 		return request.Wait, nil
 	}
-	if !o.isFresh(now) {
+	if !o.isFresh(now) || !o.serves(in) {
 		o.Release()
 		return request.Wait, nil
 	}
@@ -106,24 +108,30 @@ func (t task) hit() (request.Verdict, error) {
 func (t task) miss(k key, s *shard, o *object, now int64) (request.Verdict, error) {
 	in := &t.r.In.Fields
 	wants := readDirectives(in, msg.CacheControl)
+	want, keeps := t.wants(o)
+	held := o // what may be answered with, if not fresh
+	if o != nil && !o.serves(t.r.In) {
+		held = nil
+	}
 	switch {
 	case wants.onlyIfCached:
 		return t.refuse(o)
-	case o != nil && o.mayRefreshBehind(now) && !t.p.decide(t.r).noUpdating:
+	case held != nil && o.mayRefreshBehind(now) && !t.p.decide(t.r).noUpdating:
 		t.refreshBehind(k, s, o, now)
 		o.touch()
 		return t.stored(o, request.CacheUpdating, now)
-	case o != nil && (o.failedLately(now) || o.slow()) && o.mayStandIn(now, t.p.alwaysOnline):
+	case held != nil && (o.failedLately(now) || o.slow()) && o.mayStandIn(now, t.p.alwaysOnline):
 		t.refreshBehind(k, s, o, now)
 		o.touch()
 		return t.stored(o, request.CacheStale, now)
-	case t.r.In.Method == msg.HEAD, in.Has(msg.Range):
+	case t.r.In.Method == msg.HEAD, !keeps:
 		return t.passBeside(s, k, o, request.CacheDynamic)
 	case wants.noStore:
 		return t.passBeside(s, k, o, request.CacheBypass)
-	case s.marked(k.hash, now):
+	case s.marked(k.hash, now), want != nil && s.marked(k.hash^rangeMark, now):
 		return t.passBeside(s, k, o, request.CacheNone)
 	}
+	t.want = want
 	return t.share(k, s, o, now)
 }
 
@@ -142,7 +150,7 @@ func (t task) refuse(o *object) (request.Verdict, error) {
 func (t task) share(k key, s *shard, o *object, now int64) (request.Verdict, error) {
 	var mine *fill
 	for {
-		found, f := s.join(k, t.r, mine, now)
+		found, f := s.join(k, t.r, t.want, mine, now)
 		led := found == nil && f == nil && mine != nil
 		switch {
 		case led:
@@ -151,7 +159,7 @@ func (t task) share(k key, s *shard, o *object, now int64) (request.Verdict, err
 				f.refuse()
 			}
 		case found == nil && f == nil:
-			if mine = t.e.newFill(t.p, t.r, k, o, true); mine == nil {
+			if mine = t.e.newFill(t.p, t.r, k, o, t.want, true); mine == nil {
 				return t.passBeside(s, k, o, request.CacheBypass)
 			}
 			mine.body = t.placeOf(o)
@@ -200,13 +208,13 @@ func (t task) follow(f *fill, led bool, k key, s *shard, o *object) (v request.V
 	}
 	t.from = f.from
 	switch {
-	case f.outcome == standIn && o != nil:
+	case f.outcome == standIn && o != nil && o.serves(t.r.In):
 		v, err = t.stored(o, request.CacheStale, t.e.now())
 		return v, true, err
 	case f.outcome == vain:
 		v, err = t.again(k, s, o)
 		return v, true, err
-	case f.outcome == failed:
+	case f.outcome == failed, f.outcome == standIn && o != nil:
 		if o != nil {
 			o.Release()
 		}
@@ -223,6 +231,10 @@ func (t task) follow(f *fill, led bool, k key, s *shard, o *object) (v request.V
 		return v, true, err
 	case !led && !f.suits(t.r):
 		return request.Respond, false, nil
+	case f.have.total > 0 && !f.obj.rangeHolds(&t.r.In.Fields):
+		// The part is of another version than the visitor has.
+		v, err = t.passBeside(s, k, o, request.CacheNone)
+		return v, true, err
 	}
 	v, err = t.read(f, k, s, o)
 	return v, true, err
@@ -282,13 +294,14 @@ func (t task) refreshBehind(k key, s *shard, o *object, now int64) {
 	if !o.beginRefresh() {
 		return
 	}
-	f := t.e.newFill(t.p, t.r, k, o, false)
+	want, _ := t.wants(o)
+	f := t.e.newFill(t.p, t.r, k, o, want, false)
 	if f == nil {
 		o.endRefresh()
 		return
 	}
 	f.body = t.placeOf(o)
-	if found, other := s.join(k, t.r, f, now); found != nil || other != nil {
+	if found, other := s.join(k, t.r, want, f, now); found != nil || other != nil {
 		if found != nil {
 			found.Release()
 		}
@@ -368,26 +381,48 @@ func (t task) answer(o *object, status request.CacheStatus, now int64) {
 	}
 	out := t.r.Out
 	body := o.bodyAs(out.Room.Form)
-	out.Length = int64(len(body))
+	size := int64(len(body))
 	at := t.placeOf(o)
 	if at != nil {
-		out.Length = at.size
+		size = at.size
 	}
-	if t.r.In.Method == msg.HEAD {
+	if out.Length = size; t.r.In.Method == msg.HEAD {
 		if o.status != 204 {
 			out.Fields.AddID(msg.ContentLength, strconv.AppendInt(t.r.Arena.Alloc(20)[:0], out.Length, 10))
 		}
 		return
 	}
-	from, to := int64(0), out.Length
+	var a asked
+	l := layout{total: size}
 	if t.r.In.Fields.Has(msg.Range) {
-		from, to = o.servePart(t.r, to)
+		if o.partial() {
+			l = o.layout()
+		}
+		a = readRanges(o.rangeOf(t.r.In), l.total)
 	}
 	switch {
+	case a.part == unsatisfiable:
+		notSatisfied(t.r, l.total)
+	case a.n > 1 && at == nil:
+		o.serveParts(t.r, &a, l, body)
+	case a.n == 1:
+		s := a.list[0]
+		out.Status, out.Length = 206, s.size()
+		addContentRange(t.r, s, l.total)
+		t.body(body, at, l, s)
+	default:
+		must.That(!o.partial(), "an object answers for bytes that it has not")
+		t.body(body, at, l, stretch{0, size})
+	}
+}
+
+// body answers with a stretch of a complete body, from memory or the disk.
+func (t task) body(body []byte, at *place, l layout, s stretch) {
+	switch {
 	case at == nil:
-		out.Bytes = body[from:to]
-	case from < to:
-		out.Body = &fileBody{rec: t.low.rec.Share(), at: from, end: to}
+		t.r.Out.Bytes = l.cut(body, s)
+	case s.size() > 0:
+		t.r.Out.Body = &fileBody{rec: t.low.rec.Share(), at: s.from, end: s.to}
 	}
 }
 
@@ -400,6 +435,12 @@ func (t task) streamed(f *fill, body *stream.Reader) {
 		return
 	}
 	t.r.Out.Body, t.r.Out.Length = body, f.stream.Length()
+	switch {
+	case f.have.total > 0:
+		t.stitched(f, body)
+	case t.r.In.Fields.Has(msg.Range):
+		t.section(f, body)
+	}
 }
 
 // pass fetches for this request alone.
@@ -432,7 +473,7 @@ func (t task) passBeside(s *shard, k key, o *object, status request.CacheStatus)
 	now := t.e.since(got)
 	out := t.r.Out
 	fails := err != nil && fault.As(err).Side == fault.Origin || err == nil && out.Status >= 500 && !t.p.decide(t.r).errorsPass
-	if fails && o != nil && o.mayStandIn(now, t.p.alwaysOnline) {
+	if fails && o != nil && o.serves(t.r.In) && o.mayStandIn(now, t.p.alwaysOnline) {
 		o.tried(t.e.since(asked), now)
 		out.Close()
 		out.Reset()

@@ -103,14 +103,14 @@ func (s *shard) all() iter.Seq[*object] {
 
 // join finds, under one lock, a fresh object that was stored meanwhile, or a
 // fill that r can share, or opens f, if not nil, as the fill for others.
-func (s *shard) join(k key, r *request.Request, f *fill, now int64) (o *object, shared *fill) {
+func (s *shard) join(k key, r *request.Request, want []byte, f *fill, now int64) (o *object, shared *fill) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if o := s.match(k, r); o != nil && o.isFresh(now) {
+	if o := s.match(k, r); o != nil && o.isFresh(now) && o.serves(r.In) {
 		o.retain()
 		return o, nil
 	}
-	if shared := s.sharable(k, r); shared != nil {
+	if shared := s.sharable(k, r, want); shared != nil {
 		shared.expect()
 		return nil, shared
 	}
@@ -122,14 +122,14 @@ func (s *shard) join(k key, r *request.Request, f *fill, now int64) (o *object, 
 
 // sharable returns a fill whose answer r may have, as far as is known: the
 // Vary of the answer where its head is here, else that of the newest variant.
-func (s *shard) sharable(k key, r *request.Request) *fill {
+func (s *shard) sharable(k key, r *request.Request, want []byte) *fill {
 	list := s.fills[k.hash]
 	if len(list) == 0 {
 		return nil
 	}
 	newest := s.newest(k)
 	for _, f := range list {
-		if !bytes.Equal(f.key.text, k.text) || !f.zone.Fresh(f.seq, f.loose) {
+		if !bytes.Equal(f.key.text, k.text) || !bytes.Equal(f.want, want) || !f.zone.Fresh(f.seq, f.loose) {
 			continue
 		}
 		if f.concluded() {
@@ -246,7 +246,7 @@ func (e *Engine) evictFrom(s *shard) int64 {
 	e.drop(s, e.hashOf(o), o)
 	s.mu.Unlock()
 	e.evictions.Add(1)
-	if e.lower != nil && !o.purged() {
+	if e.lower != nil && !o.partial() && !o.purged() {
 		e.lower.Demote(o)
 	}
 	n := o.size()

@@ -61,6 +61,7 @@ func TestPurgeCoversAllVariants(t *testing.T) {
 	g := newRig(t, Config{}, always(200, "x", "Cache-Control: max-age=60", "Vary: Accept"))
 	g.run("GET /a", "Accept: a")
 	g.run("GET /a", "Accept: b")
+	g.e.work.Wait()
 	if err := g.e.Purge(testZone, 1, zone.Purge{Files: []string{"https://www.example.com/a"}}); err != nil {
 		t.Fatal(err)
 	}

@@ -208,6 +208,15 @@ func (st *Stream) signal() {
 // is the caller's.
 func (st *Stream) Buffer() []byte { return st.buf }
 
+// Kept is what is kept of a body that ended too early; nil where it was not to
+// be kept. Its memory is the caller's.
+func (st *Stream) Kept() []byte {
+	if st.spilled {
+		return nil
+	}
+	return st.buf
+}
+
 // End tells readers that the body ends, or why it does not.
 func (st *Stream) End(err error) {
 	st.mu.Lock()
