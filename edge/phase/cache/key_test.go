@@ -158,7 +158,6 @@ func FuzzDirectives(f *testing.F) {
 	})
 }
 
-
 func FuzzPurgeURL(f *testing.F) {
 	f.Add("https://www.Example.com:443/a/%7e?b#c")
 	f.Add("http://[::1]?x")

@@ -198,7 +198,6 @@ func TestLinesOfAVaryingFieldAreJoined(t *testing.T) {
 	g.want(g.run("GET /a", "X-Kind: a b"), 200, "MISS", "x")
 }
 
-
 func TestHeadOnMissPasses(t *testing.T) {
 	g := newRig(t, Config{}, always(200, "x", "Cache-Control: max-age=60"))
 	g.want(g.run("HEAD /a"), 200, "DYNAMIC", "")
