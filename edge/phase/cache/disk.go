@@ -193,7 +193,7 @@ func (d *disk) find(t task, k key, s *shard, now int64) *lying {
 		return nil
 	}
 	f := d.e.readFill(t, k)
-	found, other := s.join(k, t.r, f, now)
+	found, other := s.join(k, t.r, nil, f, now)
 	if found != nil || other != nil {
 		f.zone.Release()
 		if other != nil {

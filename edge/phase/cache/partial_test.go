@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"mime"
 	"mime/multipart"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -270,7 +271,7 @@ func TestPartsAreFetchedOnce(t *testing.T) {
 		})
 	}
 	for g.e.Stats().Fills < 2 {
-		time.Sleep(0)
+		runtime.Gosched()
 	}
 	close(gate)
 	wg.Wait()
