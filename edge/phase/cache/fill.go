@@ -56,6 +56,7 @@ type fill struct {
 	status request.CacheStatus
 	obj    *object        // shared, with a reference
 	have   contentRange   // what stream is of the whole, where that is not all
+	span   []byte         // as the origin said it
 	room   bodyRoom       // of obj's body
 	stream *stream.Stream // of obj's body; nil = obj is complete
 	solo   bool           // obj is for the leader alone

@@ -135,6 +135,7 @@ func (f *fill) takePart(asked, got time.Time) {
 		return
 	}
 	f.outcome, f.status, f.have = shared, f.fetched(asked), c
+	f.span = bytes.Clone(out.Fields.Get(msg.ContentRange))
 	f.room = bodyRoom{e: f.e, o: f.obj}
 	f.stream = stream.New(c.size(), &f.room)
 	close(f.ready)

@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"github.com/selvage-edge/selvage/edge/phase/cache/stream"
+	"github.com/selvage-edge/selvage/wire/msg"
 )
 
 // section is a body made of a stretch of a stream and, before and after it, of
@@ -46,7 +47,7 @@ func (t task) stitched(f *fill, body *stream.Reader) {
 	s := &section{body: body, left: have.size()}
 	span := have
 	if f.lack.size() > 0 {
-		span = f.span(total)
+		span = f.wanted(total)
 		f.stale.retain() // the fill holds it for as long as somebody follows
 		s.base = f.stale
 		l := f.stale.layout()
@@ -58,14 +59,18 @@ func (t task) stitched(f *fill, body *stream.Reader) {
 		}
 	}
 	t.r.Out.Body, t.r.Out.Length = s, span.size()
-	if f.want != nil {
+	switch {
+	case f.want != nil && f.lack.size() == 0: // what came, as it came
+		t.r.Out.Status = 206
+		t.r.Out.Fields.AddID(msg.ContentRange, f.span)
+	case f.want != nil:
 		t.r.Out.Status = 206
 		addContentRange(t.r, span, total)
 	}
 }
 
-// span is what the fill's visitors want of a body of a size.
-func (f *fill) span(total int64) stretch {
+// wanted is what the fill's visitors want of a body of a size.
+func (f *fill) wanted(total int64) stretch {
 	if f.want == nil {
 		return stretch{0, total}
 	}

@@ -169,6 +169,7 @@ func (t task) share(k key, s *shard, o *object, now int64) (request.Verdict, err
 		if mine != nil {
 			mine.stop()
 			mine.discard()
+			mine.arrived()
 			mine = nil
 		}
 		if found != nil {

@@ -566,7 +566,7 @@ func TestInterimAnswersComeOverHTTP2(t *testing.T) {
 		return nil
 	}
 	run(t, e, p, r)
-	if got != "103 Link: </a.css>; rel=preload" {
+	if got != "103 Link: </a.css>; rel=preload\nx-other: 1" {
 		t.Errorf("got %q", got)
 	}
 }

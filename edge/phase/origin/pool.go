@@ -405,13 +405,6 @@ func (c *conn) interim(status int, fields *msg.Fields) {
 		return
 	}
 	cleanAnswer(fields, false, false)
-	if status == 103 {
-		// Nothing else may be acted on before the answer (RFC 8297 §2).
-		fields.DelFunc(func(l *msg.Field) bool { return l.ID != msg.Link })
-		if fields.Len() == 0 {
-			return
-		}
-	}
 	_ = c.visitor(status, fields)
 }
 
