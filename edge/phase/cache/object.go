@@ -237,7 +237,7 @@ func (o *object) seal(e *Engine, body []byte) {
 	o.adopt(body)
 	o.bodyLen, o.counted = uint32(len(body)), true
 	e.alive.Add(o.size())
-	if o.codable() {
+	if !o.partial() && o.codable() {
 		o.state.Or(stateCodable)
 	}
 }
