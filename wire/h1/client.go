@@ -2,7 +2,6 @@ package h1
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -36,6 +35,8 @@ type Client struct {
 	rd     reader
 
 	closed atomic.Bool
+	peek   peek
+	looked bool      // Alive has just looked
 	used   bool      // a request was sent on it
 	keep   bool      // another may follow; false from the start of Do
 	ex     *exchange // in progress
@@ -88,7 +89,8 @@ func (c *Client) Do(ctx context.Context, req *msg.Request, body io.Reader, res *
 	}
 	c.rd.release()
 	ex := &exchange{c: c, ctx: ctx, req: req, src: body, reused: c.used}
-	if c.used && c.stale() {
+	looked := c.looked
+	if c.looked = false; c.used && !looked && c.stale() {
 		return ex.fail(errStale)
 	}
 	out := c.pools.out.Get().(*block)
@@ -129,41 +131,6 @@ func (c *Client) write(p []byte) (int, error) {
 		return 0, err
 	}
 	return c.nc.Write(p)
-}
-
-// stale reports whether an idle connection has ended, or says something that
-// was not asked for and would be taken for the answer to the next request.
-func (c *Client) stale() bool {
-	if len(c.rd.buffered()) > 0 {
-		return true
-	}
-	nc, under := c.nc, false
-	if t, ok := nc.(*tls.Conn); ok {
-		nc, under = t.NetConn(), true // bytes there may be session tickets
-	}
-	sc, ok := nc.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	c.rd.wait = c.l.HeadTimeout
-	raw, err := sc.SyscallConn()
-	if err != nil || c.dl.armRead(c.rd.wait) != nil {
-		return true
-	}
-	var n int
-	var peeked error
-	err = raw.Read(func(fd uintptr) bool {
-		var b [1]byte
-		n, _, peeked = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		return true
-	})
-	switch {
-	case err != nil:
-		return true
-	case errors.Is(peeked, syscall.EAGAIN):
-		return false
-	}
-	return peeked != nil || n == 0 || !under
 }
 
 // appendRequest appends the request's head.

@@ -170,29 +170,6 @@ func cleanAnswer(f *msg.Fields, keepLength, tunnel bool) {
 	})
 }
 
-// trailed is an answer's body behind which come trailers: they are cleaned as
-// the head is, before anybody sees them.
-type trailed struct {
-	io.ReadCloser
-	trailer *msg.Fields
-}
-
-func (t *trailed) Read(p []byte) (int, error) {
-	n, err := t.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) {
-		cleanAnswer(t.trailer, false, false)
-	}
-	return n, err
-}
-
-// Buffered is what the body says of bytes that need no waiting.
-func (t *trailed) Buffered() int {
-	if b, ok := t.ReadCloser.(interface{ Buffered() int }); ok {
-		return b.Buffered()
-	}
-	return 0
-}
-
 func foldPrefix(name []byte, prefix string) bool {
 	return len(name) >= len(prefix) && msg.EqualFold(name[:len(prefix)], prefix)
 }

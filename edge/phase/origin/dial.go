@@ -6,12 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
-	"os"
 	"strings"
-	"syscall"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/fault"
@@ -103,36 +98,4 @@ func dialFailure(ctx context.Context, err error) error {
 		return &fault.Error{Op: "origin.dial", Side: fault.Visitor, Kind: fault.Closed, Err: err}
 	}
 	return failure("origin.dial", fault.Refused, err)
-}
-
-// alive reports whether an idle connection is still good: open, and nothing
-// has come that nobody asked for.
-func alive(nc net.Conn) bool {
-	sc, ok := nc.(syscall.Conn)
-	if !ok {
-		return silent(nc)
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil || nc.SetReadDeadline(time.Time{}) != nil {
-		return false
-	}
-	good := false
-	err = raw.Read(func(fd uintptr) bool {
-		var b [1]byte
-		_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		good = errors.Is(err, unix.EAGAIN)
-		return true
-	})
-	return err == nil && good
-}
-
-// silent is alive for connections without a descriptor: a read that may not
-// wait must come back empty-handed.
-func silent(nc net.Conn) bool {
-	if nc.SetReadDeadline(time.Unix(1, 0)) != nil {
-		return false
-	}
-	var b [1]byte
-	n, err := nc.Read(b[:])
-	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && nc.SetReadDeadline(time.Time{}) == nil
 }

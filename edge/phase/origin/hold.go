@@ -4,6 +4,8 @@ import (
 	"io"
 	"sync/atomic"
 	"time"
+
+	"github.com/selvage-edge/selvage/wire/msg"
 )
 
 // A visitor who takes an answer slowly holds a connection to the origin, or a
@@ -19,22 +21,28 @@ type hold struct {
 	lost  bool         // given up; guarded by the pool's mu
 }
 
-// paced notes when the visitor's side comes for more.
-type paced struct {
+// passed is an answer's body on its way to the visitor. It notes when the
+// visitor's side comes for more. Trailers behind it are cleaned as the head is,
+// before anybody sees them.
+type passed struct {
 	io.ReadCloser
-	hold *hold
+	trailer *msg.Fields // nil = none
+	hold    *hold
 }
 
-func (b paced) Read(p []byte) (int, error) {
+func (b *passed) Read(p []byte) (int, error) {
 	b.hold.since.Store(0)
 	n, err := b.ReadCloser.Read(p)
 	b.hold.since.Store(time.Now().UnixNano())
+	if err == io.EOF && b.trailer != nil {
+		cleanAnswer(b.trailer, false, false)
+	}
 	return n, err
 }
 
 // Buffered is what the body says of bytes that need no waiting: where it does
 // not tell, an answer's head is sent alone.
-func (b paced) Buffered() int {
+func (b *passed) Buffered() int {
 	if in, ok := b.ReadCloser.(interface{ Buffered() int }); ok {
 		return in.Buffered()
 	}

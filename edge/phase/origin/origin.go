@@ -64,8 +64,10 @@ type Client interface {
 	// ends, the connection is cut. body is not read after a failed Do or
 	// after res.Close; it is closed when the origin does not want the rest.
 	Do(ctx context.Context, req *msg.Request, body io.Reader, res *msg.Response) error
-	// Reusable tells, after res.Close, whether another request may follow.
+	// Reusable tells, after res.Close, whether another request may follow; Alive
+	// the same of a connection that was idle since.
 	Reusable() bool
+	Alive() bool
 	Close() error
 }
 
@@ -360,16 +362,13 @@ func (e *Engine) exchange(r *request.Request, c *conn) error {
 func (e *Engine) accept(r *request.Request, c *conn) (request.Verdict, error) {
 	cleanAnswer(&r.Out.Fields, r.In.Method == msg.HEAD || r.Out.Status == 304, r.Out.Tunnel != nil)
 	c.cutter, _ = r.Out.Body.(interface{ Cut() })
-	if r.Out.Trailer != nil && r.Out.Body != nil {
-		r.Out.Body = &trailed{r.Out.Body, r.Out.Trailer}
-	}
 	c.release = r.Out.Release
 	r.Out.Release = c.finished
 	if r.Out.Tunnel != nil {
 		return request.Hijack, nil
 	}
 	if r.Out.Body != nil {
-		r.Out.Body = paced{r.Out.Body, &c.hold}
+		r.Out.Body = &passed{ReadCloser: r.Out.Body, trailer: r.Out.Trailer, hold: &c.hold}
 		c.pool.streams(c)
 	}
 	return request.Respond, nil

@@ -141,7 +141,7 @@ func (e *Engine) take(ctx context.Context, p *pool, fresh bool) (*conn, error) {
 			}
 			return c, nil
 		}
-		if !c.fresh && !alive(c.nc) {
+		if !c.fresh && !c.client.Alive() {
 			p.release(c, false)
 			continue
 		}

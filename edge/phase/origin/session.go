@@ -39,8 +39,9 @@ func (p *pool) newSession(nc net.Conn, addr netip.AddrPort) *session {
 // seatClient is a session as one request sees it.
 type seatClient struct{ *client.Conn }
 
-// Reusable is the session's to tell.
+// Reusable and Alive are the session's to tell.
 func (seatClient) Reusable() bool { return false }
+func (seatClient) Alive() bool    { return false }
 
 // sit gives a seat; the caller holds the pool's mu and knows that one is free.
 func (s *session) sit() *conn {

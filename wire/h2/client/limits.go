@@ -94,6 +94,7 @@ type kit struct {
 	timer, sendTimer *time.Timer
 	head, tail       hpack.Section
 	fields, trailer  msg.Fields
+	queue            []*chunk // empty
 }
 
 // keepMem is the most memory in bytes that a kit keeps for sections.

@@ -79,6 +79,7 @@ type stream struct {
 func newStream(c *Conn, ctx context.Context, req *msg.Request, body io.Reader) *stream {
 	st := &stream{c: c, ctx: ctx, req: req, src: body, kit: c.l.Memory.kits.Get().(*kit), want: -1, granted: firstWindow, left: firstWindow}
 	st.kit.head.Limit, st.kit.tail.Limit = c.l.Head, c.l.Head
+	st.queue = st.kit.queue
 	return st
 }
 
@@ -340,7 +341,8 @@ func (st *stream) finish() {
 	for _, k := range st.queue {
 		c.l.Memory.chunks.Put(k)
 	}
-	st.queue = nil
+	clear(st.queue)
+	st.kit.queue, st.queue = st.queue[:0], nil
 	if st.waiting > 0 || st.tunnel {
 		signal(st.kit.wake) // somebody is there still: the kit is theirs
 		signal(st.kit.room)
