@@ -197,15 +197,14 @@ func (c *cluster) start(n tier.Node, z *Zone) {
 	e.origin = origin.New(origin.Config{Dial: func(ctx context.Context, _ string, _ uint16) (net.Conn, error) { return c.origin.dial(ctx) }})
 	e.cache = cache.New(cache.Config{Bytes: 16 << 20, Shards: 4, Ctx: e.requests, Fetch: e.fetch})
 	e.zones.Publish(z)
-	e.probeEvery = 5 * time.Second
 	e.identity = c.ca.identity(t, n.ID, n.Colo)
 	e.sockets = &sockets{peer: ce.pipes}
-	if err := e.openPeers(func(ctx context.Context, addr string) (net.Conn, error) {
+	if err := e.openPeers(peering{connectTime: 5 * time.Minute, probeEvery: 5 * time.Second, dial: func(ctx context.Context, addr string) (net.Conn, error) {
 		c.mu.Lock()
 		p := c.at[addr]
 		c.mu.Unlock()
 		return p.dial(ctx)
-	}); err != nil {
+	}}); err != nil {
 		t.Fatal(err)
 	}
 	c.mu.Lock()

@@ -62,9 +62,6 @@ type Edge struct {
 	peer   *peer.Server // nil without a listener
 	stand  stand
 	asks   asks
-	// probeEvery is how often peers are probed; 0 = the table's default. Tests
-	// of what does not hang on it spare the machine.
-	probeEvery time.Duration
 
 	normalize *normalize.Engine
 	settings  *settings.Engine
@@ -204,7 +201,7 @@ func (e *Edge) build(ctx context.Context) (err error) {
 		Parents:  e.cfg.Parents, Identity: e.identity, Copy: e.copy, Log: e.log,
 		OnEntry: e.applier.note, OnBatch: e.applier.settle, OnSnapshot: e.onSnapshot,
 	})
-	if err := e.openPeers(nil); err != nil {
+	if err := e.openPeers(peering{}); err != nil {
 		return err
 	}
 	e.registerEngines()

@@ -18,11 +18,18 @@ import (
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
+// peering is how peers are reached; zero fields have the defaults of peer and
+// tier. Tests have no network, and spare the machine.
+type peering struct {
+	dial        func(context.Context, string) (net.Conn, error)
+	connectTime time.Duration
+	probeEvery  time.Duration
+}
+
 // openPeers builds both ends of the way from edge to edge: the table of who is
-// there, the client, and the server where there is a listener. dial is nil for
-// TCP.
-func (e *Edge) openPeers(dial func(context.Context, string) (net.Conn, error)) (err error) {
-	ask := peer.ClientConfig{Ctx: e.requests, TLS: e.identity.ClientTLS(peer.ALPN), Identify: nodeOf, Dial: dial}
+// there, the client, and the server where there is a listener.
+func (e *Edge) openPeers(how peering) (err error) {
+	ask := peer.ClientConfig{Ctx: e.requests, TLS: e.identity.ClientTLS(peer.ALPN), Identify: nodeOf, Dial: how.dial, ConnectTime: how.connectTime}
 	if e.peers, err = peer.NewClient(ask); err != nil {
 		return err
 	}
@@ -36,7 +43,7 @@ func (e *Edge) openPeers(dial func(context.Context, string) (net.Conn, error)) (
 		Consult: func(ctx context.Context, n *tier.Node, report []byte) ([]byte, error) {
 			return e.peers.Report(ctx, target(n), report)
 		},
-		Log: e.log, Interval: e.probeEvery,
+		Log: e.log, Interval: how.probeEvery,
 	})
 	if e.sockets.peer == nil {
 		return nil

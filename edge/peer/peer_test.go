@@ -247,10 +247,10 @@ func TestOnlyNodesOfOurCAConnect(t *testing.T) {
 	}
 	// The server counts after the client has heard: wait for the last one.
 	deadline := time.After(5 * time.Second)
-	for got := 0.0; got != 5; got = counted(t, s, "selvage_peer_refused_total", "handshake") {
+	for got := 0.0; got < 5; got = counted(t, s, "selvage_peer_refused_total", "handshake") {
 		select {
 		case <-deadline:
-			t.Fatalf("refused %v handshakes, want 5", got)
+			t.Fatalf("refused %v handshakes, want at least 5", got)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
