@@ -43,7 +43,7 @@ func (e *Edge) openPeers(how peering) (err error) {
 		Consult: func(ctx context.Context, n *tier.Node, report []byte) ([]byte, error) {
 			return e.peers.Report(ctx, target(n), report)
 		},
-		Log: e.log, Interval: how.probeEvery,
+		Measure: e.distance, Log: e.log, Interval: how.probeEvery,
 	})
 	if e.sockets.peer == nil {
 		return nil
@@ -52,6 +52,15 @@ func (e *Edge) openPeers(how peering) (err error) {
 		TLS: e.identity.ServerTLS(peer.ALPN), Identify: nodeOf, Known: e.tiers.Knows, Serve: e.servePeer, Hear: e.tiers.Hear, Ctx: e.requests,
 	})
 	return err
+}
+
+// distance is how far a zone's origin is from here.
+func (e *Edge) distance(ctx context.Context, zoneID string) (time.Duration, error) {
+	z := e.zones.ByID(zoneID)
+	if z == nil {
+		return 0, &fault.Error{Op: "tier.distance", Kind: fault.NotFound, Err: errUnknownHost}
+	}
+	return e.origin.Distance(ctx, z.Origin, z.Name)
 }
 
 func nodeOf(cs tls.ConnectionState) (string, error) {
@@ -103,6 +112,9 @@ func (e *Edge) passOn(env peer.Envelope, r *Request) (err error) {
 		return &fault.Error{Op: "peer", Side: fault.Visitor, Kind: fault.NotFound, Err: errUnknownHost}
 	}
 	r.Zone, r.ZoneID, r.Seq = z, z.ID, z.Seq
+	if _, err := e.normalize.Run(z.Normalize, r); err != nil { // the path that keys and rules go by
+		return err
+	}
 	return e.Reenter(rowNamed("route"), r)
 }
 
