@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"context"
 	"errors"
 
 	"github.com/selvage-edge/selvage/edge/peer"
@@ -44,7 +43,7 @@ func (d *descent) down() error {
 	for len(d.way) > 0 {
 		err := d.ask(d.r)
 		if err == nil {
-			d.watch()
+			tier.Watch(d.r.Out, d)
 			return nil
 		}
 		if final(d.r, err) {
@@ -120,9 +119,13 @@ func told(asked request.Role, from request.Tier) request.Tier {
 	return from
 }
 
-// again is d's request anew, for what is missing of an answer.
-func (d *descent) again(ctx context.Context, fields func(*msg.Fields)) *Request {
-	r := d.r.Detach(ctx)
+// More implements tier.Rest: it asks the next one, at last the origin, for what
+// is missing of the answer.
+func (d *descent) More(ask func(*msg.Fields)) (out *msg.Response, more bool) {
+	if d.r.Ctx.Err() != nil {
+		return nil, false
+	}
+	r := d.r.Detach(d.r.Ctx)
 	r.In.Fields.DelFunc(func(l *msg.Field) bool {
 		switch l.ID {
 		case msg.Range, msg.IfRange, msg.IfMatch, msg.IfNoneMatch, msg.IfModifiedSince, msg.IfUnmodifiedSince:
@@ -130,7 +133,21 @@ func (d *descent) again(ctx context.Context, fields func(*msg.Fields)) *Request 
 		}
 		return false
 	})
-	fields(&r.In.Fields)
+	ask(&r.In.Fields)
 	r.CacheKey, r.Fault, r.In.Interim = nil, nil, nil
-	return r
+	origin := len(d.way) == 0
+	var err error
+	if origin {
+		err = d.edge.Reenter(originRow, r)
+	} else {
+		err = d.ask(r)
+	}
+	if err != nil {
+		r.Out.Close()
+		return nil, !origin && !final(r, err)
+	}
+	return r.Out, !origin
 }
+
+// Resumed implements tier.Rest.
+func (d *descent) Resumed() { d.edge.asks.resumed() }

@@ -1,4 +1,4 @@
-package edge
+package tier
 
 import (
 	"bytes"
@@ -11,16 +11,25 @@ import (
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
+// Rest is where the rest of an answer may be had that broke off.
+type Rest interface {
+	// More asks somebody else, with the fields that ask adds; out is nil where
+	// that failed. more says that there is another one to ask.
+	More(ask func(*msg.Fields)) (out *msg.Response, more bool)
+	// Resumed hears that the answer goes on.
+	Resumed()
+}
+
 // relay is the body of another edge's answer. Should that edge die in the
-// middle, the rest is had from the next one or the origin, from the byte where
-// it stopped, if what is there is proven to be the same: by a strong validator
-// (RFC 9110 §8.8.1). Otherwise the body ends with an error; a wrong byte never.
+// middle, the rest is had from elsewhere, from the byte where it stopped, if
+// what is there is proven to be the same: by a strong validator (RFC 9110
+// §8.8.1). Otherwise the body ends with an error; a wrong byte never comes.
 type relay struct {
-	d     *descent
+	from  Rest
 	body  io.ReadCloser
 	at    int64           // of the representation, next byte to come
 	end   int64           // of it, behind the last byte; -1 = not known
-	id    validator       // zero = nothing proves that another answer is the same
+	id    validator       // none = nothing proves that another answer is the same
 	later []*msg.Response // that went on; closed with the body
 }
 
@@ -29,13 +38,12 @@ type validator struct {
 	etag, modified []byte // one of them, or none
 }
 
-// watch puts a relay before the body of d's answer.
-func (d *descent) watch() {
-	out := d.r.Out
+// Watch makes an answer of another edge go on from elsewhere when it breaks off.
+func Watch(out *msg.Response, from Rest) {
 	if out.Body == nil {
 		return
 	}
-	b := &relay{d: d, body: out.Body, end: -1, id: validatorOf(&out.Fields)}
+	b := &relay{from: from, body: out.Body, end: -1, id: validatorOf(&out.Fields)}
 	switch out.Status {
 	case 200:
 		if out.Length >= 0 {
@@ -94,27 +102,19 @@ func (b *relay) Close() error {
 // resume finds somebody who has the rest. The broken answer stays open: its
 // head may be borrowed still.
 func (b *relay) resume() bool {
-	d := b.d
 	if b.id.none() || b.end >= 0 && b.at >= b.end {
 		return false
 	}
-	for d.r.Ctx.Err() == nil {
-		r := d.again(d.r.Ctx, b.ask)
-		var err error
-		origin := len(d.way) == 0
-		if origin {
-			err = d.edge.Reenter(originRow, r)
-		} else {
-			err = d.ask(r)
+	for more := true; more; {
+		var out *msg.Response
+		if out, more = b.from.More(b.ask); out == nil {
+			continue
 		}
-		if err == nil && b.continues(r.Out) {
-			d.edge.asks.resumed()
+		if b.continues(out) {
+			b.from.Resumed()
 			return true
 		}
-		r.Out.Close()
-		if origin || err != nil && final(r, err) {
-			return false
-		}
+		out.Close()
 	}
 	return false
 }
