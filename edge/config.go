@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/selvage-edge/selvage/edge/phase/cache/ssd"
 	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/internal/inherit"
 )
@@ -37,6 +38,8 @@ type Config struct {
 	AccessLog         string // file, "stderr" or "off"; default "stderr"
 	AccessLogMaxBytes int64  // rotate beyond; default 256 MiB
 	CacheBytes        int64  // RAM tier; default 256 MiB, at least 1 MiB
+	CacheDiskBytes    int64  // disk tier below it; default none, at least 8 MiB
+	CacheDiskDir      string // its folder; default State/cache
 	MaxConnections    int    // visitors' connections at a time; default 65,536
 	DrainTimeout      time.Duration
 
@@ -112,6 +115,12 @@ func (c *Config) checkSizes() error {
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, DefaultDrainTimeout)
 	if c.CacheBytes < MinCacheBytes {
 		return fmt.Errorf("cache_bytes: at least %d bytes are needed, got %d", MinCacheBytes, c.CacheBytes)
+	}
+	if c.CacheDiskBytes != 0 && c.CacheDiskBytes < ssd.MinBytes {
+		return fmt.Errorf("cache_disk_bytes: 0 for no disk, or at least %d bytes are needed, got %d", ssd.MinBytes, c.CacheDiskBytes)
+	}
+	if c.CacheDiskDir != "" && c.CacheDiskBytes == 0 {
+		return errors.New("cache_disk_dir: no bytes may be used there; give --cache-disk-bytes as well")
 	}
 	if c.AccessLogMaxBytes < 1<<20 {
 		return fmt.Errorf("access_log_max_bytes: at least %d bytes are needed, got %d", 1<<20, c.AccessLogMaxBytes)

@@ -21,6 +21,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/peer"
 	"github.com/selvage-edge/selvage/edge/phase/cache"
 	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
+	"github.com/selvage-edge/selvage/edge/phase/cache/ssd"
 	pages "github.com/selvage-edge/selvage/edge/phase/errors"
 	"github.com/selvage-edge/selvage/edge/phase/normalize"
 	"github.com/selvage-edge/selvage/edge/phase/origin"
@@ -67,6 +68,7 @@ type Edge struct {
 	settings  *settings.Engine
 	origin    *origin.Engine
 	cache     *cache.Engine
+	disk      *ssd.Store // below the cache; nil = none
 	marks     *mark.Ledger
 	errors    *pages.Engine
 
@@ -185,6 +187,7 @@ func (e *Edge) build(ctx context.Context) (err error) {
 	e.origin = origin.New(origin.Config{Dial: dialer.Dial})
 	e.openMarks()
 	e.cache = cache.New(cache.Config{Bytes: e.cfg.CacheBytes, Ctx: e.requests, Marks: e.marks, Fetch: e.fetch})
+	e.openDisk()
 	e.errors = pages.New()
 	e.h1 = h1.NewServer(e, h1.Limits{})
 	e.h2 = h2.NewServer(e, h2.Limits{})
@@ -249,5 +252,5 @@ func (e *Edge) release() error {
 	if e.access != nil {
 		failed = append(failed, e.access.Close())
 	}
-	return errors.Join(append(failed, e.marks.Close(), e.geo.Close(), e.copy.Close())...)
+	return errors.Join(append(failed, e.closeDisk(), e.marks.Close(), e.geo.Close(), e.copy.Close())...)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/selvage-edge/selvage/cmd/selvage/internal/dev"
 	"github.com/selvage-edge/selvage/edge"
+	"github.com/selvage-edge/selvage/edge/phase/cache/ssd"
 	"github.com/selvage-edge/selvage/internal/conf"
 )
 
@@ -19,6 +20,7 @@ func (a *app) devCommand() *cobra.Command {
 	var noDemo bool
 	geoIP := conf.NewStrings("FILE,...")
 	cacheBytes := conf.Size(edge.DefaultCacheBytes)
+	diskBytes := conf.Size(devDiskBytes)
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run everything on this machine, with a demo site",
@@ -56,14 +58,18 @@ Edges of dev may reach origins on this machine, which edges otherwise refuse.`,
 	fl.BoolVarP(&c.Verbose, "verbose", "v", false, "print what the processes log")
 	fl.Var(geoIP, "geoip", "MMDB files for visitors' country and network (default share/geoip/country.mmdb of this source tree)")
 	fl.Var(&cacheBytes, "cache-bytes", "memory for cached objects of each edge")
+	fl.Var(&diskBytes, "cache-disk-bytes", "disk for cached objects of each edge; 0 = none")
 	withFile(cmd, func(cmd *cobra.Command) error {
 		if cacheBytes < edge.MinCacheBytes {
 			return usage("--cache-bytes: at least %d bytes are needed, got %d", edge.MinCacheBytes, cacheBytes)
 		}
+		if diskBytes != 0 && diskBytes < ssd.MinBytes {
+			return usage("--cache-disk-bytes: 0 for no disk, or at least %d bytes are needed, got %d", ssd.MinBytes, diskBytes)
+		}
 		c.State = a.stateFolder(c.State)
 		c.Demo = !noDemo
 		c.Verbose = c.Verbose || !terminal(os.Stderr)
-		c.EdgeArgs = append([]string{"--cache-bytes", cacheBytes.String()}, geoArgs(geoIP.Values, a.executable)...)
+		c.EdgeArgs = append([]string{"--cache-bytes", cacheBytes.String(), "--cache-disk-bytes", diskBytes.String()}, geoArgs(geoIP.Values, a.executable)...)
 		level := slog.LevelWarn
 		if c.Verbose {
 			level = slog.LevelInfo
@@ -84,6 +90,9 @@ Edges of dev may reach origins on this machine, which edges otherwise refuse.`,
 	})
 	return cmd
 }
+
+// devDiskBytes is what each edge of dev may keep on disk.
+const devDiskBytes = 256 << 20
 
 // terminal reports whether a person looks at what is printed there.
 func terminal(f *os.File) bool {

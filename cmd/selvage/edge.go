@@ -22,6 +22,7 @@ type edgeFlags struct {
 	geoIP         *conf.List[string]
 	accessLogMax  conf.Size
 	cacheBytes    conf.Size
+	diskBytes     conf.Size
 	drainTimeout  conf.Duration
 }
 
@@ -89,6 +90,8 @@ func defineEdge(cmd *cobra.Command) *edgeFlags {
 	fl.StringVar(&f.config.AccessLog, "access-log", "stderr", "`FILE`, stderr or off: one JSON line per request")
 	fl.Var(&f.accessLogMax, "access-log-max-bytes", "size at which the access log's file is rotated")
 	fl.Var(&f.cacheBytes, "cache-bytes", "memory for cached objects")
+	fl.Var(&f.diskBytes, "cache-disk-bytes", "disk for cached objects that memory has no room for, at least 8MiB; 0 = none")
+	fl.StringVar(&f.config.CacheDiskDir, "cache-disk-dir", "", "`DIR` for them (default cache in the state folder)")
 	fl.IntVar(&f.config.MaxConnections, "max-connections", edge.DefaultMaxConnections, "visitors' connections at a time")
 	fl.Var(&f.drainTimeout, "drain-timeout", "how long requests in flight may finish after SIGTERM, at most 30s")
 	return f
@@ -107,6 +110,7 @@ func (f *edgeFlags) build(getenv func(string) string) (edge.Config, error) {
 	cfg.GeoIP = f.geoIP.Values
 	cfg.AccessLogMaxBytes = int64(f.accessLogMax)
 	cfg.CacheBytes = int64(f.cacheBytes)
+	cfg.CacheDiskBytes = int64(f.diskBytes)
 	cfg.DrainTimeout = time.Duration(f.drainTimeout)
 	if cfg.Join == "" {
 		cfg.Join = getenv("SELVAGE_JOIN")

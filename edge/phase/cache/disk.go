@@ -52,10 +52,10 @@ const (
 )
 
 // UseDisk gives the engine a disk below its memory, before the first request.
-// Close closes it.
-func (e *Engine) UseDisk(store *ssd.Store, budget int64) {
+// Closing the store, after the engine, is for who opened it.
+func (e *Engine) UseDisk(store *ssd.Store) {
 	d := &disk{e: e, store: store, epochs: make(map[ssd.Key]uint64)}
-	d.seen.open(budget / perSeen)
+	d.seen.open(store.Stats().Budget / perSeen)
 	e.disk, e.lower = d, d
 }
 

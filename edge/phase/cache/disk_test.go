@@ -44,7 +44,7 @@ func (d *diskRig) start(serve func(*request.Request) error) {
 	skew := d.skew
 	d.rig = newRig(d.t, c, serve)
 	d.skew = skew
-	d.e.UseDisk(d.store, 64<<20)
+	d.e.UseDisk(d.store)
 	d.t.Cleanup(func() { d.store.Close() })
 }
 
@@ -407,7 +407,7 @@ func BenchmarkDiskHit(b *testing.B) {
 				b.Fatal(err)
 			}
 			b.Cleanup(func() { store.Close() })
-			g.e.UseDisk(store, 64<<20)
+			g.e.UseDisk(store)
 			d := diskRig{rig: g, store: store}
 			d.twice("GET /a")
 			d.forget()

@@ -62,6 +62,7 @@ func (e *Engine) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descObjects, descBytes, descBudget, descPinned, descFills, descFilling, descServed, descEvictions, descCoalesced, descRefused} {
 		to <- d
 	}
+	describeDisk(to)
 }
 
 // Collect implements prometheus.Collector.
@@ -83,4 +84,5 @@ func (e *Engine) Collect(to chan<- prometheus.Metric) {
 	count(descEvictions, st.Evictions)
 	count(descCoalesced, st.Coalesced)
 	count(descRefused, st.Refused)
+	e.disk.collect(gauge, count)
 }
