@@ -60,11 +60,8 @@ Edges of dev may reach origins on this machine, which edges otherwise refuse.`,
 	fl.Var(&cacheBytes, "cache-bytes", "memory for cached objects of each edge")
 	fl.Var(&diskBytes, "cache-disk-bytes", "disk for cached objects of each edge; 0 = none")
 	withFile(cmd, func(cmd *cobra.Command) error {
-		if cacheBytes < edge.MinCacheBytes {
-			return usage("--cache-bytes: at least %d bytes are needed, got %d", edge.MinCacheBytes, cacheBytes)
-		}
-		if diskBytes != 0 && diskBytes < ssd.MinBytes {
-			return usage("--cache-disk-bytes: 0 for no disk, or at least %d bytes are needed, got %d", ssd.MinBytes, diskBytes)
+		if err := checkSizes(cacheBytes, diskBytes); err != nil {
+			return err
 		}
 		c.State = a.stateFolder(c.State)
 		c.Demo = !noDemo
@@ -89,6 +86,17 @@ Edges of dev may reach origins on this machine, which edges otherwise refuse.`,
 		return dev.Run(cmd.Context(), c)
 	})
 	return cmd
+}
+
+// checkSizes judges what each edge may keep.
+func checkSizes(memory, disk conf.Size) error {
+	if memory < edge.MinCacheBytes {
+		return usage("--cache-bytes: at least %d bytes are needed, got %d", edge.MinCacheBytes, memory)
+	}
+	if disk != 0 && disk < ssd.MinBytes {
+		return usage("--cache-disk-bytes: 0 for no disk, or at least %d bytes are needed, got %d", ssd.MinBytes, disk)
+	}
+	return nil
 }
 
 // devDiskBytes is what each edge of dev may keep on disk.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,7 @@ type bulkWriter struct {
 	try  func(fd uintptr) bool // writable, made once
 	head []byte
 	body []byte
+	size int   // of the body, in bytes
 	file int   // descriptor of body, -1 = none
 	at   int64 // of body in it
 	sent int   // bytes of both
@@ -62,7 +64,18 @@ func (w *bulkWriter) takes(body []byte) bool {
 
 // write returns how many bytes of the body have left.
 func (w *bulkWriter) write(head, body []byte) (sent int64, err error) {
-	w.head, w.body, w.sent, w.mark, w.err = head, body, 0, 0, nil
+	w.body = body
+	return w.run(head, len(body))
+}
+
+// sendFile is write for a body of n bytes that begins at byte from of a file.
+func (w *bulkWriter) sendFile(head []byte, f *os.File, from, n int64) (sent int64, err error) {
+	w.file, w.at = int(f.Fd()), from //nolint:gosec // G115: descriptors are small
+	return w.run(head, int(n))
+}
+
+func (w *bulkWriter) run(head []byte, size int) (sent int64, err error) {
+	w.head, w.size, w.sent, w.mark, w.err = head, size, 0, 0, nil
 	w.c.moved()
 	if err := w.c.dl.armWrite(w.c.s.l.WriteTimeout); err != nil {
 		return 0, visitorFault("h1.write", err)
@@ -81,7 +94,7 @@ func (w *bulkWriter) write(head, body []byte) (sent int64, err error) {
 
 // writable writes until all has left (true) or the kernel has no more room.
 func (w *bulkWriter) writable(fd uintptr) bool {
-	for w.sent < len(w.head)+len(w.body) {
+	for w.sent < len(w.head)+w.size {
 		n, err := w.part(int(fd)) //nolint:gosec // G115: descriptors are small
 		switch {
 		case errors.Is(err, syscall.EINTR):
@@ -119,5 +132,5 @@ func (w *bulkWriter) part(fd int) (int, error) {
 		return unix.Write(fd, w.body[done:])
 	}
 	offset := w.at + int64(done)
-	return unix.Sendfile(fd, w.file, &offset, len(w.body)-done)
+	return unix.Sendfile(fd, w.file, &offset, w.size-done)
 }

@@ -1,11 +1,14 @@
 package h1
 
 import (
+	"bufio"
 	"bytes"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -169,6 +172,62 @@ func TestLargeBodyArrivesWhole(t *testing.T) {
 		}
 		if err := s.last(); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// part is a body in a file.
+type part struct {
+	*io.SectionReader
+	f      *os.File
+	at     int64
+	hidden bool
+	over   atomic.Int32
+}
+
+func (p *part) File() (*os.File, int64, int64, func()) {
+	if p.hidden {
+		return nil, 0, 0, nil
+	}
+	return p.f, p.at, p.Size(), func() { p.over.Add(1) }
+}
+
+func (p *part) Close() error { return nil }
+
+// TestBodyInAFileArrivesWhole sends parts of a file, by the kernel and read.
+func TestBodyInAFileArrivesWhole(t *testing.T) {
+	file, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	whole := make([]byte, 3<<20)
+	for i := range whole {
+		whole[i] = byte(i * 7 >> 3)
+	}
+	if _, err := file.Write(whole); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []int64{0, 1, 5000, int64(len(whole)) - 1} {
+		for _, hidden := range []bool{false, true} {
+			want := whole[at:]
+			body := &part{SectionReader: io.NewSectionReader(file, at, int64(len(want))), f: file, at: at, hidden: hidden}
+			s := &steps{site: site{serve: func(_ *msg.Request, res *msg.Response) {
+				res.Status, res.Body, res.Length = 200, body, int64(len(want))
+			}}}
+			nc := dialTCP(t, listen(t, NewServer(s, Limits{}), nil))
+			send(t, nc, strings.Replace(get, "GET / ", "GET /x ", 1))
+			res, err := http.ReadResponse(bufio.NewReader(nc), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(res.Body)
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("from %d, hidden %v: another body of %d bytes, %v", at, hidden, len(got), err)
+			}
+			if n := body.over.Load(); !hidden && n != 1 {
+				t.Errorf("from %d: said %d times that it is sent", at, n)
+			}
 		}
 	}
 }

@@ -291,6 +291,14 @@ const (
 // unless the body says that bytes are waiting.
 func (c *conn) stream(head []byte, s shape) (sent int64, err error) {
 	body := c.res.Body
+	if f, ok := body.(msg.FileBody); ok && c.bulk != nil && s.length > 0 {
+		if file, from, n, done := f.File(); file != nil {
+			defer done()
+			if n == s.length {
+				return c.bulk.sendFile(head, file, from, n)
+			}
+		}
+	}
 	blk := c.s.pools.stream.Get().(*block)
 	defer c.s.pools.stream.Put(blk)
 	if b, ok := body.(interface{ Buffered() int }); s.length < 0 && (!ok || b.Buffered() == 0) {

@@ -11,6 +11,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net/netip"
+	"os"
 )
 
 // Proto is the protocol version of a message: 10, 11, 20 or 30.
@@ -159,6 +160,16 @@ type Response struct {
 	Lender Lender
 	// Room is a Prepared for who makes one for this answer alone.
 	Room Prepared
+}
+
+// FileBody is a Body that may lie in a file, so that the kernel can send it
+// without it being read. Who cannot use that reads it.
+type FileBody interface {
+	io.ReadCloser
+	// File returns where the n bytes that are not read yet begin in f, and what to
+	// call when they are sent; f is nil where they are to be read. The position of
+	// f is not to be used.
+	File() (f *os.File, from, n int64, done func())
 }
 
 // Lender has lent memory to an answer; Release is called once by its Close.

@@ -323,9 +323,9 @@ func (b *fileBody) Read(p []byte) (int, error) {
 }
 
 // File implements msg.FileBody.
-func (b *fileBody) File() (f *os.File, from int64, done func()) {
+func (b *fileBody) File() (f *os.File, from, n int64, done func()) {
 	f, from, done = b.rec.File()
-	return f, from + b.at, done
+	return f, from + b.at, b.end - b.at, done
 }
 
 func (b *fileBody) Close() error { return b.rec.Close() }

@@ -315,8 +315,8 @@ func TestMiddlingObjectsStayOnDisk(t *testing.T) {
 	if !ok {
 		t.Fatalf("the body is a %T", r.Out.Body)
 	}
-	f, at, done := body2.File()
-	if f == nil {
+	f, at, n, done := body2.File()
+	if f == nil || n != int64(len(body)) {
 		t.Fatal("no file to send from")
 	}
 	p := make([]byte, len(body))
