@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/selvage-edge/selvage/cmd/selvage/internal/dev"
 	"github.com/selvage-edge/selvage/edge"
@@ -19,8 +20,6 @@ func (a *app) devCommand() *cobra.Command {
 	c := dev.Config{Environ: a.environ, Out: a.out, Err: a.err}
 	var noDemo bool
 	geoIP := conf.NewStrings("FILE,...")
-	cacheBytes := conf.Size(edge.DefaultCacheBytes)
-	diskBytes := conf.Size(devDiskBytes)
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run everything on this machine, with a demo site",
@@ -57,16 +56,15 @@ Edges of dev may reach origins on this machine, which edges otherwise refuse.`,
 	fl.BoolVar(&noDemo, "no-demo", false, "neither demo zone nor demo site")
 	fl.BoolVarP(&c.Verbose, "verbose", "v", false, "print what the processes log")
 	fl.Var(geoIP, "geoip", "MMDB files for visitors' country and network (default share/geoip/country.mmdb of this source tree)")
-	fl.Var(&cacheBytes, "cache-bytes", "memory for cached objects of each edge")
-	fl.Var(&diskBytes, "cache-disk-bytes", "disk for cached objects of each edge; 0 = none")
+	sizes := defineSizes(fl)
 	withFile(cmd, func(cmd *cobra.Command) error {
-		if err := checkSizes(cacheBytes, diskBytes); err != nil {
+		if err := sizes.check(); err != nil {
 			return err
 		}
 		c.State = a.stateFolder(c.State)
 		c.Demo = !noDemo
 		c.Verbose = c.Verbose || !terminal(os.Stderr)
-		c.EdgeArgs = append([]string{"--cache-bytes", cacheBytes.String(), "--cache-disk-bytes", diskBytes.String()}, geoArgs(geoIP.Values, a.executable)...)
+		c.EdgeArgs = append(sizes.args(), geoArgs(geoIP.Values, a.executable)...)
 		level := slog.LevelWarn
 		if c.Verbose {
 			level = slog.LevelInfo
@@ -88,15 +86,28 @@ Edges of dev may reach origins on this machine, which edges otherwise refuse.`,
 	return cmd
 }
 
-// checkSizes judges what each edge may keep.
-func checkSizes(memory, disk conf.Size) error {
-	if memory < edge.MinCacheBytes {
-		return usage("--cache-bytes: at least %d bytes are needed, got %d", edge.MinCacheBytes, memory)
+// devSizes is what each edge of dev may keep.
+type devSizes struct{ memory, disk conf.Size }
+
+func defineSizes(fl *pflag.FlagSet) *devSizes {
+	s := &devSizes{memory: edge.DefaultCacheBytes, disk: devDiskBytes}
+	fl.Var(&s.memory, "cache-bytes", "memory for cached objects of each edge")
+	fl.Var(&s.disk, "cache-disk-bytes", "disk for cached objects of each edge; 0 = none")
+	return s
+}
+
+func (s *devSizes) check() error {
+	if s.memory < edge.MinCacheBytes {
+		return usage("--cache-bytes: at least %d bytes are needed, got %d", edge.MinCacheBytes, s.memory)
 	}
-	if disk != 0 && disk < ssd.MinBytes {
-		return usage("--cache-disk-bytes: 0 for no disk, or at least %d bytes are needed, got %d", ssd.MinBytes, disk)
+	if s.disk != 0 && s.disk < ssd.MinBytes {
+		return usage("--cache-disk-bytes: 0 for no disk, or at least %d bytes are needed, got %d", ssd.MinBytes, s.disk)
 	}
 	return nil
+}
+
+func (s *devSizes) args() []string {
+	return []string{"--cache-bytes", s.memory.String(), "--cache-disk-bytes", s.disk.String()}
 }
 
 // devDiskBytes is what each edge of dev may keep on disk.
