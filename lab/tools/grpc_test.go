@@ -247,6 +247,7 @@ type devNetwork struct {
 	Ready      bool   `json:"ready"`
 	Edges      []struct {
 		HTTPS string `json:"https"`
+		DNS   string `json:"dns"`
 	} `json:"edges"`
 }
 
