@@ -596,3 +596,70 @@ func BenchmarkRunHTTP2(b *testing.B) {
 		r.Out.Close()
 	}
 }
+
+// An origin that refuses, resets, goes away and cuts: each request gets its own
+// answer or a fault of the origin's, and nothing is left behind.
+func TestManyRequestsToAnUnreliableOrigin(t *testing.T) {
+	const workers, each = 20, 25
+	dial := framed(t, []http2.Setting{{ID: http2.SettingMaxConcurrentStreams, Val: 7}, {ID: http2.SettingInitialWindowSize, Val: 100}},
+		func(fr *http2.Framer, n int, h *http2.MetaHeadersFrame) {
+			path := h.PseudoValue("path")
+			switch {
+			case n%29 == 3:
+				_ = fr.WriteRSTStream(h.StreamID, http2.ErrCodeRefusedStream)
+			case n%31 == 5:
+				_ = fr.WriteRSTStream(h.StreamID, http2.ErrCodeInternal)
+			case n%53 == 7:
+				_ = fr.WriteGoAway(h.StreamID, http2.ErrCodeNo, nil)
+				reply(fr, h.StreamID, path)
+			case n%97 == 11:
+				_ = fr.WriteRawFrame(0, 0, 0, nil) // DATA on stream 0 ends the connection
+			case n%17 == 13:
+				_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: h.StreamID, EndHeaders: true, BlockFragment: block(":status", "200", "content-length", "999")})
+				_ = fr.WriteData(h.StreamID, true, []byte(path))
+			default:
+				reply(fr, h.StreamID, path)
+			}
+		})
+	e, p := engine2(t, dial, func(c *Config) { c.MaxSessions = 2 })
+	var failed atomic.Int32
+	var work sync.WaitGroup
+	for worker := range workers {
+		work.Go(func() {
+			for i := range each {
+				path := fmt.Sprintf("/%d/%d", worker, i)
+				r := ask(t, "GET", path, nil)
+				_, err := e.Run(p, r)
+				if err == nil {
+					var b []byte
+					if b, err = io.ReadAll(r.Out.Body); err == nil && string(b) != path {
+						t.Errorf("%s: got %q", path, b)
+					}
+					r.Out.Close()
+				}
+				if err == nil {
+					continue
+				}
+				failed.Add(1)
+				if f, ok := errors.AsType[*fault.Error](err); !ok || f.Side != fault.Origin {
+					t.Errorf("%s: %v", path, err)
+				}
+			}
+		})
+	}
+	work.Wait()
+	if n := failed.Load(); n > workers*each/4 {
+		t.Errorf("%d of %d requests failed: what was refused is not sent again", n, workers*each)
+	}
+	for _, p := range e.list() {
+		p.mu.Lock()
+		busy := 0
+		for _, s := range p.sessions {
+			busy += s.busy
+		}
+		if busy != 0 || p.dialing != 0 || len(p.waiters) != 0 || p.open != len(p.sessions)+len(p.idle) || len(p.streaming) != 0 {
+			t.Errorf("left: %d seats, %d dials, %d in line, %d open of which %d take requests, %d streaming", busy, p.dialing, len(p.waiters), p.open, len(p.sessions), len(p.streaming))
+		}
+		p.mu.Unlock()
+	}
+}
