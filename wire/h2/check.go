@@ -95,7 +95,9 @@ func (c *conn) checkStreams(now time.Duration) int {
 			tell = append(tell, c.cancel(st, byUs, visitorFault("h2.stream", fault.Timeout, text)))
 			continue
 		}
-		if st.serving && st.body != nil && !st.remoteEnd && !st.tunnel {
+		// Once the answer has begun its own source times the exchange: a visitor
+		// who listens may have nothing to say, as in a call of gRPC.
+		if st.serving && st.body != nil && !st.remoteEnd && !st.tunnel && !st.started {
 			bodies = append(bodies, st.body)
 		}
 	}

@@ -114,6 +114,21 @@ func TestSlowBodyIsATimeoutOfItsRequestOnly(t *testing.T) {
 	})
 }
 
+// Who listens to an answer that has begun may have nothing to say for long.
+func TestSilenceWhileTheAnswerStreamsIsNoSlowBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := dial(t, &site{serve: func(req *msg.Request, res *msg.Response) {
+			res.Status, res.Length, res.Body = 200, msg.LengthUnknown, io.NopCloser(req.Body)
+		}}, Limits{})
+		p.headers(1, false, post("/")...)
+		p.data(1, false, "abc")
+		p.want("HEADERS 1 200", "DATA 1 3")
+		time.Sleep(5 * time.Minute)
+		p.data(1, true, "de")
+		p.want("DATA 1 2", "DATA 1 0 end")
+	})
+}
+
 // A visitor that takes nothing costs a buffer, not a goroutine for ever.
 func TestSlowReaders(t *testing.T) {
 	big := func(_ *msg.Request, res *msg.Response) { res.Status, res.Bytes = 200, make([]byte, 1<<20) }

@@ -44,9 +44,10 @@ func hintable(p *Plan, r *request.Request) bool {
 	return p.hints && r.In.Method == msg.GET && r.In.Upgrade == nil && !r.In.Fields.Has(msg.Range)
 }
 
-// hint sends what is known of the page ahead of its answer.
+// hint sends what is known of the page ahead of its answer. HTTP/1.1 is spared:
+// clients exist that take a 1xx they did not ask for to be the answer (RFC 8297 §3).
 func (e *Engine) hint(p *Plan, r *request.Request) {
-	if !hintable(p, r) || r.In.Interim == nil {
+	if !hintable(p, r) || r.In.Interim == nil || r.In.Proto < msg.HTTP2 {
 		return
 	}
 	name := page(r, r.Arena.Alloc(len(r.ZoneID) + len(r.Host) + len(r.In.Target) + 2)[:0])

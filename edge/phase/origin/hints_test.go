@@ -28,6 +28,7 @@ func TestHintsAreMadeOfThePagesLatestAnswer(t *testing.T) {
 	p.hints = true
 	told := func(method, target string, change func(*request.Request)) string {
 		r := ask(t, method, target, nil)
+		r.In.Proto = msg.HTTP2
 		got := ""
 		r.In.Interim = func(status int, f *msg.Fields) error {
 			got += fmt.Sprintf("%d %s", status, fieldsOf(f))
@@ -53,6 +54,7 @@ func TestHintsAreMadeOfThePagesLatestAnswer(t *testing.T) {
 		{"other page", nil, "GET", "/other", nil, ""},
 		{"head", nil, "HEAD", "/", nil, ""},
 		{"other zone", nil, "GET", "/", func(r *request.Request) { r.ZoneID = strings.Repeat("f", 32) }, ""},
+		{"HTTP/1.1", nil, "GET", "/", func(r *request.Request) { r.In.Proto = msg.HTTP11 }, ""},
 		{"no way to say it", nil, "GET", "/", func(r *request.Request) { r.In.Interim = nil }, ""},
 		{"logged in, of which nobody is told", func() { links[0] = "</mine>; rel=preload" }, "GET", "/", func(r *request.Request) { r.In.Fields.AddID(msg.Authorization, []byte("x")) }, want},
 		{"after it", nil, "GET", "/", nil, ""},

@@ -88,7 +88,7 @@ func (p *pool) pass() {
 // leave takes a seat back.
 func (p *pool) leave(c *conn) {
 	c.req.Reset()
-	c.cutter = nil
+	c.body, c.cutter = sender{}, nil
 	p.mu.Lock()
 	if s := c.session; len(s.spare) < p.engine.config.MaxStreams {
 		s.spare = append(s.spare, c)
@@ -256,6 +256,10 @@ func (e *Engine) begin(fn func()) bool {
 	return true
 }
 
+// settingsTime is how long a WebSocket waits for an origin that has just been
+// connected to, and has not said what it takes.
+const settingsTime = time.Second
+
 // connects reports whether an open connection of this pool is known to take
 // WebSocket over HTTP/2 (RFC 8441).
 func (e *Engine) connects(ctx context.Context, k key) bool {
@@ -274,6 +278,8 @@ func (e *Engine) connects(ctx context.Context, k key) bool {
 	if s == nil {
 		return false
 	}
-	can, err := s.client.Upgrades(ctx)
+	limited, cancel := context.WithTimeout(ctx, settingsTime)
+	defer cancel()
+	can, err := s.client.Upgrades(limited)
 	return can && err == nil
 }
