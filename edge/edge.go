@@ -86,6 +86,7 @@ type Edge struct {
 	cutRequests context.CancelFunc
 	accepting   sync.WaitGroup // accept loops; they end before visitors is waited for
 	visitors    sync.WaitGroup
+	crew        *crew // serves visitors' connections
 	connections atomic.Int64
 	overflow    atomic.Uint64
 }
@@ -95,7 +96,7 @@ func New(cfg Config, log *slog.Logger) (*Edge, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	return &Edge{cfg: cfg, log: log, zones: snapshot.NewTable(), counters: newCounters(), registry: prometheus.NewRegistry()}, nil
+	return &Edge{cfg: cfg, log: log, zones: snapshot.NewTable(), crew: newCrew(), counters: newCounters(), registry: prometheus.NewRegistry()}, nil
 }
 
 // Run opens everything, serves until ctx ends, drains for at most

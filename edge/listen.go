@@ -131,7 +131,7 @@ func (e *Edge) accept(ctx context.Context, l net.Listener, serve func(nc net.Con
 			continue
 		}
 		e.visitors.Add(1)
-		go serve(nc, e.left) // drain waits for visitors
+		e.crew.do(func() { serve(nc, e.left) })
 	}
 }
 
@@ -145,8 +145,8 @@ func (e *Edge) serveHTTP(nc net.Conn, ended func()) {
 	e.h1.Adopt(nc, &msg.Conn{Remote: addrPort(nc.RemoteAddr()), Local: addrPort(nc.LocalAddr())}, ended)
 }
 
-// serveHTTPS ends TLS, then serves in another goroutine: the stack that a
-// handshake needs is not kept for as long as the connection lasts.
+// serveHTTPS ends TLS. HTTP/2 is served in another goroutine: the stack that a
+// handshake needs is not kept for as long as such a connection lasts.
 func (e *Edge) serveHTTPS(nc net.Conn, ended func()) {
 	c := &msg.Conn{Remote: addrPort(nc.RemoteAddr()), Local: addrPort(nc.LocalAddr())}
 	tc, err := e.tls.Handshake(e.requests, socket.Wrap(nc))
@@ -157,13 +157,14 @@ func (e *Edge) serveHTTPS(nc net.Conn, ended func()) {
 	}
 	state := tc.ConnectionState()
 	c.TLS = &state
-	serve := e.h1.ServeConn
-	if state.NegotiatedProtocol == "h2" {
-		serve = e.h2.ServeConn
+	if state.NegotiatedProtocol != "h2" {
+		defer ended()
+		e.h1.ServeConn(tc, c)
+		return
 	}
 	go func() { // drain waits for visitors
 		defer ended()
-		serve(tc, c)
+		e.h2.ServeConn(tc, c)
 	}()
 }
 

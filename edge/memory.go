@@ -18,8 +18,19 @@ const (
 	giveBackQuiet = 100      // requests a second, above which the edge is busy
 )
 
+// heapFloor is what the Go heap may grow to, in bytes, before it is collected: a
+// small one would be collected many times a second under load.
+const heapFloor = 64 << 20
+
+// paceCollector makes the heap grow to heapFloor, or to twice what lives.
+func paceCollector() {
+	live := max(1, readMetric("/gc/heap/live:bytes"))
+	debug.SetGCPercent(int(min(max(100, 100*(heapFloor-min(heapFloor, live))/live), 1000)))
+}
+
 // giveBack runs until ctx ends.
 func (e *Edge) giveBack(ctx context.Context) {
+	paceCollector()
 	tick := time.NewTicker(giveBackEvery)
 	defer tick.Stop()
 	var floor uint64 // what stayed in use the last time
@@ -30,6 +41,7 @@ func (e *Edge) giveBack(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		paceCollector()
 		now := e.served()
 		quiet := now-served < giveBackQuiet*giveBackEvery.Seconds()
 		served = now
@@ -48,8 +60,12 @@ func (e *Edge) served() float64 {
 // spareMemory is what the runtime holds beyond the live heap, in bytes: garbage,
 // free pages, stacks and its own books.
 func spareMemory() uint64 {
-	samples := [...]metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}, {Name: "/gc/heap/live:bytes"}}
-	metrics.Read(samples[:])
-	total, gone, live := samples[0].Value.Uint64(), samples[1].Value.Uint64(), samples[2].Value.Uint64()
-	return total - min(total, gone+live)
+	total := readMetric("/memory/classes/total:bytes")
+	return total - min(total, readMetric("/memory/classes/heap/released:bytes")+readMetric("/gc/heap/live:bytes"))
+}
+
+func readMetric(name string) uint64 {
+	sample := [1]metrics.Sample{{Name: name}}
+	metrics.Read(sample[:])
+	return sample[0].Value.Uint64()
 }

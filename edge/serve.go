@@ -145,6 +145,7 @@ func (e *Edge) drain() error {
 	work.Wait()
 	e.cutRequests()
 	e.visitors.Wait()
+	e.crew.close()
 	closeErr = errors.Join(closeErr, e.quic.close())
 	e.log.Info("drained")
 	return errors.Join(closeErr, ignoreTimeout(h1Err), ignoreTimeout(h2Err), ignoreTimeout(h3Err), ignoreTimeout(dnsErr), ignoreTimeout(peerErr), e.removeState())
