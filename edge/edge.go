@@ -30,6 +30,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/tier"
 	"github.com/selvage-edge/selvage/edge/tlsterm"
 	"github.com/selvage-edge/selvage/feed"
+	"github.com/selvage-edge/selvage/internal/crew"
 	"github.com/selvage-edge/selvage/telemetry"
 	"github.com/selvage-edge/selvage/wire/guard"
 	"github.com/selvage-edge/selvage/wire/h1"
@@ -86,7 +87,7 @@ type Edge struct {
 	cutRequests context.CancelFunc
 	accepting   sync.WaitGroup // accept loops; they end before visitors is waited for
 	visitors    sync.WaitGroup
-	crew        *crew // serves visitors' connections
+	crew        *crew.Crew // serves visitors' connections
 	connections atomic.Int64
 	overflow    atomic.Uint64
 }
@@ -96,7 +97,7 @@ func New(cfg Config, log *slog.Logger) (*Edge, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	return &Edge{cfg: cfg, log: log, zones: snapshot.NewTable(), crew: newCrew(), counters: newCounters(), registry: prometheus.NewRegistry()}, nil
+	return &Edge{cfg: cfg, log: log, zones: snapshot.NewTable(), crew: crew.New(), counters: newCounters(), registry: prometheus.NewRegistry()}, nil
 }
 
 // Run opens everything, serves until ctx ends, drains for at most

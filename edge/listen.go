@@ -131,7 +131,7 @@ func (e *Edge) accept(ctx context.Context, l net.Listener, serve func(nc net.Con
 			continue
 		}
 		e.visitors.Add(1)
-		e.crew.do(func() { serve(nc, e.left) })
+		e.crew.Do(func() { serve(nc, e.left) })
 	}
 }
 

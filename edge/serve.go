@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/selvage-edge/selvage/internal/heap"
 )
 
 // serve loads the copy, opens the doors as soon as there is something to
@@ -35,7 +38,7 @@ func (e *Edge) serve(ctx context.Context) error {
 	feeding, stopFeeding := context.WithCancel(e.requests)
 	defer stopFeeding()
 	work.Go(func() { e.follow(feeding) })
-	work.Go(func() { e.giveBack(running) })
+	work.Go(func() { heap.Keep(running, e.quietSince()) })
 	work.Go(func() { e.tiers.Run(feeding) })
 	err := e.waitLoaded(ctx, failed)
 	if err == nil && ctx.Err() == nil {
@@ -58,6 +61,26 @@ func (e *Edge) serve(ctx context.Context) error {
 	stopFeeding()
 	work.Wait()
 	return errors.Join(err, drainErr)
+}
+
+// quietRate is how many requests a second a quiet edge has at most.
+const quietRate = 100
+
+// quietSince returns a function that says whether there were few requests since
+// the last time that it was asked, or since now.
+func (e *Edge) quietSince() func() bool {
+	seen, at := e.requestsSeen(), time.Now()
+	return func() bool {
+		now, when := e.requestsSeen(), time.Now()
+		quiet := now-seen < quietRate*when.Sub(at).Seconds()
+		seen, at = now, when
+		return quiet
+	}
+}
+
+// requestsSeen counts the requests that entered the pipeline.
+func (e *Edge) requestsSeen() float64 {
+	return e.counters.sum(func(s *counterShard) *atomic.Uint64 { return &s.rowRuns[0] })
 }
 
 // follow keeps the configuration up to date. When the disk under the copy
@@ -145,7 +168,7 @@ func (e *Edge) drain() error {
 	work.Wait()
 	e.cutRequests()
 	e.visitors.Wait()
-	e.crew.close()
+	e.crew.Close()
 	closeErr = errors.Join(closeErr, e.quic.close())
 	e.log.Info("drained")
 	return errors.Join(closeErr, ignoreTimeout(h1Err), ignoreTimeout(h2Err), ignoreTimeout(h3Err), ignoreTimeout(dnsErr), ignoreTimeout(peerErr), e.removeState())
