@@ -103,7 +103,7 @@ func (p *Plan) compileBases(s zone.Settings) {
 	// Where an extension alone makes an answer storable, it has to be one.
 	file.ruled, file.armor = p.static, p.static
 	if p.level == simplified {
-		file.recipe = &recipe{query: queryNone}
+		file.recipe = (&recipe{query: queryNone}).name()
 	}
 	left.eligibility = dynamic
 	p.base = &bases{plain: ruled{policy: plain}, file: ruled{policy: file}, left: ruled{policy: left}}

@@ -44,7 +44,7 @@ func (d *decoder) cacheKey(raw json.RawMessage, path string) func(*policy) {
 		if armorGiven {
 			p.armor = armor
 		}
-		p.recipe = &made
+		p.recipe = made.name()
 	}
 }
 

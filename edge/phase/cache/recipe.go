@@ -2,6 +2,9 @@ package cache
 
 import (
 	"bytes"
+	"encoding/hex"
+	"fmt"
+	"hash/fnv"
 	"hash/maphash"
 	"slices"
 
@@ -27,6 +30,19 @@ type recipe struct {
 	country        bool
 	language       bool // the first of Accept-Language
 	resolved       bool // the host whose address is asked, not the visitor's
+
+	// id is in the key: what was stored under another recipe may hold answers
+	// that this one sets apart.
+	id string
+}
+
+// name gives the recipe its id, the same on every edge.
+func (c *recipe) name() *recipe {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%d %q %t %q %q %q %t %q %q %t %t %t %t", c.query, c.parameters, c.sorted, c.headers, c.headersPresent,
+		c.contains, c.originKeyed, c.cookies, c.cookiesPresent, c.device, c.country, c.language, c.resolved)
+	c.id = hex.EncodeToString(h.Sum(nil))
+	return c
 }
 
 // contains puts those of values into the key that a header contains.
@@ -61,7 +77,7 @@ func (e *Engine) keyBy(c *recipe, r *request.Request) key {
 	}
 	b = appendKey(b, r.ZoneID, r.In.Scheme, host, r.In.Path, nil, false)
 	b = c.appendQuery(b, r.In.Query)
-	b = append(b, partMark)
+	b = append(append(b, partMark), c.id...)
 	b = c.appendHeaders(b, &r.In.Fields)
 	b = c.appendCookies(b, &r.In.Fields)
 	if c.device {
@@ -86,11 +102,11 @@ func deviceFor(r *request.Request) []byte {
 // room is at least as much as the key has, so that it is not moved while it
 // grows.
 func (c *recipe) room(r *request.Request) int {
-	n := len(r.ZoneID) + len(" https://") + max(len(r.Host), len(r.Route.Host)) + len(r.In.Path) + 1 + len(r.In.Query) + 64
+	n := len(r.ZoneID) + len(" https://") + max(len(r.Host), len(r.Route.Host)) + len(r.In.Path) + 1 + len(r.In.Query) + 128
 	f := &r.In.Fields
 	for i := range f.Len() {
 		if l := f.At(i); c.originKeyed || l.ID == msg.Cookie || c.isIncluded(l.Name) {
-			n += len(l.Name) + len(l.Value) + 4
+			n += 2 * (len(l.Name) + len(l.Value) + 4) // a cookie may count by value and by presence
 		}
 	}
 	for i := range c.contains {

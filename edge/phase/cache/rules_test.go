@@ -294,7 +294,7 @@ func FuzzCompileRules(f *testing.F) {
 			t.Fatal("decided differently the second time")
 		}
 		if pol.recipe != nil {
-			e := &Engine{}
+			e := keyMaker
 			if k := e.keyBy(pol.recipe, r); !strings.HasPrefix(string(k.text), testZone+" https://") {
 				t.Fatalf("key %q", k.text)
 			}
