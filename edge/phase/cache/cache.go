@@ -126,6 +126,7 @@ type Engine struct {
 	fills    atomic.Int64 // in flight
 	filling  atomic.Int64 // bytes that fills buffer
 	marks    *mark.Ledger
+	changes  atomic.Uint64 // invalidations by URL so far
 	sweeping atomic.Bool
 	coders   chan struct{} // a place for each body that is being compressed
 

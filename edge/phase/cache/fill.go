@@ -243,38 +243,47 @@ func (f *fill) close() {
 // §4.3.4).
 func (f *fill) refresh(asked, got time.Time) {
 	out := f.d.Out
-	merged := f.stale.merge(&out.Fields)
-	body := f.stale.body()
-	answer := msg.Response{Status: int(f.stale.status), Fields: *merged, Length: int64(len(body))}
-	j := f.plan.decide(f.d).judge(f.d, &f.in, &answer, asked, got)
-	var l layout
-	if f.stale.partial() {
-		l = f.stale.layout()
-	}
-	if f.obj = f.e.newPartial(f, &answer, &j, f.e.since(got), l); f.obj == nil {
+	var store bool
+	if f.obj, store = f.renew(f.stale, &out.Fields, asked, got); f.obj == nil {
 		f.fail(errMemory, asked, got)
 		return
 	}
-	if inner := f.obj.inner(); f.stale.large == nil || len(body) <= len(inner) {
-		body = append(inner[:0], body...)
-	} else {
-		holders(f.stale.large).Add(1)
-	}
-	f.obj.seal(f.e, body)
 	out.Close()
 	f.stop()
-	f.outcome, f.status, f.solo = shared, request.CacheRevalidated, !j.store
+	f.outcome, f.status, f.solo = shared, request.CacheRevalidated, !store
 	switch {
-	case j.store && f.body != nil:
+	case store && f.body != nil:
 		f.e.disk.rewrite(f.obj, *f.body)
 		f.close()
-	case j.store:
+	case store:
 		f.e.put(f, f.obj)
 		close(f.ready)
 	default:
 		f.forgetStale()
 		f.close()
 	}
+}
+
+// renew makes an object of another's body, under its fields as others update
+// them. It is nil when there is no memory for it.
+func (f *fill) renew(old *object, update *msg.Fields, asked, got time.Time) (o *object, store bool) {
+	body := old.body()
+	answer := msg.Response{Status: int(old.status), Fields: *old.merge(update), Length: int64(len(body))}
+	j := f.plan.decide(f.d).judge(f.d, &f.in, &answer, asked, got)
+	var l layout
+	if old.partial() {
+		l = old.layout()
+	}
+	if o = f.e.newPartial(f, &answer, &j, f.e.since(got), l); o == nil {
+		return nil, false
+	}
+	if inner := o.inner(); old.large == nil || len(body) <= len(inner) {
+		body = append(inner[:0], body...)
+	} else {
+		holders(old.large).Add(1)
+	}
+	o.seal(f.e, body)
+	return o, j.store
 }
 
 func (f *fill) forgetStale() {

@@ -141,6 +141,7 @@ func (e *Engine) valid(life uint64, zoneID string, s *mark.Subject) (ok bool, ex
 // and keeps fills of it that are under way from becoming hits: both schemes,
 // all variants, sorted query and query as sent.
 func (e *Engine) invalidate(zoneID string, u location, older func(seq uint64) bool) {
+	e.changes.Add(1)
 	room := len(zoneID) + len(" https://") + len(u.host) + len(u.path) + len("?") + len(u.query)
 	text := make([]byte, 0, room)
 	for _, scheme := range [...]msg.Scheme{msg.HTTP, msg.HTTPS} {

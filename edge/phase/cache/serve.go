@@ -481,6 +481,9 @@ func (t task) passBeside(s *shard, k key, o *object, status request.CacheStatus)
 		return t.stored(o, request.CacheStale, now)
 	}
 	if o != nil {
+		if err == nil && t.r.In.Method == msg.HEAD {
+			t.freshen(k, s, o, asked, got)
+		}
 		o.Release()
 	}
 	if err != nil {
@@ -506,19 +509,37 @@ func (t task) passBeside(s *shard, k key, o *object, status request.CacheStatus)
 // success makes doubtful (RFC 9111 §4.4): the URI itself, and Location and
 // Content-Location on the same host.
 func (t task) unsafe() (request.Verdict, error) {
-	v, err := t.pass(request.CacheDynamic)
+	k := t.e.keyOf(t.p, t.r)
+	f := t.e.readFill(t, k)
+	turn := t.e.changes.Load()
+	asked := t.e.cfg.Now()
+	if err := t.e.cfg.Fetch(t.r); err != nil {
+		f.zone.Release()
+		return t.fail(fault.As(err)), nil
+	}
+	p := t.repost(f, asked, t.e.cfg.Now())
+	t.label(request.CacheDynamic)
 	out := t.r.Out
-	if err != nil || t.r.Fault != nil || out.Status < 200 || out.Status >= 400 {
-		return v, err
+	if out.Status < 200 || out.Status >= 400 {
+		f.zone.Release()
+		return request.Respond, nil
 	}
 	all := func(uint64) bool { return true }
+	t.e.invalidateKey(k, all)
 	t.e.invalidate(t.r.ZoneID, location{t.r.Host, t.r.In.Path, t.r.In.Query}, all)
+	turn++
 	for _, id := range [...]msg.ID{msg.Location, msg.ContentLocation} {
 		if l, ok := t.sameHost(out.Fields.Get(id)); ok {
 			t.e.invalidate(t.r.ZoneID, l, all)
+			turn++
 		}
 	}
-	return v, nil
+	if p == nil {
+		f.zone.Release()
+		return request.Respond, nil
+	}
+	p.follow(turn)
+	return request.Respond, nil
 }
 
 // sameHost resolves a reference in an answer against the request's URI and

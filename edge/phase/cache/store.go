@@ -164,18 +164,23 @@ func (s *shard) leave(f *fill) bool {
 // put stores what a fill brought and closes the fill, in one step, unless a
 // purge came first.
 func (e *Engine) put(f *fill, o *object) {
-	hash := f.key.hash
-	s := e.shardOf(hash)
+	s := e.shardOf(f.key.hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.leave(f) || o.purged() {
-		return
+	if s.leave(f) && !o.purged() {
+		e.insert(s, f.key, o, f.stale)
 	}
+}
+
+// insert stores an object in the place of stale, if that is there, or else of the
+// same variant. The lock is held.
+func (e *Engine) insert(s *shard, k key, o, stale *object) {
+	hash := k.hash
 	delete(s.passes, hash)
 	var replaced, oldest *object
 	held := 0
-	for v := range s.variants(f.key) {
-		if replaced == nil && (v == f.stale || sameVariant(v.vary(), o.vary())) {
+	for v := range s.variants(k) {
+		if replaced == nil && (v == stale || sameVariant(v.vary(), o.vary())) {
 			replaced = v
 			continue
 		}
