@@ -651,15 +651,29 @@ func TestManyRequestsToAnUnreliableOrigin(t *testing.T) {
 	if n := failed.Load(); n > workers*each/4 {
 		t.Errorf("%d of %d requests failed: what was refused is not sent again", n, workers*each)
 	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		left := remains(e)
+		if left == "" {
+			return
+		}
+		if time.Now().After(deadline) { // a dial for who has left meanwhile may be under way until then
+			t.Fatal(left)
+		}
+	}
+}
+
+// remains tells what is in use.
+func remains(e *Engine) string {
 	for _, p := range e.list() {
 		p.mu.Lock()
+		defer p.mu.Unlock()
 		busy := 0
 		for _, s := range p.sessions {
 			busy += s.busy
 		}
 		if busy != 0 || p.dialing != 0 || len(p.waiters) != 0 || p.open != len(p.sessions)+len(p.idle) || len(p.streaming) != 0 {
-			t.Errorf("left: %d seats, %d dials, %d in line, %d open of which %d take requests, %d streaming", busy, p.dialing, len(p.waiters), p.open, len(p.sessions), len(p.streaming))
+			return fmt.Sprintf("left: %d seats, %d dials, %d in line, %d open of which %d take requests, %d streaming", busy, p.dialing, len(p.waiters), p.open, len(p.sessions), len(p.streaming))
 		}
-		p.mu.Unlock()
 	}
+	return ""
 }
