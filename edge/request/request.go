@@ -183,7 +183,7 @@ func (r *Request) Detach(ctx context.Context) *Request {
 	in := &msg.Request{
 		MethodText: a.Copy(r.In.MethodText), Method: r.In.Method, Scheme: r.In.Scheme,
 		Authority: a.Copy(r.In.Authority), Target: a.Copy(r.In.Target), Path: a.Copy(r.In.Path),
-		Proto: r.In.Proto,
+		Proto: r.In.Proto, Early: r.In.Early,
 	}
 	if r.In.Query != nil {
 		in.Query = append([]byte{}, r.In.Query...)

@@ -217,3 +217,25 @@ func BenchmarkBuilder(b *testing.B) {
 		}
 	}
 }
+
+func TestParsePriority(t *testing.T) {
+	was := Priority{Urgency: 5, Incremental: true}
+	for text, want := range map[string]Priority{
+		"": was, "u=0": {0, true}, "u=7, i=?0": {7, false}, "i": {5, true}, "i=?0": {5, false}, "u=8": was, "u=-1": was, "u=1.5": was, "u=\"1\"": was,
+		"u=2;x=1;y, i=?0;z": {2, false}, "x=\"u=1, i\", u=3": {3, true}, "u=1 , i=?0": {1, false}, "U=1": was, "u=1,": was, ", u=1": was, "u=1 i": was,
+		"u=1, u=2": {2, true}, "  u=4  ": {4, true}, "u": was, "x=1, u=1" + strings.Repeat(" ", 300): was,
+	} {
+		if got := ParsePriority([]byte(text), was); got != want {
+			t.Errorf("%q gives %+v, want %+v", text, got, want)
+		}
+	}
+}
+
+func FuzzParsePriority(f *testing.F) {
+	f.Add("u=1, i;x=\"a\\\"b\"")
+	f.Fuzz(func(t *testing.T, text string) {
+		if got := ParsePriority([]byte(text), DefaultPriority); got.Urgency > 7 {
+			t.Errorf("%q gives %+v", text, got)
+		}
+	})
+}

@@ -52,8 +52,9 @@ func judge(p *policy, in *msg.Fields, out *msg.Response, asked, got time.Time) j
 	if in.Has(msg.Authorization) && !d.public && !d.mustRevalidate && !d.sMaxAge.given {
 		return j
 	}
-	// Parts and answers about other answers are not objects.
-	if s := out.Status; s < 200 || s == 206 || s == 304 || s == 416 || out.Tunnel != nil {
+	// Parts and answers about other answers are not objects, nor is what was
+	// said of one moment (425, RFC 8470 §5.2).
+	if s := out.Status; s < 200 || s == 206 || s == 304 || s == 416 || s == 425 || out.Tunnel != nil {
 		j.status = request.CacheDynamic
 		return j
 	}
