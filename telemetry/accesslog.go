@@ -18,6 +18,7 @@ type AccessLog struct {
 	colo   string
 	phases []string
 	shards []shard
+	stamp  stamp
 
 	wake chan struct{} // one slot: a ring is half full
 	done chan struct{} // closed by Close
