@@ -14,6 +14,7 @@ STATE      ?= .state/dev
 PKG        ?= ./...
 FUZZTIME   ?= 20s
 PAIRS      ?= 7
+TRACES     ?= ../shared/data/traces
 ONLY       ?=
 # The older edition of the caches' suite, and what the current one imports.
 SUITE_NPM  := http-cache-tests@0.4.5 undici@7.4.0
@@ -28,7 +29,7 @@ NEED_BENCH := nginx:nginx-light varnishd:varnish h2o:h2o wrk:wrk h2load:nghttp2-
 UNIT       := go list ./... | grep -v -e '/lab/'
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race fuzz lint geoip bench bench-http conformance cover docs clean
+.PHONY: help run build test race fuzz lint geoip bench bench-http conformance bench-policy cover docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +85,13 @@ bench-http: build ## CPU per request and memory per connection beside nginx, Var
 	@tools/need $(NEED_BENCH)
 	go build -o build/bench ./lab/bench
 	build/bench -pairs $(PAIRS) -only '$(ONLY)'
+
+bench-policy: ## what the cache's eviction policy misses on real traces, beside others (TRACES=folder)
+	@tools/need xz:xz-utils
+	@mkdir -p build/traces
+	xz -dc $(TRACES)/web07.trace.xz > build/traces/web07
+	xz -dc $(TRACES)/adaptsize-request.csv.xz > build/traces/adaptsize
+	go run ./lab/evict -keys build/traces/web07 -sized build/traces/adaptsize
 
 cover: ## unit tests with coverage, to build/cover.html
 	@mkdir -p build

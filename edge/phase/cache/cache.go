@@ -67,6 +67,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/selvage-edge/selvage/edge/phase/cache/evict"
 	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
 	"github.com/selvage-edge/selvage/edge/phase/cache/slab"
 	"github.com/selvage-edge/selvage/edge/request"
@@ -115,6 +116,7 @@ type Engine struct {
 	shards []shard
 	mask   uint64
 	slab   *slab.Slab
+	guard  evict.Guard
 
 	lower lower // nil = no slower tier here; set before the first request
 	disk  *disk // the same; lower is the disk where there is one
@@ -134,7 +136,7 @@ type Engine struct {
 	closed bool
 	work   sync.WaitGroup
 
-	evictions, coalesced, refused, sweeps atomic.Uint64
+	turnedAway, evictions, coalesced, refused, sweeps atomic.Uint64
 }
 
 // New returns an engine with an empty store. Fetch and Ctx are required.
@@ -162,7 +164,10 @@ func New(c Config) *Engine {
 	e.marks.Serve(e)
 	e.slab = slab.New(c.Bytes, slab.Options{Heap: heapSlab, Poison: c.poison})
 	for i := range e.shards {
-		e.shards[i].open(e.slab, c.Bytes/int64(n))
+		s := &e.shards[i]
+		s.open(e.slab, c.Bytes/int64(n))
+		s.queues.Ghost = func(it *evict.Item) uint64 { return ghost(objectOf(it), e.hashOf(objectOf(it))) }
+		s.queues.Left = func(it *evict.Item, hit bool) { e.guard.Left(zoneNumber(objectOf(it).zone), hit) }
 	}
 	return e
 }

@@ -86,7 +86,7 @@ func (o *object) codable() bool {
 // a form, and says that the answer depends on it. A coding that is not at hand
 // is made behind the answer, which goes out as the origin sent it.
 func (t task) coding(o *object) form {
-	if t.r.Role != request.RoleNone || o.state.Load()&stateCodable == 0 || t.p.decide(t.r).strongETags && !weak(o.field(msg.ETag)) {
+	if t.r.Role != request.RoleNone || o.State.Load()&stateCodable == 0 || t.p.decide(t.r).strongETags && !weak(o.field(msg.ETag)) {
 		return 0
 	}
 	in := &t.r.In.Fields
@@ -129,7 +129,7 @@ func (o *object) codedLines(as form) []byte {
 // encode makes a coding of an object's body, in a goroutine of its own, unless
 // that is being done, all who do such work are busy, or there was no room.
 func (e *Engine) encode(o *object, c coding.Coding) {
-	if s := o.state.Load(); c == coding.Identity || s&stateCodable == 0 || s&(stateCoding|stateUncoded) != 0 {
+	if s := o.State.Load(); c == coding.Identity || s&stateCodable == 0 || s&(stateCoding|stateUncoded) != 0 {
 		return
 	}
 	select {
@@ -137,13 +137,13 @@ func (e *Engine) encode(o *object, c coding.Coding) {
 	default:
 		return
 	}
-	if o.state.Or(stateCoding)&stateCoding != 0 {
+	if o.State.Or(stateCoding)&stateCoding != 0 {
 		<-e.coders
 		return
 	}
 	o.retain()
 	done := func() {
-		o.state.And(^uint32(stateCoding))
+		o.State.And(^uint32(stateCoding))
 		o.Release()
 		<-e.coders
 	}
@@ -163,7 +163,7 @@ func (e *Engine) keepCoded(o *object, c coding.Coding) {
 	}
 	coded, err := coding.Encode(c, o.body())
 	if err != nil || !o.keepRoom(as, asBody, coded) {
-		o.state.Or(stateUncoded)
+		o.State.Or(stateUncoded)
 	}
 }
 

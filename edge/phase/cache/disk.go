@@ -284,7 +284,6 @@ func (f *fill) revive(h *stored, body []byte) *object {
 	if o == nil {
 		return nil
 	}
-	o.loose = h.page != nil
 	o.status, o.noETag = uint16(h.status), h.noETag
 	o.born, o.revalid, o.fail = h.born-f.e.wall(0), secondsOf(time.Duration(h.revalid)), secondsOf(time.Duration(h.fail))
 	o.strict, o.shared, o.validate = h.strict, h.shared, h.validate

@@ -146,7 +146,7 @@ func (d *disk) warm(until time.Time) {
 		var hot []*object
 		s.mu.RLock()
 		for o := range s.all() {
-			if o.hits() > 0 && !o.saved() {
+			if o.Hits() > 0 && !o.saved() {
 				o.retain()
 				hot = append(hot, o)
 			}

@@ -29,7 +29,7 @@ func (t task) freshen(k key, s *shard, o *object, asked, got time.Time) {
 	fresh.seq.Store(o.seq.Load()) // its body is as old
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if store && o.queue != noQueue && !fresh.purged() {
+	if store && o.Held() && !fresh.purged() {
 		t.e.insert(s, k, fresh, o)
 	}
 }

@@ -13,12 +13,12 @@ import (
 type index struct {
 	slab  *slab.Slab
 	block []byte
-	slots []uint64 // 0 = free; the address without its low 4 bits, then hashBits of the hash
+	slots []uint64 // 0 = free; the address without its low 3 bits, then hashBits of the hash
 	used  int
 }
 
 const (
-	hashBits  = 20 // so that a shard has room for some 900,000 keys
+	hashBits  = 19 // so that a shard has room for some 500,000 keys
 	hashMask  = 1<<hashBits - 1
 	fewSlots  = 16
 	mostSlots = 1 << hashBits
@@ -28,13 +28,13 @@ const (
 func tagOf(hash uint64) uint64 { return hash >> 40 & hashMask }
 
 func slotOf(o *object, tag uint64) uint64 {
-	return uint64(uintptr(unsafe.Pointer(o)))>>4<<hashBits | tag
+	return uint64(uintptr(unsafe.Pointer(o)))>>3<<hashBits | tag
 }
 
 // objectAt turns a slot into its object. The slab's memory does not move and is
 // not the collector's.
 func objectAt(slot uint64) *object {
-	at := uintptr(slot >> hashBits << 4)
+	at := uintptr(slot >> hashBits << 3)
 	return *(**object)(unsafe.Pointer(&at))
 }
 
@@ -52,12 +52,29 @@ func (x *index) first(hash uint64) *object {
 
 // find returns the slot of a tag, or the free one where it would be.
 func (x *index) find(tag uint64) int {
-	mask := len(x.slots) - 1
-	for i := int(tag) & mask; ; i = (i + 1) & mask {
+	for i := x.home(tag); ; i = x.after(i) {
 		if s := x.slots[i]; s == 0 || s&hashMask == tag {
 			return i
 		}
 	}
+}
+
+// home is where a tag belongs, and after the slot behind another.
+func (x *index) home(tag uint64) int { return int(tag * uint64(len(x.slots)) >> hashBits) }
+
+func (x *index) after(i int) int {
+	if i++; i == len(x.slots) {
+		return 0
+	}
+	return i
+}
+
+// away is how far j is behind i.
+func (x *index) away(i, j int) int {
+	if j < i {
+		j += len(x.slots)
+	}
+	return j - i
 }
 
 // add puts an object before those of the same hash. It is false when there is no
@@ -101,11 +118,9 @@ func (x *index) remove(hash uint64, o *object) {
 // close empties a slot and moves up those behind it that are away from their
 // place.
 func (x *index) close(i int) {
-	mask := len(x.slots) - 1
 	x.slots[i] = 0
-	for j := (i + 1) & mask; x.slots[j] != 0; j = (j + 1) & mask {
-		home := int(x.slots[j]&hashMask) & mask
-		if (j-home)&mask >= (j-i)&mask {
+	for j := x.after(i); x.slots[j] != 0; j = x.after(j) {
+		if x.away(x.home(x.slots[j]&hashMask), j) >= x.away(i, j) {
 			x.slots[i], x.slots[j] = x.slots[j], 0
 			i = j
 		}
@@ -113,7 +128,7 @@ func (x *index) close(i int) {
 }
 
 func (x *index) grow() bool {
-	n := max(fewSlots, 2*len(x.slots))
+	n := max(fewSlots, len(x.slots)+len(x.slots)/4)
 	if n > mostSlots {
 		return false
 	}

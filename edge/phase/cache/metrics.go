@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/selvage-edge/selvage/edge/phase/cache/slab"
 	"github.com/selvage-edge/selvage/edge/request"
 )
 
@@ -19,6 +20,10 @@ type Stats struct {
 	Evictions uint64
 	Coalesced uint64 // requests that shared another's fetch
 	Refused   uint64 // requests that found the table of fills full
+	// TurnedAway are objects that were not stored, because their zone's are hardly
+	// ever asked for again and others' are.
+	TurnedAway uint64
+	Memory     slab.Stats
 }
 
 // countServed counts an answer with an object, in any shard.
@@ -30,7 +35,7 @@ func (e *Engine) countServed(o *object, status request.CacheStatus) {
 func (e *Engine) Stats() Stats {
 	st := Stats{
 		Bytes: e.used.Load(), Pinned: e.pinned(), Fills: e.fills.Load(), Filling: e.filling.Load(), Evictions: e.evictions.Load(),
-		Coalesced: e.coalesced.Load(), Refused: e.refused.Load(),
+		Coalesced: e.coalesced.Load(), Refused: e.refused.Load(), TurnedAway: e.turnedAway.Load(), Memory: e.slab.Stats(),
 	}
 	for i := range e.shards {
 		s := &e.shards[i]
@@ -38,7 +43,7 @@ func (e *Engine) Stats() Stats {
 			st.Served[j] += s.served[j].Load()
 		}
 		s.mu.RLock()
-		st.Objects += s.queues.count
+		st.Objects += s.queues.Len()
 		s.mu.RUnlock()
 	}
 	return st
@@ -54,12 +59,16 @@ var (
 	descServed    = prometheus.NewDesc("selvage_cache_requests_total", "Answers by CF-Cache-Status.", []string{"status"}, nil)
 	descEvictions = prometheus.NewDesc("selvage_cache_evictions_total", "Objects evicted for room.", nil, nil)
 	descCoalesced = prometheus.NewDesc("selvage_cache_coalesced_total", "Requests that waited for another's fetch.", nil, nil)
+	descTurned    = prometheus.NewDesc("selvage_cache_turned_away_total", "Objects not stored because their zone's are hardly ever asked for again.", nil, nil)
+	descResident  = prometheus.NewDesc("selvage_cache_memory_bytes", "Bytes of memory that the cache holds, in whole pages.", nil, nil)
+	descLive      = prometheus.NewDesc("selvage_cache_memory_used_bytes", "Bytes of that memory that objects, fills and the index use.", nil, nil)
+	descIdle      = prometheus.NewDesc("selvage_cache_memory_idle_bytes", "Bytes of that memory that lie free between others.", nil, nil)
 	descRefused   = prometheus.NewDesc("selvage_cache_fills_refused_total", "Requests that passed unshared because too many fills ran.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (e *Engine) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descObjects, descBytes, descBudget, descPinned, descFills, descFilling, descServed, descEvictions, descCoalesced, descRefused} {
+	for _, d := range []*prometheus.Desc{descObjects, descBytes, descBudget, descPinned, descFills, descFilling, descServed, descEvictions, descCoalesced, descRefused, descTurned, descResident, descLive, descIdle} {
 		to <- d
 	}
 	describeDisk(to)
@@ -84,5 +93,9 @@ func (e *Engine) Collect(to chan<- prometheus.Metric) {
 	count(descEvictions, st.Evictions)
 	count(descCoalesced, st.Coalesced)
 	count(descRefused, st.Refused)
+	count(descTurned, st.TurnedAway)
+	gauge(descResident, float64(st.Memory.Resident))
+	gauge(descLive, float64(st.Memory.Live))
+	gauge(descIdle, float64(st.Memory.Idle))
 	e.disk.collect(gauge, count)
 }

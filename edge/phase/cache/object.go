@@ -2,18 +2,17 @@ package cache
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math"
 	"sync/atomic"
 	"time"
 	"unsafe"
 
+	"github.com/selvage-edge/selvage/edge/phase/cache/evict"
 	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
 	"github.com/selvage-edge/selvage/edge/phase/cache/slab"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
-
-// maxFreq is where S3-FIFO stops counting hits.
-const maxFreq = 3
 
 // object is a stored answer. It lies in the slab, with its bytes right behind
 // it: the collector sees neither it nor what it points to. So a field may point
@@ -26,8 +25,8 @@ const maxFreq = 3
 // its methods returned. What is not atomic or marked never changes after the
 // object is published.
 type object struct {
-	next, prev *object                 // in its queue; guarded by the shard
-	more       *object                 // the next older one with the same hash; likewise
+	evict.Item                         // first, so that it has the object's address
+	more       *object                 // the next older one with the same hash; guarded by the shard
 	zone       *mark.Zone              // held by its ledger while the object lives
 	derived    atomic.Pointer[derived] // what was made of the head to be shown
 	large      unsafe.Pointer          // the body, where it does not lie behind the head
@@ -38,32 +37,29 @@ type object struct {
 	revalid, fail wholeSeconds
 	failed        atomic.Uint32 // tenth of a second of the last vain refresh, 0 = none
 	refs          atomic.Int32  // the store's, the fill's and the readers'
-	state         atomic.Uint32 // hits, see stateHits, and three flags
 
-	keyLen, headLen, bodyLen uint32
-	varyLen, tagsLen         uint16
-	pageLen, heldLen         uint16
-	room                     uint16 // for a small body, behind the rest
-	status                   uint16
-	dateLen                  uint8
-	queue                    queueID // guarded by the shard; 0 = not stored
-	strict                   bool    // never stale
-	shared                   bool    // s-maxage: not stale beyond its windows
-	validate                 bool    // has an ETag or a Last-Modified
-	noETag                   bool    // its ETag is not one to compare by
-	loose                    bool    // several URLs lead to it: the key does not tell which was fetched
-	counted                  bool    // in Engine.alive
+	headLen          uint32
+	bodyLen          uint32 // where the body does not lie elsewhere, there is room for so much behind the rest
+	keyLen, varyLen  uint16
+	tagsLen, restLen uint16
+	status           uint16
+	dateLen          uint8
+	strict           bool // never stale
+	shared           bool // s-maxage: not stale beyond its windows
+	validate         bool // has an ETag or a Last-Modified
+	noETag           bool // its ETag is not one to compare by
+	loose            bool // several URLs lead to it: the key does not tell which was fetched
 }
 
-// The bits of object.state.
+// The bits of object.State beside the hits.
 const (
-	stateHits       = 3      // hits for the eviction policy, at most maxFreq
-	stateRefreshing = 1 << 2 // a fill that nobody waits for runs
-	stateSlow       = 1 << 3 // the last vain refresh took longer than a visitor should wait
-	stateSaved      = 1 << 4 // it is on the disk, or need not be
-	stateCodable    = 1 << 5 // its body may be given in another content coding
-	stateCoding     = 1 << 6 // a coding of it is being made
-	stateUncoded    = 1 << 7 // there was no room for one
+	stateRefreshing = 1 << (evict.HitBits + iota) // a fill that nobody waits for runs
+	stateSlow                                     // the last vain refresh took longer than a visitor should wait
+	stateSaved                                    // it is on the disk, or need not be
+	stateCodable                                  // its body may be given in another content coding
+	stateCoding                                   // a coding of it is being made
+	stateUncoded                                  // there was no room for one
+	stateSealed                                   // it has its body, and counts in Engine.alive
 )
 
 // wholeSeconds is a duration, rounded down.
@@ -95,13 +91,22 @@ type parts struct {
 }
 
 func (p *parts) size() int {
-	return len(p.key) + len(p.head) + len(p.vary) + len(p.tags) + len(p.page) + len(p.held) + len(p.date) + p.room
+	return len(p.key) + len(p.head) + len(p.vary) + len(p.tags) + p.rest() + len(p.date) + p.room
+}
+
+// rest is how many bytes page and held take: page comes with its length, where
+// there is one.
+func (p *parts) rest() int {
+	if p.page == nil {
+		return len(p.held)
+	}
+	return 2 + len(p.page) + len(p.held)
 }
 
 // fit reports whether the lengths fit their fields.
 func (p *parts) fit() bool {
-	return len(p.key) <= math.MaxInt32 && len(p.head) <= math.MaxInt32 && len(p.vary) <= math.MaxUint16 &&
-		len(p.tags) <= math.MaxUint16 && len(p.page) <= math.MaxUint16 && len(p.held) <= math.MaxUint16 && len(p.date) <= math.MaxUint8 && p.room <= smallBody
+	return len(p.key) <= math.MaxUint16 && len(p.head) <= math.MaxInt32 && len(p.vary) <= math.MaxUint16 &&
+		len(p.tags) <= math.MaxUint16 && p.rest() <= math.MaxUint16 && len(p.date) <= math.MaxUint8 && p.room <= smallBody
 }
 
 // makeObject takes memory for an object of these parts, with one reference; nil
@@ -117,12 +122,13 @@ func (e *Engine) makeObject(z *mark.Zone, p *parts) *object {
 	clear(block[:objectSize])
 	o := (*object)(unsafe.Pointer(unsafe.SliceData(block)))
 	to := block[objectSize:objectSize]
-	for _, part := range [...][]byte{p.key, p.head, p.vary, p.tags, p.page, p.held, p.date} {
-		to = append(to, part...)
+	to = append(append(append(append(to, p.key...), p.head...), p.vary...), p.tags...)
+	if o.loose = p.page != nil; o.loose {
+		to = append(binary.LittleEndian.AppendUint16(to, uint16(len(p.page))), p.page...)
 	}
-	o.keyLen, o.headLen, o.varyLen = uint32(len(p.key)), uint32(len(p.head)), uint16(len(p.vary))
-	o.tagsLen, o.pageLen, o.dateLen, o.room = uint16(len(p.tags)), uint16(len(p.page)), uint8(len(p.date)), uint16(p.room)
-	o.heldLen = uint16(len(p.held))
+	_ = append(append(to, p.held...), p.date...)
+	o.keyLen, o.headLen, o.varyLen, o.bodyLen = uint16(len(p.key)), uint32(len(p.head)), uint16(len(p.vary)), uint32(p.room)
+	o.tagsLen, o.restLen, o.dateLen = uint16(len(p.tags)), uint16(p.rest()), uint8(len(p.date))
 	z.Retain()
 	o.zone = z
 	o.refs.Store(1)
@@ -153,7 +159,6 @@ func (e *Engine) newPartial(f *fill, out *msg.Response, j *judgement, got int64,
 	if o == nil {
 		return nil
 	}
-	o.loose = f.loose
 	o.status, o.noETag = uint16(out.Status), j.etag == nil
 	o.born, o.revalid, o.fail = got-int64(j.age), secondsOf(j.revalid), secondsOf(j.fail)
 	o.strict, o.shared, o.validate = j.strict, j.shared, j.validate
@@ -174,32 +179,52 @@ func (o *object) text() []byte { return o.part(0, int(o.keyLen)) }
 func (o *object) head() []byte { return o.part(int(o.keyLen), int(o.headLen)) }
 
 func (o *object) vary() varyList {
-	return o.part(int(o.keyLen+o.headLen), int(o.varyLen))
+	return o.part(int(o.keyLen)+int(o.headLen), int(o.varyLen))
 }
 
 // tags are those of Cache-Tag, as joinTags gives them.
 func (o *object) tags() []byte {
-	return o.part(int(o.keyLen+o.headLen)+int(o.varyLen), int(o.tagsLen))
+	return o.part(int(o.keyLen)+int(o.headLen)+int(o.varyLen), int(o.tagsLen))
+}
+
+func (o *object) rest() []byte {
+	return o.part(int(o.keyLen)+int(o.headLen)+int(o.varyLen)+int(o.tagsLen), int(o.restLen))
 }
 
 // page is the URL that was fetched, of a loose object.
 func (o *object) page() []byte {
-	return o.part(int(o.keyLen+o.headLen)+int(o.varyLen)+int(o.tagsLen), int(o.pageLen))
+	if !o.loose {
+		return nil
+	}
+	rest := o.rest()
+	return rest[2:][:binary.LittleEndian.Uint16(rest)]
 }
 
 // held is the layout of a partial object, encoded.
 func (o *object) held() []byte {
-	return o.part(int(o.keyLen+o.headLen)+int(o.varyLen)+int(o.tagsLen)+int(o.pageLen), int(o.heldLen))
+	rest := o.rest()
+	if o.loose {
+		rest = rest[2+len(o.page()):]
+	}
+	return rest
 }
 
 // date is the Date field of the answer, or when it came.
 func (o *object) date() []byte {
-	return o.part(int(o.keyLen+o.headLen)+int(o.varyLen)+int(o.tagsLen)+int(o.pageLen)+int(o.heldLen), int(o.dateLen))
+	return o.part(int(o.keyLen)+int(o.headLen)+int(o.varyLen)+int(o.tagsLen)+int(o.restLen), int(o.dateLen))
+}
+
+// room is how many bytes there are behind the rest for a small body.
+func (o *object) room() int {
+	if o.large != nil {
+		return 0
+	}
+	return int(o.bodyLen)
 }
 
 // inner is the room for a small body.
 func (o *object) inner() []byte {
-	return o.part(o.blockSize()-objectSize-int(o.room), int(o.room))
+	return o.part(o.blockSize()-objectSize-o.room(), o.room())
 }
 
 // url is the object's host, path and query in the form of keys.
@@ -225,8 +250,8 @@ func (o *object) body() []byte {
 	switch {
 	case o.large != nil:
 		return unsafe.Slice((*byte)(o.large), o.bodyLen)
-	case o.counted:
-		return o.inner()[:o.bodyLen]
+	case o.sealed():
+		return o.inner()
 	}
 	return nil
 }
@@ -235,17 +260,20 @@ func (o *object) body() []byte {
 // reference it takes over, and counts it.
 func (o *object) seal(e *Engine, body []byte) {
 	o.adopt(body)
-	o.bodyLen, o.counted = uint32(len(body)), true
+	o.State.Or(stateSealed)
 	e.alive.Add(o.size())
-	if !o.partial() && o.codable() {
-		o.state.Or(stateCodable)
+	if o.codable() {
+		o.State.Or(stateCodable)
 	}
 }
 
-// adopt takes a large body over.
+func (o *object) sealed() bool { return o.State.Load()&stateSealed != 0 }
+
+// adopt takes a large body over. An object with room for a small one has no
+// other.
 func (o *object) adopt(body []byte) {
-	if p := unsafe.Pointer(unsafe.SliceData(body)); cap(body) > 0 && p != unsafe.Pointer(unsafe.SliceData(o.inner())) {
-		o.large = p
+	if cap(body) > 0 && o.room() == 0 {
+		o.large, o.bodyLen = unsafe.Pointer(unsafe.SliceData(body)), uint32(len(body))
 	}
 }
 
@@ -259,7 +287,7 @@ func (o *object) size() int64 {
 }
 
 func (o *object) blockSize() int {
-	return objectSize + int(o.keyLen+o.headLen) + int(o.varyLen) + int(o.tagsLen) + int(o.pageLen) + int(o.heldLen) + int(o.dateLen) + int(o.room)
+	return objectSize + int(o.keyLen) + int(o.headLen) + int(o.varyLen) + int(o.tagsLen) + int(o.restLen) + int(o.dateLen) + o.room()
 }
 
 // retain takes a reference for who holds one already, or the shard's lock.
@@ -273,7 +301,7 @@ func (o *object) Release() {
 	}
 	z := o.zone
 	e := o.engine()
-	if o.counted {
+	if o.sealed() {
 		e.alive.Add(-o.size())
 	}
 	if o.large != nil {
@@ -343,9 +371,9 @@ const tick = int64(time.Second / 10)
 // tried notes a vain refresh that began and ended at these instants.
 func (o *object) tried(began, ended int64) {
 	if ended-began > retryAfter {
-		o.state.Or(stateSlow)
+		o.State.Or(stateSlow)
 	} else {
-		o.state.And(^uint32(stateSlow))
+		o.State.And(^uint32(stateSlow))
 	}
 	o.failed.Store(uint32(max(ended/tick, 1)))
 }
@@ -356,45 +384,24 @@ func (o *object) failedLately(now int64) bool {
 	return at > 0 && now/tick-at < retryAfter/tick
 }
 
-func (o *object) slow() bool { return o.state.Load()&stateSlow != 0 }
+func (o *object) slow() bool { return o.State.Load()&stateSlow != 0 }
 
 // beginRefresh claims the refresh that nobody waits for; endRefresh gives the
 // claim back.
-func (o *object) beginRefresh() bool { return o.state.Or(stateRefreshing)&stateRefreshing == 0 }
-func (o *object) endRefresh()        { o.state.And(^uint32(stateRefreshing)) }
+func (o *object) beginRefresh() bool { return o.State.Or(stateRefreshing)&stateRefreshing == 0 }
+func (o *object) endRefresh()        { o.State.And(^uint32(stateRefreshing)) }
 
 // save claims the writing of the object to a disk, once.
-func (o *object) save() bool  { return o.state.Or(stateSaved)&stateSaved == 0 }
-func (o *object) saved() bool { return o.state.Load()&stateSaved != 0 }
+func (o *object) save() bool  { return o.State.Or(stateSaved)&stateSaved == 0 }
+func (o *object) saved() bool { return o.State.Load()&stateSaved != 0 }
 
 // touch notes a hit.
 func (o *object) touch() {
-	if first := o.count(); !first {
+	if first := o.Hit(); !first {
 		return
 	}
 	if e := o.engine(); e.lower != nil && !o.partial() {
 		e.lower.Hit(o)
-	}
-}
-
-// count counts a hit for the eviction policy. Losing one to a race is fine.
-func (o *object) count() (first bool) {
-	s := o.state.Load()
-	if s&stateHits < maxFreq {
-		o.state.CompareAndSwap(s, s+1)
-	}
-	return s&stateHits == 0
-}
-
-func (o *object) hits() uint32 { return o.state.Load() & stateHits }
-
-// setHits is called under the shard's lock.
-func (o *object) setHits(n uint32) {
-	for {
-		s := o.state.Load()
-		if o.state.CompareAndSwap(s, s&^stateHits|n) {
-			return
-		}
 	}
 }
 

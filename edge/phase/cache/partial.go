@@ -98,7 +98,7 @@ func (o *object) layout() layout {
 }
 
 // partial reports whether some of the object is missing.
-func (o *object) partial() bool { return o.heldLen > 0 }
+func (o *object) partial() bool { return o.restLen > 0 && len(o.held()) > 0 }
 
 // piece is a stretch with its bytes.
 type piece struct {

@@ -65,12 +65,17 @@ type bodyRoom struct {
 	e       *Engine
 	o       *object
 	granted int64
+	inUse   bool // the object's own room
 }
 
 // Alloc implements stream.Memory: the object's own room for a small body, else a
 // large one, as far as grant goes.
 func (m *bodyRoom) Alloc(n int) []byte {
-	if inner := m.o.inner(); m.granted == 0 && n <= len(inner) {
+	if inner := m.o.inner(); len(inner) > 0 {
+		if n > len(inner) || m.inUse {
+			return nil // an object has one body
+		}
+		m.inUse = true
 		return inner[:0:len(inner)]
 	}
 	if !m.grant(n) {

@@ -7,7 +7,10 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
+	"github.com/selvage-edge/selvage/edge/phase/cache/evict"
+	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
 	"github.com/selvage-edge/selvage/edge/phase/cache/slab"
 	"github.com/selvage-edge/selvage/edge/request"
 )
@@ -26,7 +29,7 @@ type shard struct {
 	objects index              // guarded by mu
 	fills   map[uint64][]*fill // in flight and open to others; guarded by mu
 	passes  map[uint64]int64   // hash → instant when the marker ends; guarded by mu
-	queues  queues             // guarded by mu
+	queues  evict.Queues       // guarded by mu
 
 	served [request.CacheUpdating + 1]atomic.Uint64
 	_      [64]byte // shards do not share a cache line
@@ -36,7 +39,8 @@ func (s *shard) open(sl *slab.Slab, share int64) {
 	s.objects.slab = sl
 	s.fills = make(map[uint64][]*fill)
 	s.passes = make(map[uint64]int64)
-	s.queues.open(share)
+	s.queues.Size = func(it *evict.Item) int64 { return objectOf(it).size() }
+	s.queues.Open(int(share / evict.GhostEach))
 }
 
 func (e *Engine) shardOf(hash uint64) *shard { return &e.shards[hash&e.mask] }
@@ -187,11 +191,12 @@ func (e *Engine) insert(s *shard, k key, o, stale *object) {
 		held++
 		oldest = v
 	}
-	where := noQueue
-	if replaced != nil {
-		where = replaced.queue
-		o.setHits(replaced.hits())
-		e.drop(s, hash, replaced)
+	id := ghost(o, hash)
+	known := replaced == nil && s.queues.Known(id)
+	if replaced == nil && !known && !e.guard.Admits(zoneNumber(o.zone)) {
+		s.queues.TurnAway(id)
+		e.turnedAway.Add(1)
+		return
 	}
 	if held >= maxVariants {
 		e.drop(s, hash, oldest)
@@ -201,19 +206,48 @@ func (e *Engine) insert(s *shard, k key, o, stale *object) {
 	}
 	o.retain()
 	e.used.Add(o.size())
-	s.queues.insert(o, hash, where)
+	if replaced == nil {
+		s.queues.Insert(&o.Item, known)
+		return
+	}
+	s.queues.Replace(&replaced.Item, &o.Item)
+	e.forget(s, hash, replaced)
 }
 
 // drop removes an object from the store, if it is there. The lock is held; the
 // object may be gone after it.
 func (e *Engine) drop(s *shard, hash uint64, o *object) {
-	if o.queue == noQueue {
-		return
+	if o.Held() {
+		s.queues.Remove(&o.Item)
+		e.forget(s, hash, o)
 	}
+}
+
+// forget is drop for an object that has left its queue.
+func (e *Engine) forget(s *shard, hash uint64, o *object) {
 	s.objects.remove(hash, o)
-	s.queues.unlink(o)
 	e.used.Add(-o.size())
 	o.Release()
+}
+
+// objectOf is the object whose item it is.
+func objectOf(it *evict.Item) *object { return (*object)(unsafe.Pointer(it)) }
+
+// ghost is what an object is remembered by, under the hash of its key.
+func ghost(o *object, hash uint64) uint64 {
+	for list := o.vary(); len(list) > 0; {
+		var v varyField
+		v, list = list.next()
+		for _, c := range v.value {
+			hash = (hash ^ uint64(c)) * 0x100000001b3
+		}
+	}
+	return hash
+}
+
+// zoneNumber tells zones apart, as far as they are held.
+func zoneNumber(z *mark.Zone) uint64 {
+	return uint64(uintptr(unsafe.Pointer(z))) * 0x9e3779b97f4a7c15 >> 40
 }
 
 // hashOf is the hash of an object's key.
@@ -224,7 +258,7 @@ func (e *Engine) hashOf(o *object) uint64 { return maphash.Bytes(e.seed, o.text(
 func (e *Engine) evict() int64 {
 	i := e.hand.Add(1)
 	a, b := &e.shards[i&e.mask], &e.shards[(i+1)&e.mask]
-	if b.queues.bytes.Load() > a.queues.bytes.Load() {
+	if b.queues.Bytes() > a.queues.Bytes() {
 		a = b
 	}
 	n := e.evictFrom(a)
@@ -238,17 +272,18 @@ func (e *Engine) evict() int64 {
 }
 
 func (e *Engine) evictFrom(s *shard) int64 {
-	if s.queues.bytes.Load() == 0 {
+	if s.queues.Bytes() == 0 {
 		return 0
 	}
 	s.mu.Lock()
-	o := s.queues.victim(e.hashOf)
-	if o == nil {
+	it := s.queues.Victim()
+	if it == nil {
 		s.mu.Unlock()
 		return 0
 	}
+	o := objectOf(it)
 	o.retain()
-	e.drop(s, e.hashOf(o), o)
+	e.forget(s, e.hashOf(o), o)
 	s.mu.Unlock()
 	e.evictions.Add(1)
 	if e.lower != nil && !o.partial() && !o.purged() {
@@ -265,12 +300,8 @@ func (e *Engine) Drop() {
 	for i := range e.shards {
 		s := &e.shards[i]
 		s.mu.Lock()
-		for {
-			o := s.queues.victim(e.hashOf)
-			if o == nil {
-				break
-			}
-			e.drop(s, e.hashOf(o), o)
+		for it := s.queues.Victim(); it != nil; it = s.queues.Victim() {
+			e.forget(s, e.hashOf(objectOf(it)), objectOf(it))
 		}
 		s.objects.shut()
 		s.mu.Unlock()

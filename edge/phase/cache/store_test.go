@@ -175,26 +175,17 @@ func checkStore(t *testing.T, e *Engine) {
 	var used int64
 	for i := range e.shards {
 		s := &e.shards[i]
-		held, queued := 0, 0
+		held, bytes := 0, int64(0)
 		for o := range s.all() {
 			held++
 			used += o.size()
-			if o.queue == noQueue || o.refs.Load() != 1 {
-				t.Errorf("stored object in queue %d with %d references", o.queue, o.refs.Load())
+			bytes += o.size()
+			if !o.Held() || o.refs.Load() != 1 {
+				t.Errorf("stored object in queue %v with %d references", o.Held(), o.refs.Load())
 			}
 		}
-		for _, q := range []*fifo{&s.queues.small, &s.queues.main} {
-			var bytes int64
-			for o := q.head; o != nil; o = o.next {
-				queued++
-				bytes += o.size()
-			}
-			if bytes != q.bytes {
-				t.Errorf("a queue counts %d bytes, holds %d", q.bytes, bytes)
-			}
-		}
-		if held != queued || len(s.fills) != 0 {
-			t.Errorf("shard %d: %d held, %d queued, %d fills", i, held, queued, len(s.fills))
+		if held != s.queues.Len() || bytes != s.queues.Bytes() || len(s.fills) != 0 {
+			t.Errorf("shard %d: %d held, %d queued, %d fills", i, held, s.queues.Len(), len(s.fills))
 		}
 	}
 	if used != e.used.Load() {

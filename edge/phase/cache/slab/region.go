@@ -6,8 +6,7 @@ import (
 )
 
 // region is one run of addresses with a lock of its own. A block is named by
-// its first unit; unit u lies at byte 16u+8, so that what follows a header is
-// aligned to 16.
+// its first unit, which is its header.
 type region struct {
 	mu     sync.Mutex
 	mem    memory
@@ -50,7 +49,7 @@ func (r *region) kind(at uint32) uint32 { return r.head(at).size &^ sizeMask }
 
 func (r *region) open(base unsafe.Pointer, span uintptr, budget int64) {
 	r.base, r.budget = base, budget
-	r.units = uint32(span/unit) - 1
+	r.units = uint32(span / unit)
 	// The first and the last unit are blocks of their own that are never free,
 	// so that each other block has neighbours.
 	*r.head(0) = head{size: 1}
@@ -144,6 +143,9 @@ func (r *region) use(at, units, size, before uint32, clean bool) {
 	if clean {
 		r.resident += r.interior(at, size)
 	}
+	if size-units < fewest {
+		units = size
+	}
 	if rest := size - units; rest > 0 {
 		in := r.interior(at+units, rest)
 		if clean = clean && in > 0; clean {
@@ -164,7 +166,7 @@ func (r *region) use(at, units, size, before uint32, clean bool) {
 func (r *region) cost(at, units uint32) int64 {
 	size := r.size(at)
 	c := r.interior(at, size)
-	if rest := size - units; rest > 0 {
+	if rest := size - units; rest >= fewest {
 		c -= r.interior(at+units, rest)
 	}
 	return c
@@ -330,7 +332,7 @@ func (r *region) trim(at, units uint32) {
 	defer r.mu.Unlock()
 	r.check(at)
 	size := r.size(at)
-	if size <= units {
+	if size < units+fewest {
 		return
 	}
 	r.head(at).size = units

@@ -6,7 +6,7 @@
 // room.
 //
 // Each region is addresses for several times its budget. A block is a run of
-// 16-byte units behind an 8-byte header. Free blocks are of two kinds: dirty
+// 8-byte units, the first of which is its header. Free blocks are of two kinds: dirty
 // ones, whose pages are there, and clean ones, whose whole pages have been given
 // back or were never touched. An allocation takes a dirty block that fits, else
 // a piece of a clean one while the budget lasts, else it gives the pages of
@@ -26,8 +26,9 @@ import (
 )
 
 const (
-	unit      = 16
+	unit      = 8
 	header    = 8
+	fewest    = 2 // units of a block: a free one holds its links
 	page      = 4096
 	maxRegion = 1 << 30 * unit // addresses of a region: unit offsets have 30 bits
 	maxBudget = maxRegion / reach
@@ -81,7 +82,7 @@ func New(budget int64, o Options) *Slab {
 }
 
 // Alloc returns n bytes of any content, or nil when that would take more than
-// the budget. They are aligned to 16 bytes.
+// the budget. They are aligned to 8 bytes.
 func (s *Slab) Alloc(n int) []byte { return s.alloc(n, false) }
 
 // Force is Alloc past the budget. It returns nil only when the addresses are used
@@ -150,7 +151,7 @@ func unitsFor(n int) uint32 {
 	if n < 0 || n >= maxRegion {
 		panic(fmt.Sprintf("slab: no block of %d bytes", n))
 	}
-	return uint32((n + header + unit - 1) / unit)
+	return max(fewest, uint32((n+header+unit-1)/unit))
 }
 
 // find returns the region of a block and its place in it.
