@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -88,7 +89,10 @@ func (c *Client) Do(ctx context.Context, req *msg.Request, body io.Reader, res *
 		return &fault.Error{Op: "h1.do", Side: fault.Edge, Err: errReqBody}
 	}
 	c.rd.release()
-	ex := &exchange{c: c, ctx: ctx, req: req, src: body, reused: c.used}
+	ex := &exchange{
+		c: c, ctx: ctx, req: req, src: body, reused: c.used,
+		headTime: cmp.Or(req.Patience, c.l.HeadTimeout), bodyTime: cmp.Or(req.Patience, c.l.BodyTimeout),
+	}
 	looked := c.looked
 	if c.looked = false; c.used && !looked && c.stale() {
 		return ex.fail(errStale)

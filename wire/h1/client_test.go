@@ -324,6 +324,16 @@ func TestClientTimeOuts(t *testing.T) {
 		_ = far.Close()
 
 		far, near = memConns(1 << 20)
+		c = NewClient(near, ClientLimits{HeadTimeout: 20 * time.Second})
+		patient := ask("GET", "/")
+		patient.Patience = 5 * time.Second
+		began = time.Now()
+		if err := c.Do(t.Context(), patient, nil, &res); kindOf(err) != "origin timeout" || time.Since(began) > 5*time.Second || time.Since(began) < 3*time.Second {
+			t.Errorf("head, with a patience of its own: %v after %v", err, time.Since(began))
+		}
+		_ = far.Close()
+
+		far, near = memConns(1 << 20)
 		c = NewClient(near, ClientLimits{BodyTimeout: 20 * time.Second})
 		send(t, far, ok+"Content-Length: 5\r\n\r\nab")
 		if err := c.Do(t.Context(), ask("GET", "/"), nil, &res); err != nil {

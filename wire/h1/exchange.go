@@ -19,8 +19,11 @@ type exchange struct {
 	ctx     context.Context // of Do: one exchange is its scope
 	stopCtx func() bool
 	req     *msg.Request
-	reused  bool
-	begun   bool // a byte of an answer has arrived
+	// how long the origin may take: for a head, between arrivals of the body
+	headTime, bodyTime time.Duration
+
+	reused bool
+	begun  bool // a byte of an answer has arrived
 
 	dec     decoder
 	trailer msg.Fields
@@ -103,7 +106,7 @@ func (ex *exchange) readHead(res *msg.Response) error {
 }
 
 // awaitHead waits while the origin may still be busy with the request: from
-// the latest part that was sent it has HeadTimeout.
+// the latest part that was sent it has headTime.
 func (ex *exchange) awaitHead() ([]byte, error) {
 	c := ex.c
 	from := max(int64(c.dl.clock.now()), ex.sentAt.Load())
@@ -118,14 +121,14 @@ func (ex *exchange) awaitHead() ([]byte, error) {
 			c.rd.r += n
 			return p, nil
 		}
-		left := int64(c.l.HeadTimeout) - (int64(c.dl.clock.now()) - max(from, ex.sentAt.Load()))
+		left := int64(ex.headTime) - (int64(c.dl.clock.now()) - max(from, ex.sentAt.Load()))
 		if ex.reading.Load() {
-			left = int64(c.l.HeadTimeout) // the visitor's turn, who is timed elsewhere
+			left = int64(ex.headTime) // the visitor's turn, who is timed elsewhere
 		}
 		if left <= 0 {
 			return nil, os.ErrDeadlineExceeded
 		}
-		c.rd.wait = max(1, min(c.l.HeadTimeout, time.Duration(left)))
+		c.rd.wait = max(1, min(ex.headTime, time.Duration(left)))
 		err := c.rd.fill()
 		switch {
 		case err == nil:
@@ -179,7 +182,7 @@ func (ex *exchange) Read(p []byte) (int, error) {
 	if ex.failed != nil {
 		return 0, ex.failed
 	}
-	ex.c.rd.wait = ex.c.l.BodyTimeout
+	ex.c.rd.wait = ex.bodyTime
 	n, err := ex.dec.Read(p)
 	if err == nil {
 		return n, nil

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"time"
 )
 
 // Proto is the protocol version of a message: 10, 11, 20 or 30.
@@ -104,6 +105,10 @@ type Request struct {
 	// Early says that the request came in TLS early data (0-RTT) and may be a
 	// replay (RFC 8470).
 	Early bool
+	// Patience is how long an origin may take for the head of its answer, and
+	// between two arrivals of its body; 0 = as the client is made. It is of
+	// requests that are sent.
+	Patience time.Duration
 	// Interim sends a 1xx other than 101 ahead of the answer; nil where the
 	// visitor's protocol cannot take one (HTTP/1.0).
 	Interim func(status int, fields *Fields) error

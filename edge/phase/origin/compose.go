@@ -37,6 +37,7 @@ func (e *Engine) compose(r *request.Request, out *msg.Request) {
 	out.Reset()
 	out.MethodText, out.Method, out.Scheme, out.Proto = in.MethodText, in.Method, in.Scheme, msg.HTTP11
 	out.Target, out.Path, out.Query, out.Length = in.Target, in.Path, in.Query, in.Length
+	out.Patience = r.Route.ReadTimeout
 	if !r.Body.Present() {
 		out.Length = 0
 	}

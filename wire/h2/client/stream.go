@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -44,6 +45,8 @@ type stream struct {
 	ctx context.Context // of Do: one exchange is its scope
 	req *msg.Request
 	kit *kit
+	// how long the origin may take: for a head, between arrivals of the body
+	headTime, bodyTime time.Duration
 	// reused says that the connection had answered before this request.
 	reused bool
 
@@ -77,7 +80,10 @@ type stream struct {
 }
 
 func newStream(c *Conn, ctx context.Context, req *msg.Request, body io.Reader) *stream {
-	st := &stream{c: c, ctx: ctx, req: req, src: body, kit: c.l.Memory.kits.Get().(*kit), want: -1, granted: firstWindow, left: firstWindow}
+	st := &stream{
+		c: c, ctx: ctx, req: req, src: body, kit: c.l.Memory.kits.Get().(*kit), want: -1, granted: firstWindow, left: firstWindow,
+		headTime: cmp.Or(req.Patience, c.l.HeadTimeout), bodyTime: cmp.Or(req.Patience, c.l.BodyTimeout),
+	}
 	st.kit.head.Limit, st.kit.tail.Limit = c.l.Head, c.l.Head
 	st.queue = st.kit.queue
 	return st
@@ -123,7 +129,7 @@ func (st *stream) cut(why error) {
 }
 
 // awaitHead waits for the final answer's head and hands on interim ones. While
-// the origin may still be busy with the request, it has HeadTimeout from the
+// the origin may still be busy with the request, it has headTime from the
 // latest part of it.
 func (st *stream) awaitHead(res *msg.Response) error {
 	c := st.c
@@ -145,9 +151,9 @@ func (st *stream) awaitHead(res *msg.Response) error {
 		case err != nil:
 			return err
 		}
-		left := c.l.HeadTimeout - (c.now() - max(from, time.Duration(st.sentAt.Load())))
+		left := st.headTime - (c.now() - max(from, time.Duration(st.sentAt.Load())))
 		if reading {
-			left = c.l.HeadTimeout // the visitor's turn, who is timed elsewhere
+			left = st.headTime // the visitor's turn, who is timed elsewhere
 		}
 		if left <= 0 {
 			return os.ErrDeadlineExceeded
@@ -213,7 +219,7 @@ type body struct{ st *stream }
 
 // Read returns io.EOF or a *fault.Error at the end.
 func (b body) Read(p []byte) (int, error) {
-	n, err := b.st.read(p, b.st.c.l.BodyTimeout)
+	n, err := b.st.read(p, b.st.bodyTime)
 	if err == nil || err == io.EOF {
 		return n, err
 	}
