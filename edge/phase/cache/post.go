@@ -78,7 +78,8 @@ func (p *posted) Read(to []byte) (int, error) {
 		p.body, p.done = nil, true
 	default:
 		p.body = append(p.body, to[:n]...)
-		if err == io.EOF {
+		// Who knows the length may not read on to the end.
+		if length := p.t.r.Out.Length; err == io.EOF || length >= 0 && int64(len(p.body)) == length {
 			p.done = true
 			p.keep()
 		}

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"io"
 	"testing"
 
 	"github.com/selvage-edge/selvage/edge/request"
@@ -107,4 +108,21 @@ func (g *rig) purge(p zone.Purge) {
 	if err := g.e.Purge(testZone, g.e.marks.Seq()+1, p); err != nil {
 		g.t.Fatal(err)
 	}
+}
+
+// A server that was told the length does not read on to the end.
+func TestPostIsKeptAtItsLength(t *testing.T) {
+	g := newRig(t, Config{}, func(r *request.Request) error {
+		return reply(r, 200, "body", "Cache-Control: max-age=60", "Content-Location: /a")
+	})
+	r := ask(t.Context(), "POST /a")
+	r.In.Length = 3
+	if _, err := g.e.Run(&g.plan, r); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.ReadFull(r.Out.Body, make([]byte, 4)); n != 4 || err != nil {
+		t.Fatal(n, err)
+	}
+	r.Out.Close()
+	g.want(g.run("GET /a"), 200, "HIT", "body")
 }
