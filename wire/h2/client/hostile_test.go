@@ -514,6 +514,31 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
+// A connection that died without a word while it was idle is found out by the
+// next request, which may be sent again.
+func TestAConnectionThatDiedWhileIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, o := against(t, Limits{})
+		var work sync.WaitGroup
+		work.Go(func() {
+			h := next[*http2.MetaHeadersFrame](t, o)
+			o.write(o.headers(h.StreamID, frame.EndStream, ":status", "204"))
+		})
+		if status, _, err := fetch(t, c, ask("GET", "/")); status != 204 {
+			t.Errorf("%d, %v", status, err)
+		}
+		time.Sleep(time.Hour)
+		start := time.Now()
+		_, _, err := fetch(t, c, ask("GET", "/"))
+		if f := fault.As(err); !f.Retry || f.Kind != fault.Timeout || time.Since(start) != 30*time.Second || c.Capacity() != 0 {
+			t.Errorf("%+v after %s", f, time.Since(start))
+		}
+		_ = c.Close()
+		_ = o.nc.Close()
+		work.Wait()
+	})
+}
+
 // An origin that takes nothing of a body ends that request after WriteTimeout.
 func TestABodyThatIsNotTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

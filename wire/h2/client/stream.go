@@ -399,7 +399,7 @@ func (st *stream) failure(op string, err error) error {
 	case !begun && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)):
 		f.Kind = fault.Refused
 	}
-	if ended && !begun && st.reused && (f.Kind == fault.Closed || f.Kind == fault.Refused) {
+	if ended && !begun && st.reused && (f.Kind == fault.Closed || f.Kind == fault.Refused || errors.Is(err, errSilent)) {
 		f.Retry = true
 	}
 	return f
