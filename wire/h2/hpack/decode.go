@@ -97,26 +97,52 @@ func (d *Decoder) lookup(i int) (l line, constant bool, err error) {
 	return l, false, nil
 }
 
+// indexed takes a line of a table as it is: what most lines of most requests
+// are, from a connection's second one on.
 func (d *Decoder) indexed(p []byte, s *Section) ([]byte, error) {
-	i, p, ok := readInt(p, 7)
-	if !ok {
-		return nil, errInteger
-	}
-	l, constant, err := d.lookup(i)
-	if err != nil {
-		return nil, err
-	}
-	if !s.room(&l) {
-		return p, nil
-	}
-	if !constant {
-		if l.id == msg.Unknown && l.pseudo == None {
-			l.name = s.copy(l.name)
+	i, rest := int(p[0]&0x7f), p[1:]
+	if i == 0x7f {
+		var ok bool
+		if i, rest, ok = readInt(p, 7); !ok {
+			return nil, errInteger
 		}
-		l.value = s.copy(l.value)
 	}
-	s.keep(&l)
-	return p, nil
+	if i >= 1 && i <= len(static) {
+		if l := &staticLines[i-1]; s.room(l) {
+			s.keep(l)
+		}
+		return rest, nil
+	}
+	e := d.t.entry(i - len(static) - 1)
+	if e == nil {
+		return nil, errIndex
+	}
+	if e.flaw != sound || e.pseudo != None {
+		l := d.t.line(e)
+		if s.room(&l) {
+			l.value = s.copy(l.value)
+			s.keep(&l)
+		}
+		return rest, nil
+	}
+	if s.size += e.cost(); s.Err != nil {
+		return rest, nil
+	}
+	if s.size > s.Limit {
+		s.Err = ErrTooLarge
+		return rest, nil
+	}
+	s.regular = true
+	if e.id == msg.Cookie {
+		s.cookies++
+	}
+	text := s.copy(d.t.text(e))
+	if e.id != msg.Unknown {
+		s.Fields.AddField(msg.Field{Name: e.id.Bytes(), Value: text, ID: e.id})
+	} else {
+		s.Fields.AddField(msg.Field{Name: text[:e.name:e.name], Value: text[e.name:]})
+	}
+	return rest, nil
 }
 
 func (d *Decoder) literal(p []byte, prefix uint, index bool, s *Section) ([]byte, error) {

@@ -42,13 +42,28 @@ func (e *entry) bytes() int {
 	return int(e.name) + int(e.value)
 }
 
+// entry returns the i-th newest, from 0, nil when there are not as many.
+func (t *table) entry(i int) *entry {
+	if i < 0 || i >= t.n {
+		return nil
+	}
+	return &t.ring[(t.head+t.n-1-i)&(len(t.ring)-1)]
+}
+
+// text returns an entry's bytes, which are the table's.
+func (t *table) text(e *entry) []byte { return t.buf[e.at-t.base:][:e.bytes()] }
+
 // get returns the i-th newest line, from 0; its bytes are the table's.
 func (t *table) get(i int) (l line, ok bool) {
-	if i < 0 || i >= t.n {
+	e := t.entry(i)
+	if e == nil {
 		return l, false
 	}
-	e := &t.ring[(t.head+t.n-1-i)&(len(t.ring)-1)]
-	p := t.buf[e.at-t.base:][:e.bytes()]
+	return t.line(e), true
+}
+
+func (t *table) line(e *entry) (l line) {
+	p := t.text(e)
 	l = line{id: e.id, pseudo: e.pseudo, flaw: e.flaw}
 	switch {
 	case e.id != msg.Unknown:
@@ -58,7 +73,7 @@ func (t *table) get(i int) (l line, ok bool) {
 	default:
 		l.name, l.value = p[:e.name], p[e.name:]
 	}
-	return l, true
+	return l
 }
 
 var pseudoBytes = func() (t [pseudos][]byte) {
