@@ -114,7 +114,8 @@ func rawConn(nc net.Conn) net.Conn {
 }
 
 func (c *conn) serve() {
-	err := c.greet()
+	c.greet()
+	err := c.weak()
 	for err == nil {
 		err = c.turn()
 	}
@@ -123,7 +124,7 @@ func (c *conn) serve() {
 
 // greet says how much we take. It leaves with the first answer: a visitor
 // speaks first.
-func (c *conn) greet() error {
+func (c *conn) greet() {
 	l := &c.s.l
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -139,7 +140,21 @@ func (c *conn) greet() error {
 		c.out = frame.AppendWindowUpdate(c.out, 0, uint32(more))
 		c.recv += more
 	}
-	return nil
+}
+
+// weak refuses what HTTP/2 forbids of TLS 1.2: everything but AEAD ciphers with
+// ephemeral keys (RFC 9113 §9.2.2).
+func (c *conn) weak() error {
+	if c.mc.TLS == nil || c.mc.TLS.Version != tls.VersionTLS12 {
+		return nil
+	}
+	switch c.mc.TLS.CipherSuite {
+	case tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256:
+		return nil
+	}
+	return frame.ConnError(frame.InadequateSecurity, "cipher suite not allowed for HTTP/2")
 }
 
 // turn takes what one read brings and sends what became of it. Its error is

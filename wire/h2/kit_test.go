@@ -267,8 +267,14 @@ func dialServer(t testing.TB, s *Server, window int) *peer {
 // bare has not greeted.
 func bare(t testing.TB, s *Server, window int) *peer {
 	t.Helper()
-	p := &peer{t: t}
-	p.nc, p.ended = start(t, s, window)
+	nc, ended := start(t, s, window)
+	p := newPeer(t, nc)
+	p.ended = ended
+	return p
+}
+
+func newPeer(t testing.TB, nc *memConn) *peer {
+	p := &peer{t: t, nc: nc}
 	p.fr = http2.NewFramer(p.nc, p.nc)
 	p.fr.AllowIllegalWrites, p.fr.AllowIllegalReads = true, true
 	p.fr.ReadMetaHeaders = nil

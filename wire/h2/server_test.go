@@ -3,6 +3,7 @@ package h2
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -150,6 +151,21 @@ func TestHeadAndBodilessAnswers(t *testing.T) {
 		if res.StatusCode != c.status || text != "" || res.ContentLength != c.length {
 			t.Errorf("%s %s: %d, %q, length %d", c.method, c.path, res.StatusCode, text, res.ContentLength)
 		}
+	}
+}
+
+func TestWeakCiphersOfTLS12AreRefused(t *testing.T) {
+	for suite, want := range map[uint16]string{
+		tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA:    "GOAWAY 0 INADEQUATE_SECURITY",
+		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256: "HEADERS 1 200",
+	} {
+		a, b := memConns(1 << 16)
+		go NewServer(inline(describe), Limits{}).ServeConn(b, &msg.Conn{TLS: &tls.ConnectionState{Version: tls.VersionTLS12, CipherSuite: suite}})
+		p := newPeer(t, a)
+		greet(p)
+		p.headers(1, true, get("/")...)
+		p.want(want)
+		_ = a.Close()
 	}
 }
 
