@@ -3,7 +3,10 @@ package tlsterm
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"strings"
+
+	"github.com/quic-go/quic-go"
 )
 
 // quicProtocols is what a zone with HTTP/3 offers in ALPN; one without it
@@ -29,9 +32,24 @@ func (e *Engine) Begin(ctx context.Context) (_ context.Context, done func(tls.Co
 			e.metrics.done(state, e.now().Sub(start))
 			return
 		}
-		reason, _ := classify(err, a)
-		e.metrics.failures.WithLabelValues(reason).Inc()
+		e.metrics.failures.WithLabelValues(classifyQUIC(err, a)).Inc()
 	}
+}
+
+// classifyQUIC is classify for errors of quic-go, all of which say that they
+// are a closed connection's.
+func classifyQUIC(err error, a *attempt) string {
+	failed, ok := errors.AsType[*quic.TransportError](err)
+	switch {
+	case a.refused != "":
+		return a.refused
+	case ok && failed.ErrorCode.IsCryptoError() && failed.Remote:
+		return reasonAlert
+	case ok && !failed.Remote:
+		return reasonProtocol
+	}
+	reason, _ := classify(err, a)
+	return reason
 }
 
 // quicConfigFor is configFor for QUIC.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -51,6 +52,15 @@ func (v *visitor3) connect(t *testing.T) *http.Client {
 	return &http.Client{Transport: tr, Timeout: 30 * time.Second}
 }
 
+// echo reads all before it answers: net/http does not do both at a time.
+func echo(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	_, _ = w.Write(body) // the visitor counts
+}
+
 func TestHTTP3(t *testing.T) {
 	var hits atomic.Int64
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -60,7 +70,7 @@ func TestHTTP3(t *testing.T) {
 			w.Header().Set("Cache-Control", "max-age=600")
 			fmt.Fprint(w, "body { color: green }")
 		case "/echo":
-			_, _ = io.Copy(w, r.Body)
+			echo(w, r)
 		case "/early":
 			fmt.Fprintf(w, "Early-Data: %s", r.Header.Get("Early-Data"))
 		case "/large":
@@ -147,4 +157,75 @@ func TestHTTP3(t *testing.T) {
 		}
 		n.setting(t, "three.test", "http3", "on")
 	})
+}
+
+// gtlsclient is the client of ngtcp2 and nghttp3, another implementation of
+// everything below and in HTTP/3.
+func TestNgtcp2TalksToTheEdge(t *testing.T) {
+	need(t, "gtlsclient", "make test installs it (ngtcp2-client)")
+	n := dev(t, t.TempDir())
+	dir := t.TempDir()
+	hosts := filepath.Join(dir, "hosts")
+	if err := os.WriteFile(hosts, []byte("127.0.0.1 demo.test\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := strings.Cut(n.Edges[0].HTTPS, ":")
+	// It has no other way to be told a name that is not in the DNS.
+	run := func(urls ...string) string {
+		args := append([]string{
+			"-rm", "sh", "-c", `mount --bind "$1" /etc/hosts && shift && exec gtlsclient "$@"`, "sh", hosts,
+			"--no-quic-dump", "--exit-on-all-streams-close", "--timeout=20s", "--download=" + dir,
+			"--session-file=" + filepath.Join(dir, "session"), "--tp-file=" + filepath.Join(dir, "tp"), "demo.test", port,
+		}, urls...)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, "unshare", args...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("gtlsclient: %v\n%s", err, tail(string(out), 3000))
+		}
+		return string(out)
+	}
+	c := visitor(t, n.Edges[0].HTTPS, n.CA)
+	for round := range 2 { // the second resumes the session
+		out := run("https://demo.test/index.html", "https://demo.test/process.html", "https://demo.test/visit.html", "https://demo.test/nothing")
+		if got := strings.Count(out, "[:status: 200]"); got != 3 || strings.Count(out, "[:status: 404]") != 1 {
+			t.Errorf("round %d: %d answers are 200\n%s", round, got, tail(out, 3000))
+		}
+		for _, name := range []string{"index.html", "process.html", "visit.html"} {
+			got, err := os.ReadFile(filepath.Join(dir, name))
+			if want := get(t, c, "https://demo.test/"+name); err != nil || string(got) != want.Body || want.Status != 200 {
+				t.Errorf("round %d: %s: %d bytes, want %d, %v", round, name, len(got), len(want.Body), err)
+			}
+		}
+	}
+}
+
+func TestChromiumSpeaksHTTP3(t *testing.T) {
+	const page = `<!doctype html><title>three</title><link rel="icon" href="data:,"><img src="/dot.svg"><script>
+addEventListener("load", () => {
+  const hop = [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")].map(e => e.nextHopProtocol);
+  fetch("/echo", {method: "POST", body: "x".repeat(100000)}).then(r => r.text()).then(text => console.log("hops " + hop.join(" ") + " echo " + text.length));
+});</script>`
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/echo":
+			echo(w, r)
+		case "/dot.svg":
+			w.Header().Set("Content-Type", "image/svg+xml")
+			io.WriteString(w, `<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle cx="4" cy="4" r="4"/></svg>`)
+		default:
+			w.Header().Set("Content-Type", "text/html")
+			io.WriteString(w, page)
+		}
+	}))
+	defer origin.Close()
+	n := dev(t, t.TempDir())
+	n.onboard(t, "three.test", origin)
+	b := newChromium(t, n)
+	b.rules = "MAP three.test:443 " + n.Edges[0].HTTPS + ",EXCLUDE 127.0.0.1"
+	b.quic = "three.test:443"
+	said := b.visit(t, "https://three.test/", filepath.Join(t.TempDir(), "page.png"))
+	if len(said) != 1 || !strings.Contains(said[0], "hops h3 h3 echo 100000") {
+		t.Errorf("the page says %q", said)
+	}
 }

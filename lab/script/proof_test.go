@@ -197,24 +197,9 @@ func TestRealSiteBehindBothEdges(t *testing.T) {
 
 // Chromium is the judge of what a person would see.
 func TestChromiumLoadsPagesWithoutConsoleErrors(t *testing.T) {
-	need(t, "chromium", "make test installs it")
-	need(t, "certutil", "make test installs it (libnss3-tools)")
 	n := dev(t, t.TempDir())
-	home := t.TempDir()
-	db := filepath.Join(home, ".pki", "nssdb")
-	if err := os.MkdirAll(db, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for _, args := range [][]string{
-		{"-d", "sql:" + db, "-N", "--empty-password"},
-		{"-d", "sql:" + db, "-A", "-t", "C,,", "-n", "selvage-test", "-i", n.CA},
-	} {
-		if out, err := exec.Command("certutil", args...).CombinedOutput(); err != nil {
-			t.Fatalf("certutil %v: %v\n%s", args, err, out)
-		}
-	}
-	browser := &chromium{home: home, rules: "MAP demo.test:443 " + n.Edges[0].HTTPS + ",EXCLUDE 127.0.0.1"}
-	if said := browser.visit(t, "data:text/html,<script>console.error('canary')</script>", filepath.Join(home, "canary.png")); len(said) == 0 {
+	browser := newChromium(t, n)
+	if said := browser.visit(t, "data:text/html,<script>console.error('canary')</script>", filepath.Join(browser.home, "canary.png")); len(said) == 0 {
 		t.Fatal("an error on the console goes unseen: this test would see none")
 	}
 	shots := t.TempDir()
@@ -237,12 +222,40 @@ func TestChromiumLoadsPagesWithoutConsoleErrors(t *testing.T) {
 }
 
 // chromium is a headless browser with a profile of its own.
-type chromium struct{ home, rules string }
+type chromium struct {
+	home, rules string
+	quic        string // host:port that is asked over QUIC; "" = none
+}
+
+// newChromium makes a profile that trusts the network's CA.
+func newChromium(t *testing.T, n *network) *chromium {
+	t.Helper()
+	need(t, "chromium", "make test installs it")
+	need(t, "certutil", "make test installs it (libnss3-tools)")
+	home := t.TempDir()
+	db := filepath.Join(home, ".pki", "nssdb")
+	if err := os.MkdirAll(db, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"-d", "sql:" + db, "-N", "--empty-password"},
+		{"-d", "sql:" + db, "-A", "-t", "C,,", "-n", "selvage-test", "-i", n.CA},
+	} {
+		if out, err := exec.Command("certutil", args...).CombinedOutput(); err != nil {
+			t.Fatalf("certutil %v: %v\n%s", args, err, out)
+		}
+	}
+	return &chromium{home: home, rules: "MAP demo.test:443 " + n.Edges[0].HTTPS + ",EXCLUDE 127.0.0.1"}
+}
 
 // visit loads a page, takes its picture and returns what the console said.
 func (b *chromium) visit(t *testing.T, url, shot string) (said []string) {
 	t.Helper()
-	cmd := exec.Command("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
+	quic := "--disable-quic"
+	if b.quic != "" {
+		quic = "--origin-to-force-quic-on=" + b.quic
+	}
+	cmd := exec.Command("chromium", "--headless", "--no-sandbox", "--disable-gpu", quic, "--disable-background-networking",
 		"--disable-component-update", "--disable-sync", "--no-first-run", "--user-data-dir="+t.TempDir(),
 		"--host-resolver-rules="+b.rules, "--enable-logging=stderr", "--log-level=0",
 		"--window-size=1200,900", "--virtual-time-budget=5000", "--screenshot="+shot, url)
