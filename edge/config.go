@@ -40,8 +40,14 @@ type Config struct {
 	CacheBytes        int64  // RAM tier; default 256 MiB, at least 1 MiB
 	CacheDiskBytes    int64  // disk tier below it; default none, at least 8 MiB
 	CacheDiskDir      string // its folder; default State/cache
-	MaxConnections    int    // visitors' connections at a time; default 65,536
-	DrainTimeout      time.Duration
+
+	CacheReserve       string // URL of an S3 bucket, or "off"; default the folder State/reserve
+	CacheReserveBytes  int64  // what that folder may have; default 1 GiB
+	CacheReserveKey    string // access key of the bucket
+	CacheReserveSecret string
+
+	MaxConnections int // visitors' connections at a time; default 65,536
+	DrainTimeout   time.Duration
 
 	// Sockets handed over by a supervisor (http, https, https-udp, dns-tcp, dns-udp,
 	// metrics, peer); they replace the addresses.
@@ -53,6 +59,7 @@ const (
 	DefaultAccessLogMaxBytes = 256 << 20
 	DefaultCacheBytes        = 256 << 20
 	DefaultMaxConnections    = 65536
+	DefaultReserveBytes      = 1 << 30
 	DefaultDrainTimeout      = 30 * time.Second
 	MinCacheBytes            = 1 << 20
 )
@@ -84,6 +91,9 @@ func (c *Config) Check() error {
 		}
 	}
 	if err := c.checkPlace(); err != nil {
+		return err
+	}
+	if err := c.checkReserve(); err != nil {
 		return err
 	}
 	return c.checkSizes()

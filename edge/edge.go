@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -21,6 +22,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/peer"
 	"github.com/selvage-edge/selvage/edge/phase/cache"
 	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
+	"github.com/selvage-edge/selvage/edge/phase/cache/reserve"
 	"github.com/selvage-edge/selvage/edge/phase/cache/ssd"
 	pages "github.com/selvage-edge/selvage/edge/phase/errors"
 	"github.com/selvage-edge/selvage/edge/phase/normalize"
@@ -65,13 +67,15 @@ type Edge struct {
 	stand  stand
 	asks   asks
 
-	normalize *normalize.Engine
-	settings  *settings.Engine
-	origin    *origin.Engine
-	cache     *cache.Engine
-	disk      *ssd.Store // below the cache; nil = none
-	marks     *mark.Ledger
-	errors    *pages.Engine
+	normalize  *normalize.Engine
+	settings   *settings.Engine
+	origin     *origin.Engine
+	cache      *cache.Engine
+	disk       *ssd.Store       // below the cache; nil = none
+	reserve    *reserve.Reserve // behind it; nil = none
+	reserveDir io.Closer        // of the reserve; nil = a bucket
+	marks      *mark.Ledger
+	errors     *pages.Engine
 
 	altSvc   []byte               // what tells visitors of HTTP/3
 	access   *telemetry.AccessLog // nil = off
@@ -190,6 +194,7 @@ func (e *Edge) build(ctx context.Context) (err error) {
 	e.openMarks()
 	e.cache = cache.New(cache.Config{Bytes: e.cfg.CacheBytes, Ctx: e.requests, Marks: e.marks, Fetch: e.fetch})
 	e.openDisk()
+	e.openReserve()
 	e.errors = pages.New()
 	e.h1 = h1.NewServer(e, h1.Limits{})
 	e.h2 = h2.NewServer(e, h2.Limits{})
@@ -254,5 +259,5 @@ func (e *Edge) release() error {
 	if e.access != nil {
 		failed = append(failed, e.access.Close())
 	}
-	return errors.Join(append(failed, e.closeDisk(), e.marks.Close(), e.geo.Close(), e.copy.Close())...)
+	return errors.Join(append(failed, e.closeDisk(), e.closeReserve(), e.marks.Close(), e.geo.Close(), e.copy.Close())...)
 }

@@ -14,12 +14,12 @@ import (
 // the origin. What is not for the cache goes to the origin at once.
 func (e *Edge) fetch(r *Request) error {
 	if e.tiers == nil || r.CacheKey == nil {
-		return e.Reenter(originRow, r)
+		return e.askOrigin(r)
 	}
 	d := descent{edge: e, r: r}
 	d.way = e.tiers.Way(d.room[:0], r.ZoneID, &r.Zone.(*Zone).Topology, tier.Hash(r.CacheKey), r.Role)
 	if len(d.way) == 0 {
-		return e.Reenter(originRow, r)
+		return e.askOrigin(r)
 	}
 	return d.down()
 }
@@ -50,7 +50,7 @@ func (d *descent) down() error {
 			return err
 		}
 	}
-	return d.edge.Reenter(originRow, d.r)
+	return d.edge.askOrigin(d.r)
 }
 
 // final reports whether a failure is the request's end: the visitor has left,

@@ -23,6 +23,7 @@ type edgeFlags struct {
 	accessLogMax  conf.Size
 	cacheBytes    conf.Size
 	diskBytes     conf.Size
+	reserveBytes  conf.Size
 	drainTimeout  conf.Duration
 }
 
@@ -69,7 +70,7 @@ their names http, https, https-udp, dns-tcp, dns-udp, metrics and peer.`,
 func defineEdge(cmd *cobra.Command) *edgeFlags {
 	f := &edgeFlags{
 		parents: conf.NewStrings("HOST:PORT,..."), peerAdvertise: conf.NewStrings("HOST:PORT,..."), advertise: conf.NewAddrs(), allowOrigins: conf.NewPrefixes(), geoIP: conf.NewStrings("FILE,..."),
-		accessLogMax: edge.DefaultAccessLogMaxBytes, cacheBytes: edge.DefaultCacheBytes, drainTimeout: conf.Duration(edge.DefaultDrainTimeout),
+		accessLogMax: edge.DefaultAccessLogMaxBytes, cacheBytes: edge.DefaultCacheBytes, reserveBytes: edge.DefaultReserveBytes, drainTimeout: conf.Duration(edge.DefaultDrainTimeout),
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.config.State, "state", "", "`DIR` for identity, copy of the configuration and edge.json")
@@ -91,6 +92,8 @@ func defineEdge(cmd *cobra.Command) *edgeFlags {
 	fl.Var(&f.accessLogMax, "access-log-max-bytes", "size at which the access log's file is rotated")
 	fl.Var(&f.cacheBytes, "cache-bytes", "memory for cached objects")
 	fl.Var(&f.diskBytes, "cache-disk-bytes", "disk for cached objects that memory has no room for, at least 8MiB; 0 = none")
+	fl.StringVar(&f.config.CacheReserve, "cache-reserve", "", "S3 bucket for zones with cache_reserve, as https://HOST/BUCKET, or off (default a folder in the state folder)")
+	fl.Var(&f.reserveBytes, "cache-reserve-bytes", "disk for that folder")
 	fl.StringVar(&f.config.CacheDiskDir, "cache-disk-dir", "", "`DIR` for them (default cache in the state folder)")
 	fl.IntVar(&f.config.MaxConnections, "max-connections", edge.DefaultMaxConnections, "visitors' connections at a time")
 	fl.Var(&f.drainTimeout, "drain-timeout", "how long requests in flight may finish after SIGTERM, at most 30s")
@@ -111,6 +114,8 @@ func (f *edgeFlags) build(getenv func(string) string) (edge.Config, error) {
 	cfg.AccessLogMaxBytes = int64(f.accessLogMax)
 	cfg.CacheBytes = int64(f.cacheBytes)
 	cfg.CacheDiskBytes = int64(f.diskBytes)
+	cfg.CacheReserveBytes = int64(f.reserveBytes)
+	cfg.CacheReserveKey, cfg.CacheReserveSecret = getenv("SELVAGE_RESERVE_KEY"), getenv("SELVAGE_RESERVE_SECRET")
 	cfg.DrainTimeout = time.Duration(f.drainTimeout)
 	if cfg.Join == "" {
 		cfg.Join = getenv("SELVAGE_JOIN")

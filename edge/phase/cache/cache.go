@@ -120,6 +120,7 @@ type Engine struct {
 
 	lower lower // nil = no slower tier here; set before the first request
 	disk  *disk // the same; lower is the disk where there is one
+	far   *far  // nil = no reserve; set before the first request
 
 	used  atomic.Int64 // bytes of stored objects
 	alive atomic.Int64 // the same, and evicted objects that are being read

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
 	"github.com/selvage-edge/selvage/edge/phase/cache/ssd"
 	"github.com/selvage-edge/selvage/edge/request"
 )
@@ -148,11 +147,7 @@ func (d *disk) look(k key, r *request.Request) (l *lying, h stored, expired int6
 		return nil, h, 0, 0
 	}
 	var ok bool
-	s := mark.Subject{Seq: h.seq, Tags: hashTags(h.tags), URL: h.page, Loose: h.page != nil}
-	if !s.Loose {
-		_, s.URL, _ = bytes.Cut(k.text, []byte("://"))
-	}
-	if ok, expired, seen = d.e.valid(h.life, r.ZoneID, &s); !ok || h.born > d.e.wall(d.e.now())+int64(skew) {
+	if ok, expired, seen = d.e.valid(h.life, r.ZoneID, h.subject(k.text)); !ok || h.born > d.e.wall(d.e.now())+int64(skew) {
 		l.rec.Forget()
 		l.close()
 		return nil, h, 0, 0

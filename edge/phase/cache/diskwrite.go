@@ -37,7 +37,7 @@ func (d *disk) save(o *object) bool {
 	if !d.worth(o, k) {
 		return false
 	}
-	h := d.headOf(o)
+	h := headOf(d.e, o)
 	h.kind, h.size = storedWhole, int64(len(o.body()))
 	k = d.placeOf(o, k)
 	o.retain()
@@ -64,10 +64,10 @@ func (d *disk) placeOf(o *object, k ssd.Key) ssd.Key {
 }
 
 // headOf is an object's head as it is stored, but for kind and size.
-func (d *disk) headOf(o *object) *stored {
+func headOf(e *Engine, o *object) *stored {
 	h := &stored{
-		stamp: randomStamp(), life: d.e.marks.ID(), seq: o.seq.Load(), tags: o.tags(),
-		status: int(o.status), born: d.e.wall(o.born), lifetime: o.lifetime.Load(),
+		stamp: randomStamp(), life: e.marks.ID(), seq: o.seq.Load(), tags: o.tags(),
+		status: int(o.status), born: e.wall(o.born), lifetime: o.lifetime.Load(),
 		revalid: o.revalid.nanoseconds(), fail: o.fail.nanoseconds(),
 		strict: o.strict, shared: o.shared, validate: o.validate, noETag: o.noETag,
 		date: o.date(), lines: o.head(), vary: o.vary().fields(),
@@ -83,7 +83,7 @@ func (e *Engine) wall(instant int64) int64 { return e.epoch.UnixNano() + instant
 
 // rewrite stores the new head of an answer whose body stays where it is.
 func (d *disk) rewrite(o *object, at place) {
-	h := d.headOf(o)
+	h := headOf(d.e, o)
 	h.kind, h.size, h.stamp = storedHead, at.size, at.stamp
 	d.store.Put(at.key, h.append(nil), nil, nil)
 }
@@ -92,7 +92,7 @@ func (d *disk) rewrite(o *object, at place) {
 // where the disk does not take it.
 func (d *disk) tee(o *object, size int64) *tee {
 	k := d.placeOf(o, recordKey(o.text()))
-	h := d.headOf(o)
+	h := headOf(d.e, o)
 	h.kind, h.size = storedHead, size
 	w := d.store.Begin(bodyKey(k), bodyMeta(h.stamp), size)
 	if w == nil {

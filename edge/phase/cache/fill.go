@@ -257,6 +257,7 @@ func (f *fill) refresh(asked, got time.Time) {
 		f.close()
 	case store:
 		f.e.put(f, f.obj)
+		f.keepFar()
 		close(f.ready)
 	default:
 		f.forgetStale()
@@ -494,6 +495,7 @@ func (f *fill) finish(err error) {
 		body := f.room.trim(f.stream.Buffer())
 		f.obj.seal(f.e, body)
 		f.e.put(f, f.obj)
+		f.keepFar()
 		f.e.encode(f.obj, coding.Choose(&f.in, f.plan.codings.stored))
 		f.stream.Show()
 		f.stream.End(io.EOF)

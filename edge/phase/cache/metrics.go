@@ -72,6 +72,7 @@ func (e *Engine) Describe(to chan<- *prometheus.Desc) {
 		to <- d
 	}
 	describeDisk(to)
+	describeFar(to)
 }
 
 // Collect implements prometheus.Collector.
@@ -98,4 +99,5 @@ func (e *Engine) Collect(to chan<- prometheus.Metric) {
 	gauge(descLive, float64(st.Memory.Live))
 	gauge(descIdle, float64(st.Memory.Idle))
 	e.disk.collect(gauge, count)
+	e.far.collect(gauge, count)
 }

@@ -232,7 +232,12 @@ func (o *object) url() []byte {
 	if o.loose {
 		return o.page()
 	}
-	_, url, _ := bytes.Cut(o.text(), []byte("://"))
+	return urlOf(o.text())
+}
+
+// urlOf is host, path and query of a key's text.
+func urlOf(text []byte) []byte {
+	_, url, _ := bytes.Cut(text, []byte("://"))
 	return url
 }
 

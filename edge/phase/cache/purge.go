@@ -156,6 +156,9 @@ func (e *Engine) invalidateKey(k key, older func(seq uint64) bool) {
 	if e.disk != nil {
 		e.disk.invalidate(k.text)
 	}
+	if e.far != nil {
+		e.far.store.Delete(e.farName(k.text))
+	}
 	s := e.shardOf(k.hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
