@@ -14,10 +14,10 @@
 //	BYPASS       the request, the answer or a limit of ours said not to store:
 //	             no-store, private, Set-Cookie, Authorization without
 //	             permission, Vary: *, an object over the size limit,
-//	             development mode, a full table of fills; or the request has a
+//	             development mode, a cache rule, a full table of fills; or the request has a
 //	             field by which origins answer for another URL or method
 //	             (X-Original-URL, X-HTTP-Method-Override and the like)
-//	DYNAMIC      not eligible: method, body, If-Match, HEAD, several ranges or an
+//	DYNAMIC      not eligible: the zone's cache level, method, body, If-Match, HEAD, several ranges or an
 //	             If-Range of a version that is not held on a miss, or an answer
 //	             with neither freshness nor a validator
 //

@@ -301,3 +301,45 @@ func FuzzCompileRules(f *testing.F) {
 		}
 	})
 }
+
+// An unsafe request that succeeds makes unusable what lies under the key that
+// it has itself (RFC 9111 §4.4).
+func TestUnsafeRequestsReachTheirOwnCustomKey(t *testing.T) {
+	g := newRig(t, Config{}, always(200, "x", "Cache-Control: max-age=60"))
+	g.configure(ruleText("true", `"cache_key":{"custom_key":{"query_string":{"exclude":["utm"]},"cookie":{"include":["c"]}}}`), nil)
+	for _, v := range []struct{ line, header, want string }{
+		{"GET /a?id=1&utm=2", "Cookie: c=1", "MISS"}, {"GET /a?id=1&utm=3", "Cookie: c=1", "HIT"}, {"GET /b", "Cookie: c=1", "MISS"},
+		{"POST /a?id=1", "Cookie: c=1", "DYNAMIC"},
+		{"GET /a?id=1&utm=3", "Cookie: c=1", "MISS"}, {"GET /b", "Cookie: c=1", "HIT"},
+	} {
+		if a := g.run(v.line, v.header); a.cache != v.want {
+			t.Errorf("%s is %s, want %s", v.line, a.cache, v.want)
+		}
+	}
+}
+
+// A purge of a URL finds what lies under custom keys, and a rule decides again
+// after it.
+func TestPurgeReachesCustomKeys(t *testing.T) {
+	for _, key := range []string{
+		`{"custom_key":{"query_string":{"exclude":"*"}}}`, `{"custom_key":{"query_string":{"include":["id"]},"user":{"lang":true}}}`,
+		`{"ignore_query_strings_order":false}`, `{"custom_key":{"host":{"resolved":true}}}`,
+	} {
+		g := newRig(t, Config{}, always(200, "x", "Cache-Control: max-age=60"))
+		g.configure(ruleText("true", `"cache_key":`+key), nil)
+		g.run("GET /a?id=1&b=2")
+		if a := g.run("GET /a?id=1&b=2"); a.cache != "HIT" {
+			t.Errorf("%s: %s", key, a.cache)
+		}
+		g.run("GET /other?id=1")
+		if err := g.e.Purge(testZone, 7, zone.Purge{Files: []string{"https://www.example.com/a?b=2&id=1"}}); err != nil {
+			t.Fatal(err)
+		}
+		if a := g.run("GET /a?id=1&b=2"); a.cache != "MISS" {
+			t.Errorf("%s: %s after the purge", key, a.cache)
+		}
+		if a := g.run("GET /other?id=1"); a.cache != "HIT" {
+			t.Errorf("%s: %s of another URL", key, a.cache)
+		}
+	}
+}
