@@ -175,8 +175,14 @@ func (e *Engine) invalidateKey(k key, older func(seq uint64) bool) {
 	}
 }
 
-// sweepBatch is how many objects are dropped under one lock.
-const sweepBatch = 64
+// How the sweeper goes: little under one lock, and resting, so that it takes a
+// fifth of a processor and no visitor waits for it.
+const (
+	sweepBatch = 64   // objects dropped under one lock
+	sweepSlots = 1024 // places of a shard looked at under one lock
+	sweepRest  = 4    // times as long as it worked
+	shortest   = 200 * time.Microsecond
+)
 
 // sweep frees purged objects in the background. One sweeper runs at a time;
 // one that is asked for meanwhile makes it go round again.
@@ -207,26 +213,63 @@ func (e *Engine) sweep() {
 }
 
 func (e *Engine) sweepShard(s *shard) {
-	var gone []*object
-	s.mu.RLock()
-	for o := range s.all() {
-		if o.purged() {
-			o.retain()
-			gone = append(gone, o)
+	for at := 0; ; at += sweepSlots {
+		began := e.cfg.Now()
+		gone, end := s.purgedFrom(at)
+		for len(gone) > 0 {
+			n := min(sweepBatch, len(gone))
+			s.mu.Lock()
+			for _, o := range gone[:n] {
+				e.drop(s, e.hashOf(o), o)
+			}
+			s.mu.Unlock()
+			for _, o := range gone[:n] {
+				o.Release()
+			}
+			gone = gone[n:]
+		}
+		if end || !e.rest(sweepRest*e.cfg.Now().Sub(began)) {
+			return
 		}
 	}
-	s.mu.RUnlock()
-	for len(gone) > 0 {
-		n := min(sweepBatch, len(gone))
-		s.mu.Lock()
-		for _, o := range gone[:n] {
-			e.drop(s, e.hashOf(o), o)
+}
+
+// purgedFrom returns the purged objects of sweepSlots slots of a shard's index,
+// each with a reference. What moves there meanwhile may be missed: it is looked
+// at when somebody asks for it, or when it is evicted.
+func (s *shard) purgedFrom(at int) (gone []*object, end bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	slots := s.objects.slots
+	if at >= len(slots) {
+		return nil, true
+	}
+	for _, slot := range slots[at:min(at+sweepSlots, len(slots))] {
+		if slot == 0 {
+			continue
 		}
-		s.mu.Unlock()
-		for _, o := range gone[:n] {
-			o.Release()
+		for o := objectAt(slot); o != nil; o = o.more {
+			if o.purged() {
+				o.retain()
+				gone = append(gone, o)
+			}
 		}
-		gone = gone[n:]
+	}
+	return gone, at+sweepSlots >= len(slots)
+}
+
+// rest waits for a while that is worth waiting for; false when the engine ends.
+func (e *Engine) rest(d time.Duration) bool {
+	if d < shortest {
+		return e.cfg.Ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-e.cfg.Ctx.Done():
+		return false
 	}
 }
 

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -190,25 +191,51 @@ func FuzzCacheTag(f *testing.F) {
 	})
 }
 
-// What a purge of 100 tags costs, and the hits after it.
-func BenchmarkPurgeTags(b *testing.B) {
-	g := newRig(b, Config{Bytes: 256 << 20}, nil)
+// A hundred tags each of which is on a hundred of 100,000 objects: what a purge
+// costs an edge until it is acknowledged, and the first hit after it of an object
+// that it is not about.
+func BenchmarkPurgeAmongMany(b *testing.B) {
+	const objects, tags = 100_000, 1000
+	g := newRig(b, Config{Bytes: 1 << 30}, nil)
 	g.serve = func(r *request.Request) error {
-		return reply(r, 200, "x", "Cache-Control: max-age=60", fmt.Sprintf("Cache-Tag: %s,all", r.In.Path[1:]))
+		n, err := strconv.Atoi(string(r.In.Path[1:]))
+		if err != nil {
+			return err
+		}
+		return reply(r, 200, "x", "Cache-Control: max-age=3600", fmt.Sprintf("Cache-Tag: page,t%d,u%d", n%tags, n))
 	}
-	const objects = 10_000
 	for i := range objects {
 		g.run(fmt.Sprint("GET /", i))
 	}
 	seq := uint64(0)
-	for b.Loop() {
+	purge := func(from int) {
 		p := zone.Purge{}
 		for i := range 100 {
-			p.Tags = append(p.Tags, fmt.Sprint("none", i))
+			p.Tags = append(p.Tags, fmt.Sprint("t", from+i))
 		}
 		seq++
 		if err := g.e.Purge(testZone, seq, p); err != nil {
 			b.Fatal(err)
 		}
 	}
+	b.Run("purge", func(b *testing.B) {
+		for b.Loop() {
+			purge(0)
+		}
+	})
+	g.e.work.Wait()
+	b.Run("hit after", func(b *testing.B) {
+		r := ask(b.Context(), "GET /500")
+		for b.Loop() {
+			seq++
+			g.e.marks.Note(testZone, seq, &mark.Purge{Tags: []string{"none"}}, g.now())
+			g.hit(r)
+		}
+	})
+	b.Run("hit", func(b *testing.B) {
+		r := ask(b.Context(), "GET /500")
+		for b.Loop() {
+			g.hit(r)
+		}
+	})
 }
