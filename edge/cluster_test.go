@@ -249,6 +249,7 @@ func (e *clusterEdge) visit(path string, lines ...string) visited {
 		out.Prepared.Fields().CopyTo(&v.fields, func(b []byte) []byte { return append([]byte{}, b...) })
 	}
 	out.Fields.CopyTo(&v.fields, func(b []byte) []byte { return append([]byte{}, b...) })
+	v.left = s.(*session).r.Left
 	if f := s.(*session).r.Fault; f != nil {
 		v.fault = f.Error()
 	}
@@ -267,6 +268,7 @@ type visited struct {
 	status            int
 	cache, tier, body string
 	fault             string
+	left              time.Duration // of freshness
 	fields            msg.Fields
 	err               error
 }

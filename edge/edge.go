@@ -221,6 +221,7 @@ func (e *Edge) build(ctx context.Context) (err error) {
 // onSnapshot is told that the copy was replaced: purges of the time in between
 // are not in it, so everything cached goes.
 func (e *Edge) onSnapshot(seq uint64) error {
+	e.stand.begin(seq) // who is asked from now on must have the same
 	err := e.applier.loadAll()
 	// After the new rules are in use, so that nothing is kept by the old ones.
 	e.cache.PurgeAll(seq, e.copy.Generation())

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/selvage-edge/selvage/edge/peer"
@@ -123,10 +124,13 @@ func (e *Edge) passOn(env peer.Envelope, r *Request) (err error) {
 var (
 	fieldTier  = []byte("Selvage-Tier")  // who had it, as in the access log
 	fieldFault = []byte("Selvage-Fault") // side, kind, text; there is no answer then
+	fieldAge   = []byte("Selvage-Age")   // of a stored answer, and how long it is fresh yet, in microseconds
 )
 
-// maxFaultText bounds the text of a fault, in bytes.
-const maxFaultText = 200
+const (
+	maxFaultText = 200                   // bytes of a fault's text
+	maxAge       = (1 << 31) * 1_000_000 // microseconds of an age (RFC 9111 §1.2.2)
+)
 
 // noteFor puts beside an answer what the asking edge is to know, and takes out
 // what it says by itself.
@@ -142,6 +146,10 @@ func noteFor(r *Request) {
 		out.Fields.Add(fieldFault, faultText(r))
 	}
 	out.Fields.Add(fieldTier, []byte(r.Cache.Tier.String()))
+	if us := r.Held.Microseconds(); us > 0 {
+		text := append(strconv.AppendInt(r.Arena.Alloc(2*20 + 1)[:0], us, 10), ' ')
+		out.Fields.Add(fieldAge, strconv.AppendInt(text, r.Left.Microseconds(), 10))
+	}
 }
 
 func faultText(r *Request) []byte {
@@ -161,20 +169,36 @@ func faultText(r *Request) []byte {
 
 // ownWord reports a field that edges speak to each other by.
 func ownWord(l *msg.Field) bool {
-	return l.ID == msg.Unknown && (msg.EqualFold(l.Name, string(fieldTier)) || msg.EqualFold(l.Name, string(fieldFault)))
+	return l.ID == msg.Unknown && len(l.Name) > len("Selvage-") &&
+		(bytes.EqualFold(l.Name, fieldTier) || bytes.EqualFold(l.Name, fieldFault) || bytes.EqualFold(l.Name, fieldAge))
+}
+
+// readAge reads fieldAge; zero where it says nothing.
+func readAge(text []byte) (held, left time.Duration) {
+	first, second, _ := bytes.Cut(text, []byte{' '})
+	h, err1 := strconv.ParseInt(string(first), 10, 64)
+	l, err2 := strconv.ParseInt(string(second), 10, 64)
+	if err1 != nil || err2 != nil || h <= 0 {
+		return 0, 0
+	}
+	us := func(n int64) time.Duration { return time.Duration(max(-maxAge, min(n, maxAge))) * time.Microsecond }
+	return us(h), us(l)
 }
 
 var errNoNote = errors.New("the peer's answer does not say who gave it")
 
 // readNote takes out of a peer's answer what noteFor has put there. The error
 // is the peer's own fault, or that it is no answer of this kind.
-func readNote(out *msg.Response) (from request.Tier, err error) {
-	var tierText, faultText []byte
+func readNote(r *Request) (from request.Tier, err error) {
+	out := r.Out
+	var tierText, faultText, ageText []byte
 	for i := range out.Fields.Len() { // the last one is the peer's
 		switch l := out.Fields.At(i); {
 		case !ownWord(l):
-		case msg.EqualFold(l.Name, string(fieldTier)):
+		case bytes.EqualFold(l.Name, fieldTier):
 			tierText = l.Value
+		case bytes.EqualFold(l.Name, fieldAge):
+			ageText = l.Value
 		default:
 			faultText = l.Value
 		}
@@ -188,6 +212,7 @@ func readNote(out *msg.Response) (from request.Tier, err error) {
 			Err: errors.New(string(faultText[2:])),
 		}
 	}
+	r.Held, r.Left = readAge(ageText)
 	from = request.TierEdge
 	for t := request.TierEdge; t <= request.TierOrigin; t++ {
 		if t.String() == string(bytes.TrimSpace(tierText)) {

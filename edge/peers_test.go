@@ -76,8 +76,9 @@ func TestPeerIsToldTheTierOrTheFault(t *testing.T) {
 	for i, want := range []request.Tier{request.TierOrigin, request.TierRAM} {
 		out := new(msg.Response)
 		e.servePeer(t.Context(), env, ask("/a"), out)
-		from, err := readNote(out)
-		if out.Status != 200 || from != want || err != nil || out.Fields.Lookup("Selvage-Tier") != nil {
+		got := &Request{Out: out}
+		from, err := readNote(got)
+		if out.Status != 200 || from != want || err != nil || got.Held <= 0 || out.Fields.Lookup("Selvage-Tier") != nil {
 			t.Errorf("answer %d: %d from %s, %v, want %s", i, out.Status, from, err, want)
 		}
 		if out.Body != nil {
@@ -90,12 +91,12 @@ func TestPeerIsToldTheTierOrTheFault(t *testing.T) {
 	fails = true
 	out := new(msg.Response)
 	e.servePeer(t.Context(), env, ask("/b"), out)
-	_, err := readNote(out)
+	_, err := readNote(&Request{Out: out})
 	f := fault.As(err)
 	if f.Side != fault.Origin || f.Kind != fault.Refused || f.Error() != "peer.answer: origin.dial: connection?refused" || out.Status != 521 {
 		t.Errorf("%d: %v of side %s", out.Status, f, f.Side)
 	}
-	if _, err := readNote(&msg.Response{Status: 403}); !errors.Is(err, errNoNote) {
+	if _, err := readNote(&Request{Out: &msg.Response{Status: 403}}); !errors.Is(err, errNoNote) {
 		t.Errorf("refusal: %v, want %v", err, errNoNote)
 	}
 }

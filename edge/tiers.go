@@ -71,11 +71,12 @@ func (d *descent) ask(r *Request) error {
 		Zone: r.ZoneID, Seq: e.stand.newest(), Depth: r.Depth + 1, Ray: uint64(r.Ray), Client: r.Client, Country: r.Geo.Country,
 		Role: uint8(step.Role), Scheme: r.In.Scheme,
 	}
+	r.Held, r.Left = 0, 0
 	ctx, done := step.Peer.Asking(r.Ctx)
 	err := e.peers.Do(ctx, target(&step.Peer.Node), &env, r.In, nil, r.Out)
 	var from request.Tier
 	if err == nil {
-		from, err = readNote(r.Out)
+		from, err = readNote(r)
 		if f := fault.As(err); err != nil && f.Side == fault.Edge && (f.Kind == fault.Limit || f.Kind == fault.Draining) {
 			e.tiers.Lags(step.Peer)
 		}

@@ -136,7 +136,7 @@ func TestLogNamesTheTierThatAnswered(t *testing.T) {
 		if v.status != 200 || v.tier != want || v.cache != cacheStatus {
 			t.Errorf("%s: %d %s from %s, want %s from %s; %s", colo, v.status, v.cache, v.tier, cacheStatus, want, v.fault)
 		}
-		for _, name := range []string{"Selvage-Tier", "Selvage-Fault"} {
+		for _, name := range []string{"Selvage-Tier", "Selvage-Fault", "Selvage-Age"} {
 			if v.fields.Lookup(name) != nil {
 				t.Errorf("%s: a visitor is told %s", colo, name)
 			}
@@ -444,4 +444,36 @@ func TestEdgeThatLagsIsBypassed(t *testing.T) {
 	if got := c.edges[0].asks.outcomes[request.RoleUpper][askBusy].Load(); got != 1 {
 		t.Errorf("%d edges were behind, want 1", got)
 	}
+}
+
+// A lifetime that a rule of the zone gives begins when the first edge has the
+// answer, not anew in each tier.
+func TestEdgeTTLIsNotLengthenedByTiers(t *testing.T) {
+	o := newOrigin(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Age", "1000")
+		_, _ = io.WriteString(w, "page")
+	})
+	spec := topology(zone.Topology{Mode: zone.TopologyCustom, Parents: []string{"NRT"}})
+	spec.Rulesets = append(spec.Rulesets, zone.Ruleset{Phase: "http_request_cache_settings", Body: []byte(
+		`{"rules":[{"expression":"true","action":"set_cache_settings","action_parameters":{"cache":true,"edge_ttl":{"mode":"override_origin","default":2}}}]}`)})
+	c := newCluster(t, spec, nodes(1, "FRA", "NRT"), o)
+	if v := c.edges[1].visit("/a"); v.cache != "MISS" || v.left <= 0 || v.left > 2*time.Second {
+		t.Fatalf("%d %s, fresh for %s; %s", v.status, v.cache, v.left, v.fault)
+	}
+	<-time.After(200 * time.Millisecond)
+	if v := c.edges[0].visit("/a"); v.tier != "upper" || v.left > 1800*time.Millisecond {
+		t.Errorf("%d %s from %s, fresh for %s, want at most 1.8 s", v.status, v.cache, v.tier, v.left)
+	}
+}
+
+// Ages survive the way between edges, whatever they are.
+func FuzzReadAge(f *testing.F) {
+	f.Add([]byte("1500000 3500000"))
+	f.Add([]byte("1 -9223372036854775808"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		held, left := readAge(text)
+		if held < 0 || held > maxAge*time.Microsecond || left > maxAge*time.Microsecond || left < -maxAge*time.Microsecond || held == 0 && left != 0 {
+			t.Errorf("%q: %s and %s", text, held, left)
+		}
+	})
 }

@@ -69,6 +69,10 @@ type Request struct {
 	// CacheKey is the text of the key under which the cache will store the
 	// answer; who else may hold it is found by it. nil = it is not for the cache.
 	CacheKey []byte
+	// Held is the age of a stored answer, exactly: the cache's own, or that of
+	// another edge's as it tells; 0 = the fields alone tell it. Left is how long
+	// it is fresh from then on.
+	Held, Left time.Duration
 	// Role is the tier that another edge asks this one as; RoleNone where a
 	// visitor asks. An answer to an edge has the origin's fields, unchanged.
 	Role Role

@@ -15,9 +15,15 @@ import (
 func (p *policy) judge(r *request.Request, in *msg.Fields, out *msg.Response, asked, got time.Time) judgement {
 	p.strip.apply(&out.Fields)
 	j := judge(p, in, out, asked, got)
+	if r.Held > 0 { // another edge knows better than whole seconds of Age and Date tell
+		j.age = r.Held + got.Sub(asked)
+	}
 	if _, ours := p.ttlFor(&out.Fields, out.Status); ours {
-		// Counted from now on, whatever age the answer came with.
-		j.lifetime += j.age
+		// Counted from now on, whatever age the answer came with; of another
+		// edge's answer, from when that edge had it.
+		if j.lifetime += j.age; r.Held > 0 {
+			j.lifetime = r.Held + r.Left
+		}
 	}
 	if j.store && p.armor && disguised(r.RulePath(), &out.Fields) {
 		j.store, j.status = false, request.CacheBypass

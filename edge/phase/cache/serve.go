@@ -345,6 +345,8 @@ var (
 // without body.
 func (t task) head(o *object, status request.CacheStatus, now int64, coded form) (done bool) {
 	out, in := t.r.Out, t.r.In
+	t.r.Held = time.Duration(max(o.age(now), 1))
+	t.r.Left = time.Duration(o.lifetime.Load()) - t.r.Held
 	age := uint64(o.age(now) / int64(time.Second))
 	t.r.Cache = request.CacheNote{Status: status, Tier: cmp.Or(t.from, request.TierOrigin), Age: uint32(min(age, maxSeconds))}
 	t.e.countServed(o, status)
