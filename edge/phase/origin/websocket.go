@@ -46,7 +46,7 @@ func shakeHands(r *request.Request, c *conn) (h handshake) {
 	switch {
 	case c.session != nil:
 		h.prove = key // the client does not send it
-	case h.newer || key == nil:
+	case h.newer: // what HTTP/1.1 is given is passed on as it is
 		var raw [16]byte
 		_, _ = rand.Read(raw[:]) // never fails (crypto/rand)
 		h.key = r.Arena.Alloc(base64.StdEncoding.EncodedLen(len(raw)))
