@@ -16,6 +16,7 @@ FUZZTIME   ?= 20s
 PAIRS      ?= 7
 TRACES     ?= ../shared/data/traces
 ONLY       ?=
+SOAK       ?= 1h
 # The older edition of the caches' suite, and what the current one imports.
 SUITE_NPM  := http-cache-tests@0.4.5 undici@7.4.0
 SUITES     := build/cache-tests/node_modules/.package-lock.json
@@ -29,7 +30,7 @@ NEED_BENCH := nginx:nginx-light varnishd:varnish h2o:h2o wrk:wrk h2load:nghttp2-
 UNIT       := go list ./... | grep -v -e '/lab/'
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race fuzz lint geoip bench bench-http conformance bench-policy cover docs clean
+.PHONY: help run build test race fuzz lint geoip bench bench-http conformance bench-policy soak cover docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +93,10 @@ bench-policy: ## what the cache's eviction policy misses on real traces, beside 
 	xz -dc $(TRACES)/web07.trace.xz > build/traces/web07
 	xz -dc $(TRACES)/adaptsize-request.csv.xz > build/traces/adaptsize
 	go run ./lab/evict -keys build/traces/web07 -sized build/traces/adaptsize
+
+soak: build ## an hour of mixed load while the origin suffers (SOAK=10m for less): no wrong byte, no leak
+	cd lab/soak && go build -o ../../build/soak .
+	build/soak -for $(SOAK)
 
 cover: ## unit tests with coverage, to build/cover.html
 	@mkdir -p build
