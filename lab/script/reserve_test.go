@@ -1,0 +1,43 @@
+package script
+
+import (
+	"io"
+	"net/http"
+	"testing"
+)
+
+// TestReserveOutlivesMemory wants an object of a zone with cache_reserve back
+// without the origin, from an edge that has lost all but its reserve, and never
+// after its purge.
+func TestReserveOutlivesMemory(t *testing.T) {
+	origin, asked := page(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=86400")
+		io.WriteString(w, "kept far away")
+	})
+	state := t.TempDir()
+	alone := []string{"--edges", "1", "--no-demo", "--cache-disk-bytes", "0"}
+	n := dev(t, state, alone...)
+	n.cli(t, "zone", "add", "far.test", "--origin", origin.URL)
+	_, seq := n.call(t, "PATCH", "/zones/"+n.zoneID(t, "far.test")+"/cache/cache_reserve", map[string]any{"value": "on"})
+	n.live(t, seq)
+	want := func(requests int64) {
+		t.Helper()
+		got := get(t, visitor(t, n.Edges[0].HTTP, ""), "http://far.test/a")
+		if got.Status != 200 || got.Body != "kept far away" || asked.Load() != requests {
+			t.Fatalf("%d %q after %d requests to the origin, want %d", got.Status, got.Body, asked.Load(), requests)
+		}
+	}
+	want(1)
+	restart := func() {
+		t.Helper()
+		if err := n.stop(t); err != nil { // what is queued for the reserve is written
+			t.Fatalf("it ended with %v", err)
+		}
+		n = dev(t, state, alone...)
+	}
+	restart()
+	want(1)
+	n.cli(t, "purge", "far.test", "--url", "http://far.test/a")
+	restart()
+	want(2)
+}
