@@ -40,6 +40,7 @@ func (k *keeper) serve(w http.ResponseWriter, r *http.Request) {
 		h.Set("Cache-Control", "private, no-store")
 	case strings.HasPrefix(r.URL.Path, "/silent/"):
 		h.Del("Cache-Control")
+		h.Set("Content-Type", "image/png") // else it is a page under a picture's name
 	case strings.HasPrefix(r.URL.Path, "/slow/"):
 		h.Set("Cache-Control", "max-age=600, stale-while-revalidate=600")
 	}
