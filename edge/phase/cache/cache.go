@@ -26,6 +26,10 @@
 //   - An answer with Set-Cookie is never stored, whatever else it says: a
 //     cookie served to a second visitor is somebody else's session.
 //   - private and no-cache with field names are treated as without.
+//   - 413 and 431 are never stored, and no answer about how one visitor asked
+//     makes others pass: nobody can keep a page out of the cache (CPDoS).
+//   - An answer to POST is kept for GET if it is a 200 with explicit freshness
+//     whose Content-Location is the URL itself (RFC 9110 §9.3.3).
 //   - Freshness that is invalid or contradicts itself counts as stale.
 //   - Freshness is s-maxage, max-age, Expires, then 10 % of the time since
 //     Last-Modified, at most a day, for the codes of RFC 9110 §15.1 or

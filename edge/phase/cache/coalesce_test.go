@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -518,5 +520,48 @@ func TestClosedEngineRefusesFills(t *testing.T) {
 	}
 	if st := g.e.Stats(); st.Fills != 0 {
 		t.Errorf("%d fills", st.Fills)
+	}
+}
+
+// Everything is purged while all is asked for: each object is fetched once, and
+// nobody gets what was purged.
+func TestPurgeEverythingAtLoadFetchesEachOnce(t *testing.T) {
+	const objects, visitors = 1000, 8
+	var version atomic.Int64
+	var fetched [objects]atomic.Int64
+	g := newRig(t, Config{}, func(r *request.Request) error {
+		i, err := strconv.Atoi(string(r.In.Path[1:]))
+		if err != nil {
+			return err
+		}
+		fetched[i].Add(1)
+		return reply(r, 200, strconv.FormatInt(version.Load(), 10), "Cache-Control: max-age=600")
+	})
+	for i := range objects {
+		g.run(fmt.Sprint("GET /", i))
+	}
+	for round := int64(1); round <= 3; round++ {
+		version.Store(round)
+		if err := g.e.Purge(testZone, uint64(round), zone.Purge{Everything: true}); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for v := range visitors {
+			wg.Go(func() {
+				for i := range objects {
+					a := g.run(fmt.Sprint("GET /", (i+v*7)%objects))
+					if a.body != strconv.FormatInt(round, 10) {
+						t.Errorf("round %d: got version %q", round, a.body)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		for i := range fetched {
+			if n := fetched[i].Load(); n != round+1 {
+				t.Fatalf("round %d: object %d was fetched %d times, want %d", round, i, n, round+1)
+			}
+		}
 	}
 }

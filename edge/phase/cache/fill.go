@@ -344,6 +344,17 @@ func (f *fill) fetched(asked time.Time) request.CacheStatus {
 	return request.CacheMiss
 }
 
+// aboutRequest reports the codes that speak of how one visitor asked. They tell
+// nothing about the page: a marker for them would let anybody keep it out of the
+// cache.
+func aboutRequest(status int) bool {
+	switch status {
+	case 400, 408, 413, 414, 416, 417, 425, 431:
+		return true
+	}
+	return false
+}
+
 // rangeMark makes the marker of a key's parts from that of the whole.
 const rangeMark = 0x9e3779b97f4a7c15
 
@@ -355,14 +366,14 @@ func (f *fill) hand(status request.CacheStatus, got time.Time) {
 	s.mu.Lock()
 	s.leave(f)
 	switch status := f.d.Out.Status; {
-	case status >= 500, status == 416: // of this moment, of this visitor's Range
+	case status >= 500, aboutRequest(status): // of this moment, of this visitor
 	case status == 206:
 		s.mark(f.key.hash^rangeMark, f.e.since(got)+passFor)
 	default:
 		s.mark(f.key.hash, f.e.since(got)+passFor)
 	}
 	s.mu.Unlock()
-	if status := f.d.Out.Status; status < 500 && status != 416 {
+	if status := f.d.Out.Status; status < 500 && !aboutRequest(status) {
 		f.forgetStale()
 	}
 	f.mu.Lock()

@@ -54,7 +54,7 @@ func judge(p *policy, in *msg.Fields, out *msg.Response, asked, got time.Time) j
 	}
 	// Parts and answers about other answers are not objects, nor is what was
 	// said of one moment (425, RFC 8470 §5.2).
-	if s := out.Status; s < 200 || s == 206 || s == 304 || s == 416 || s == 425 || out.Tunnel != nil {
+	if s := out.Status; s < 200 || s == 206 || s == 304 || s == 413 || s == 416 || s == 431 || s == 425 || out.Tunnel != nil {
 		j.status = request.CacheDynamic
 		return j
 	}
