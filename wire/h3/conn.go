@@ -3,6 +3,7 @@ package h3
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -281,8 +282,10 @@ func (c *conn) leave() {
 			return
 		}
 	}
+	// What was sent long ago has arrived.
+	quiet := c.s.clock.now() - time.Duration(c.touched.Load())
 	select {
-	case <-time.After(drainLinger):
+	case <-time.After(drainLinger - min(quiet, drainLinger)):
 		c.end(errDrained)
 	case <-c.ctx.Done():
 	}
@@ -291,9 +294,35 @@ func (c *conn) leave() {
 // drainPoll is how often a connection that leaves looks whether it is done.
 const drainPoll = 10 * time.Millisecond
 
+// spareTime is for how long a connection without a request keeps what it has
+// for many at a time.
+const spareTime = time.Second
+
 // look ends the connection when it has been idle for too long.
 func (c *conn) look(now time.Duration) {
-	if c.active.Load() == 0 && now-time.Duration(c.touched.Load()) > c.s.l.IdleTimeout {
+	if c.active.Load() > 0 {
+		return
+	}
+	idle := now - time.Duration(c.touched.Load())
+	if idle > spareTime {
+		c.trim()
+	}
+	if idle > c.s.l.IdleTimeout {
 		c.end(errIdle)
+	}
+}
+
+// trim gives up the exchanges that are not in use, but one.
+func (c *conn) trim() {
+	c.mu.Lock()
+	var spare []*exchange
+	if len(c.free) > 1 {
+		spare = slices.Clone(c.free[1:])
+		clear(c.free[1:])
+		c.free = c.free[:1]
+	}
+	c.mu.Unlock()
+	for _, x := range spare {
+		x.close()
 	}
 }

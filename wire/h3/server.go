@@ -60,6 +60,7 @@ func (s *Server) Config() *quic.Config {
 		InitialConnectionReceiveWindow: uint64(min(s.l.Windows, 256<<10)),
 		MaxConnectionReceiveWindow:     uint64(s.l.Windows),
 		MaxIdleTimeout:                 s.l.IdleTimeout,
+		KeepAlivePeriod:                s.l.IdleTimeout / 3, // an answer may take long; who asks nothing is ended all the same
 		HandshakeIdleTimeout:           5 * time.Second,
 	}
 }
