@@ -253,6 +253,7 @@ func (e *Edge) openAccessLog() error {
 // release closes what build opened, after nothing uses it any more.
 func (e *Edge) release() error {
 	e.cache.Close()
+	e.cache.Drop()
 	e.peers.Close()
 	e.probes.Close()
 	e.origin.Close()

@@ -79,6 +79,19 @@ func TestCostOfAnObject(t *testing.T) {
 	}
 }
 
+// After a purge of all the memory goes back to the system.
+func TestPurgeGivesMemoryBack(t *testing.T) {
+	e := New(Config{Bytes: 64 << 20, Ctx: t.Context(), Fetch: nobody})
+	defer e.Drop()
+	fillStore(t, e, 40_000, 1000)
+	before := e.Stats().Memory
+	e.PurgeAll(1, 0)
+	e.Close()
+	if after := e.Stats().Memory; before.Resident < 40<<20 || after.Resident > 4<<20 {
+		t.Errorf("resident before the purge %d bytes, after it %d", before.Resident, after.Resident)
+	}
+}
+
 // BenchmarkStored tells what objects cost: bytes of the process for each beside
 // key, head and body, bytes of its heap, and a garbage collection's time.
 func BenchmarkStored(b *testing.B) {

@@ -182,6 +182,10 @@ const (
 	sweepSlots = 1024 // places of a shard looked at under one lock
 	sweepRest  = 4    // times as long as it worked
 	shortest   = 200 * time.Microsecond
+
+	// After a sweep memory goes back to the system where more than one in so many
+	// bytes of the budget lie free.
+	idlePart = 4
 )
 
 // sweep frees purged objects in the background. One sweeper runs at a time;
@@ -199,6 +203,9 @@ func (e *Engine) sweep() {
 			}
 			if e.sweeps.Load() != round {
 				continue
+			}
+			if st := e.slab.Stats(); st.Idle > st.Budget/idlePart {
+				e.slab.Scavenge()
 			}
 			e.sweeping.Store(false)
 			// A purge between the two lines above found a sweeper: take over.

@@ -134,7 +134,8 @@ func (r *region) gather(units uint32) uint32 {
 			return at
 		}
 	}
-	return 0
+	r.fold()
+	return r.clean.find(r, units)
 }
 
 // use makes a block of the first units of a free run that has left its bin, and
@@ -175,13 +176,18 @@ func (r *region) cost(at, units uint32) int64 {
 // afford gives pages of dirty blocks back until the budget has room for units of
 // a clean block.
 func (r *region) afford(at, units uint32) bool {
+	folded := false
 	for {
 		over := r.resident + r.cost(at, units) - r.budget
 		if over <= 0 {
 			return true
 		}
 		if !r.scavenge(max(uintptr(over), scavengeStep)) {
-			return false
+			if folded || r.idle < r.budget/foldPart {
+				return false
+			}
+			r.fold()
+			folded = true
 		}
 		if at = r.clean.find(r, units); at == 0 {
 			return false
@@ -193,19 +199,27 @@ func (r *region) afford(at, units uint32) bool {
 // call, little enough not to hold others up.
 const scavengeStep = 256 << 10
 
+func (r *region) foldSome() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fold()
+}
+
 func (r *region) scavengeSome() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return !r.shutUp && r.scavenge(4*scavengeStep)
 }
 
+// foldPart: free bytes without a whole page are joined to clean neighbours where
+// one in so many of the budget is such.
+const foldPart = 16
+
 // slivers is how many blocks of a bin fold looks at.
 const slivers = 1 << 10
 
 // fold joins dirty blocks without a whole page to clean neighbours.
 func (r *region) fold() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	for u := range r.dirty.first {
 		for l := range fine {
 			at := r.dirty.first[u][l]
@@ -340,9 +354,15 @@ func (r *region) trim(at, units uint32) {
 	r.release(at+units, size-units)
 }
 
+// shut makes a region refuse allocations and leave its free pages alone.
 func (r *region) shut() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.shutUp = true
-	r.resident, r.idle = 0, 0
+}
+
+func (r *region) used() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.blocks > 0
 }

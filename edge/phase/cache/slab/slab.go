@@ -168,32 +168,27 @@ func (s *Slab) Scavenge() {
 	for i := range s.regions {
 		for s.regions[i].scavengeSome() {
 		}
-		s.regions[i].fold()
+		s.regions[i].foldSome()
 	}
 }
 
-// Close gives all memory back once the last block has been released.
+// Close refuses further allocations and gives all memory back once the last
+// block has been released.
 func (s *Slab) Close() {
+	for i := range s.regions {
+		s.regions[i].shut()
+	}
 	s.closed.Store(true)
 	s.end()
 }
 
 func (s *Slab) end() {
 	for i := range s.regions {
-		r := &s.regions[i]
-		r.mu.Lock()
-		n := r.blocks
-		r.mu.Unlock()
-		if n > 0 {
+		if s.regions[i].used() {
 			return
 		}
 	}
-	s.ended.Do(func() {
-		for i := range s.regions {
-			s.regions[i].shut()
-		}
-		s.mem.drop()
-	})
+	s.ended.Do(s.mem.drop) // no block is left, and none will come
 }
 
 // Stats is what a slab holds at one moment.
