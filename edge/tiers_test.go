@@ -188,8 +188,8 @@ func TestThreeTiersOf330EdgesFetchOnce(t *testing.T) {
 			t.Errorf("edge %d does not hold it: %s from %s", i, v.cache, v.tier)
 		}
 		for role := request.RoleOwner; role <= request.RoleUpper; role++ {
-			for outcome, n := range [outcomes]uint64{0, 0, 0, 0} {
-				n = c.edges[i].asks.outcomes[role][outcome].Load()
+			for outcome := range int(outcomes) {
+				n := c.edges[i].asks.outcomes[role][outcome].Load()
 				if asked[role] += n; outcome != askAnswered && n > 0 {
 					t.Logf("edge %d as %s: %d times %s", i, roleNames[role], n, outcomeNames[outcome])
 				}

@@ -51,7 +51,7 @@ func loadH3(ctx context.Context, o options) error {
 				return quic.DialAddrEarly(ctx, addr, tc, qc)
 			},
 		}
-		defer tr.Close()
+		defer func() { _ = tr.Close() }() // the count is taken
 		for range h3Streams {
 			work.Go(func() {
 				for time.Now().Before(until) {

@@ -13,7 +13,7 @@ type node struct {
 	next, prev *node
 	id         uint64
 	size       int64
-	hits, laps int
+	hits       int
 	in         *list
 }
 

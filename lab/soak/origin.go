@@ -50,7 +50,7 @@ func startOrigin(ctx context.Context) (*origin, error) {
 		return nil, err
 	}
 	o := &origin{server: &http.Server{Handler: http.HandlerFunc(answer), ReadHeaderTimeout: 10 * time.Second}}
-	go func() { _ = o.server.Serve(l) }() // ends with close, and says only that
+	go func() { _ = o.server.Serve(l) }()    // ends with close, and says only that
 	zerolog.SetGlobalLevel(zerolog.Disabled) // what toxics say of themselves
 	api := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	o.proxy = toxiproxy.NewProxy(api, "origin", "127.0.0.1:0", l.Addr().String())

@@ -22,7 +22,6 @@ type feeder struct {
 	next    uint32 // stream
 	rounds  int
 	written int
-	late    bool
 }
 
 func (f *feeder) Read(p []byte) (int, error) {

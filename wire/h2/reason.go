@@ -3,8 +3,6 @@ package h2
 import (
 	"sync/atomic"
 	"time"
-
-	"github.com/selvage-edge/selvage/wire/h2/frame"
 )
 
 // Reason is why a connection or a stream was ended by us.
@@ -67,15 +65,6 @@ func (c *counters) end(r Reason) {
 		c.ended[r].Add(1)
 	}
 }
-
-// failure ends a connection: what its GOAWAY says.
-type failure struct {
-	code   frame.Code
-	reason Reason
-	text   string
-}
-
-func (f *failure) Error() string { return "h2: " + f.text }
 
 // meter counts one kind of frame over a span of time.
 type meter struct {

@@ -16,10 +16,10 @@ import (
 )
 
 // client is golang.org/x/net's side of an in-memory connection.
-func client(t testing.TB, s *Server) *http2.ClientConn {
+func client(t testing.TB, s *Server) *http2.ClientConn { //nolint:staticcheck // SA1019: it takes a connection in memory
 	t.Helper()
 	visitor, _ := start(t, s, 1<<20)
-	cc, err := (&http2.Transport{AllowHTTP: true}).NewClientConn(visitor)
+	cc, err := (&http2.Transport{AllowHTTP: true}).NewClientConn(visitor) //nolint:staticcheck // SA1019: it takes a connection in memory
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +27,7 @@ func client(t testing.TB, s *Server) *http2.ClientConn {
 	return cc
 }
 
-func ask(t testing.TB, cc *http2.ClientConn, method, path string, body io.Reader, head ...string) (*http.Response, string) {
+func ask(t testing.TB, cc *http2.ClientConn, method, path string, body io.Reader, head ...string) (*http.Response, string) { //nolint:staticcheck // SA1019: it takes a connection in memory
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, "http://a.test"+path, body)
 	if err != nil {
@@ -172,7 +172,7 @@ func TestWeakCiphersOfTLS12AreRefused(t *testing.T) {
 func TestConnectionEndsWhenAnAnswerSaysSo(t *testing.T) {
 	h := inline(func(_ *msg.Request, res *msg.Response) { res.Status, res.EndConn = 200, true })
 	visitor, ended := start(t, NewServer(h, Limits{}), 1<<20)
-	cc, err := (&http2.Transport{AllowHTTP: true}).NewClientConn(visitor)
+	cc, err := (&http2.Transport{AllowHTTP: true}).NewClientConn(visitor) //nolint:staticcheck // SA1019: it takes a connection in memory
 	if err != nil {
 		t.Fatal(err)
 	}

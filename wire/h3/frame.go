@@ -63,9 +63,6 @@ const (
 
 func (c code) stream() quic.StreamErrorCode { return quic.StreamErrorCode(c) }
 
-// maxVarint is the longest form of an integer (RFC 9000 §16).
-const maxVarint = 8
-
 // readVarint returns an integer and its length, 0 when p does not hold all of it.
 func readVarint(p []byte) (v uint64, n int) {
 	if len(p) == 0 {
@@ -113,9 +110,6 @@ func readFrame(p []byte) (kind, length uint64, n int) {
 	}
 	return kind, length, a + b
 }
-
-// maxFrameHead is how long the head of a frame may be.
-const maxFrameHead = 2 * maxVarint
 
 // known reports frame types that have a meaning somewhere, or had one in
 // HTTP/2 (RFC 9114 §7.2.8): out of place they are an error, others are not.

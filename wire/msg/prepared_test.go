@@ -21,7 +21,7 @@ func TestPreparedParsesItsLines(t *testing.T) {
 		if want := strings.Replace(lines, "No-Space:v", "No-Space: v", 1); text.String() != want {
 			t.Errorf("%q parsed as %q", lines, text.String())
 		}
-		if p.Fields() != p.Fields() {
+		if first := p.Fields(); first != p.Fields() {
 			t.Errorf("%q: parsed twice", lines)
 		}
 	}

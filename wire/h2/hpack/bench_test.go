@@ -23,7 +23,7 @@ func blocks(tb testing.TB) (first, next []byte) {
 	var b bytes.Buffer
 	e := hpack.NewEncoder(&b)
 	for range 2 {
-		first, next = next, nil
+		first = next
 		b.Reset()
 		for _, l := range browser {
 			if err := e.WriteField(hpack.HeaderField{Name: l[0], Value: l[1]}); err != nil {

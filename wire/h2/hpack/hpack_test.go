@@ -195,9 +195,8 @@ func TestNameOfAMalformedLineCanBeUsedAgain(t *testing.T) {
 
 func TestTooLargeSectionKeepsTheTableRight(t *testing.T) {
 	d := NewDecoder()
-	e := hpack.NewEncoder(nil)
 	var block bytes.Buffer
-	e = hpack.NewEncoder(&block)
+	e := hpack.NewEncoder(&block)
 	for i := range 50 {
 		if err := e.WriteField(hpack.HeaderField{Name: "x-name", Value: strings.Repeat("v", i)}); err != nil {
 			t.Fatal(err)
