@@ -16,10 +16,15 @@ func TestLinesOfTheScreenWorkAsPrinted(t *testing.T) {
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("ready after %s, want within 3 s", took)
 	}
-	screen := n.out.String()
-	if !regexp.MustCompile(`(?m)^ready$`).MatchString(screen) {
-		t.Errorf("no line says ready:\n%s", screen)
+	// The lines follow dev.json, which dev waited for.
+	ready := regexp.MustCompile(`(?m)^ready$`)
+	for until := began.Add(10 * time.Second); !ready.MatchString(n.out.String()); {
+		if time.Now().After(until) {
+			t.Fatalf("no line says ready:\n%s", n.out.String())
+		}
+		<-time.After(10 * time.Millisecond)
 	}
+	screen := n.out.String()
 	pasted := 0
 	for line := range strings.Lines(screen) {
 		line = strings.TrimSpace(line)
