@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/selvage-edge/selvage/internal/accept"
 	"github.com/selvage-edge/selvage/wire/msg"
 	"github.com/selvage-edge/selvage/wire/socket"
 )
@@ -102,10 +103,6 @@ func addrOf(l net.Listener) string {
 	return l.Addr().String()
 }
 
-// acceptPause is how long accepting rests after an error such as "too many
-// open files", so that the error cannot spin.
-const acceptPause = 50 * time.Millisecond
-
 // accept takes visitors' connections until the listener is closed. Each has a
 // goroutine; their number is bounded, and over the bound a connection is closed
 // at once rather than left waiting.
@@ -118,7 +115,7 @@ func (e *Edge) accept(ctx context.Context, l net.Listener, serve func(nc net.Con
 		if err != nil {
 			e.log.Warn("accept failed", "listener", l.Addr().String(), "err", err)
 			select {
-			case <-time.After(acceptPause):
+			case <-time.After(accept.Pause):
 				continue
 			case <-ctx.Done():
 				return nil

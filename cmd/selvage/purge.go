@@ -78,7 +78,27 @@ func purged(zoneName string, p zone.Purge) string {
 	case named == 0:
 		return fmt.Sprintf("%d URLs of %s are %s", len(p.Files), zoneName, verb)
 	}
-	return fmt.Sprintf("what %d names of %s stand for is %s", named+len(p.Files), zoneName, verb)
+	var parts []string
+	for _, of := range [...]struct {
+		n    int
+		kind string
+	}{{len(p.Files), "URL"}, {len(p.Tags), "tag"}, {len(p.Prefixes), "prefix"}, {len(p.Hosts), "host"}} {
+		switch of.n {
+		case 0:
+		case 1:
+			parts = append(parts, "1 "+of.kind)
+		default:
+			parts = append(parts, fmt.Sprintf("%d %s", of.n, plural(of.kind)))
+		}
+	}
+	return fmt.Sprintf("what %s has under %s is %s", zoneName, strings.Join(parts, ", "), verb)
+}
+
+func plural(kind string) string {
+	if kind == "prefix" {
+		return "prefixes"
+	}
+	return kind + "s"
 }
 
 func checkPurge(typed string, p zone.Purge) error {

@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"syscall"
 	"time"
+
+	"github.com/selvage-edge/selvage/internal/accept"
 )
 
 const (
@@ -48,23 +49,14 @@ func (s *Server) ServeTCP(l net.Listener) error {
 			return nil
 		}
 		if err != nil {
-			if passing(err) {
-				time.Sleep(acceptPause)
+			if accept.Passes(err) {
+				time.Sleep(accept.Pause)
 				continue
 			}
 			return fmt.Errorf("dns serve tcp %s: %w", l.Addr(), err)
 		}
 		s.startConn(conn, c)
 	}
-}
-
-// acceptPause lets connections end when the process is out of descriptors.
-const acceptPause = 50 * time.Millisecond
-
-// passing tells errors of one connection, or of the moment, from those of the
-// listener.
-func passing(err error) bool {
-	return errors.Is(err, syscall.ECONNABORTED) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 func (s *Server) startConn(conn net.Conn, c *counters) {

@@ -17,11 +17,11 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/selvage-edge/selvage/internal/accept"
 	"github.com/selvage-edge/selvage/wire/h2"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
@@ -125,10 +125,6 @@ const (
 	manyFrames = 1 << 20 // in half a minute
 )
 
-// acceptPause is waited after an accept that failed for want of descriptors:
-// connections that end give some back.
-const acceptPause = 50 * time.Millisecond
-
 // Serve accepts connections until l is closed, which is no error.
 func (s *Server) Serve(l net.Listener) error {
 	for {
@@ -136,8 +132,8 @@ func (s *Server) Serve(l net.Listener) error {
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
-		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-			<-time.After(acceptPause)
+		if accept.Passes(err) {
+			<-time.After(accept.Pause)
 			continue
 		}
 		if err != nil {

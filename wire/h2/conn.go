@@ -12,6 +12,7 @@ import (
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/wire/h2/frame"
 	"github.com/selvage-edge/selvage/wire/h2/hpack"
+	"github.com/selvage-edge/selvage/wire/head"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -53,7 +54,7 @@ type conn struct {
 	goneSaid  time.Duration
 	early     [earlyMax]struct {
 		id   uint32
-		prio priority
+		prio head.Priority
 	}
 	earlyAt int
 

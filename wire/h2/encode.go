@@ -115,7 +115,7 @@ func appendFields(p []byte, f *msg.Fields, keepLength, switched bool) ([]byte, b
 	lines := f.All()
 	for i := range lines {
 		l := &lines[i]
-		if hpack.OfConnection(l.ID) || l.ID == msg.ContentLength && !keepLength || l.ID == msg.SecWebSocketAccept && switched {
+		if head.OfConnection(l.ID) || l.ID == msg.ContentLength && !keepLength || l.ID == msg.SecWebSocketAccept && switched {
 			continue
 		}
 		if !writable(l) {

@@ -6,7 +6,6 @@ import (
 
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/wire/h2/frame"
-	"github.com/selvage-edge/selvage/wire/h2/hpack"
 	"github.com/selvage-edge/selvage/wire/head"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
@@ -422,7 +421,7 @@ func (c *conn) onPriorityUpdate(h frame.Header, p []byte) *frame.Error {
 	if id%2 == 0 {
 		return frame.ConnError(frame.ProtocolError, "PRIORITY_UPDATE of a push")
 	}
-	prio := parsePriority(value, priority{urgency: defaultUrgency})
+	prio := head.ParsePriority(value, head.DefaultPriority)
 	if id > c.lastID {
 		c.early[c.earlyAt].id, c.early[c.earlyAt].prio = id, prio
 		c.earlyAt = (c.earlyAt + 1) % earlyMax
@@ -438,13 +437,13 @@ func (c *conn) onPriorityUpdate(h frame.Header, p []byte) *frame.Error {
 
 // earlyPriority returns what a PRIORITY_UPDATE said of a stream before it
 // began, and whether one did: it outdoes the request's own field.
-func (c *conn) earlyPriority(id uint32) (priority, bool) {
+func (c *conn) earlyPriority(id uint32) (head.Priority, bool) {
 	for i := range c.early {
 		if c.early[i].id == id {
 			return c.early[i].prio, true
 		}
 	}
-	return priority{}, false
+	return head.Priority{}, false
 }
 
 // badTrailer reports fields that would reframe or reroute a message when
@@ -455,7 +454,7 @@ func badTrailer(f *msg.Fields) bool {
 
 func hpackConnection(f *msg.Fields) bool {
 	for _, l := range f.All() {
-		if hpack.OfConnection(l.ID) {
+		if head.OfConnection(l.ID) {
 			return true
 		}
 	}

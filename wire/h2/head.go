@@ -72,10 +72,10 @@ func refusalOf(err error) *head.Refusal {
 }
 
 // priorityOf reads the priority field (RFC 9218 §5); several lines are one list.
-func priorityOf(f *msg.Fields, into priority) priority {
+func priorityOf(f *msg.Fields, into head.Priority) head.Priority {
 	for _, l := range f.All() {
 		if l.ID == msg.Unknown && len(l.Name) == len("priority") && string(l.Name) == "priority" {
-			into = parsePriority(l.Value, into)
+			into = head.ParsePriority(l.Value, into)
 		}
 	}
 	return into

@@ -29,7 +29,7 @@ type stream struct {
 
 	// Guarded by conn.mu.
 	id        uint32
-	prio      priority
+	prio      head.Priority
 	queued    bool   // in conn.queue
 	listed    bool   // in conn.streams
 	serving   bool   // a goroutine owns the stream
@@ -54,7 +54,7 @@ type stream struct {
 var errGone = errors.New("h2: the connection has ended")
 
 func newStream() *stream {
-	st := &stream{prio: priority{urgency: defaultUrgency}}
+	st := &stream{prio: head.DefaultPriority}
 	st.interim = st.sendInterim
 	st.sec.Fields = &st.req.Fields
 	return st
@@ -120,7 +120,7 @@ func (st *stream) wipe() {
 		b.st = nil
 		st.c.mu.Unlock()
 	}
-	st.id, st.prio, st.body = 0, priority{urgency: defaultUrgency}, nil
+	st.id, st.prio, st.body = 0, head.DefaultPriority, nil
 	st.serving, st.inline, st.tunnel, st.remoteEnd, st.localEnd, st.started, st.reset, st.last = false, false, false, false, false, false, false, false
 	st.data, st.window, st.recv, st.credit, st.sent, st.why = nil, 0, 0, 0, 0, nil
 }

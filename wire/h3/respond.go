@@ -116,7 +116,7 @@ func writable(l *msg.Field) bool {
 func appendFields(p []byte, f *msg.Fields, keepLength bool) ([]byte, error) {
 	for i := range f.Len() {
 		l := f.At(i)
-		if qpack.OfConnection(l.ID) || l.ID == msg.ContentLength && !keepLength {
+		if head.OfConnection(l.ID) || l.ID == msg.ContentLength && !keepLength {
 			continue
 		}
 		if !writable(l) {

@@ -18,7 +18,7 @@ const (
 	Target                   // VCHAR but '#'
 	Host                     // of a registered name as DNS has it, and '_'
 	Hex
-	lower // tchar without capital letters (RFC 9113 §8.2.1, RFC 9114 §4.2)
+	LowerToken // tchar without capital letters (RFC 9113 §8.2.1, RFC 9114 §4.2)
 )
 
 // classes is written by its initialiser only.
@@ -29,7 +29,7 @@ var classes = func() (t [256]Class) {
 		if alnum || bytes.IndexByte([]byte("!#$%&'*+-.^_`|~"), b) >= 0 {
 			t[c] |= Token
 			if b < 'A' || b > 'Z' {
-				t[c] |= lower
+				t[c] |= LowerToken
 			}
 		}
 		if b == '\t' || b >= ' ' && b != 0x7f {
@@ -152,6 +152,17 @@ func Imitates(name []byte) bool {
 		}
 	}
 	return true
+}
+
+// OfConnection reports the fields that messages of HTTP/2 and HTTP/3 must not
+// carry, since they would speak of a connection that is not there (RFC 9113
+// §8.2.2, RFC 9114 §4.2).
+func OfConnection(id msg.ID) bool {
+	switch id {
+	case msg.Connection, msg.KeepAlive, msg.ProxyConnection, msg.TransferEncoding, msg.Upgrade:
+		return true
+	}
+	return false
 }
 
 // SetTarget sets Target, Path and Query of an origin-form target.

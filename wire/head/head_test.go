@@ -239,3 +239,15 @@ func FuzzParsePriority(f *testing.F) {
 		}
 	})
 }
+
+func TestPriorityOverTheDefault(t *testing.T) {
+	for in, want := range map[string]Priority{
+		"": {3, false}, "u=0": {0, false}, "u=7,i": {7, true}, "i, u=2": {2, true}, "i=?0": {3, false}, "i=?1": {3, true},
+		"u=8": {3, false}, "u=-1": {3, false}, "u=1.5": {3, false}, "u": {3, false}, "x=\"a,b\", u=1": {1, false}, "u=1;q=2, i;x": {1, true},
+		"u=1,": {3, false}, ",": {3, false}, "U=1": {3, false}, "u=1 i": {3, false}, "u=4, u=5": {5, false}, strings.Repeat("a,", 200) + "u=1": {3, false},
+	} {
+		if got := ParsePriority([]byte(in), DefaultPriority); got != want {
+			t.Errorf("%q: %+v, want %+v", in, got, want)
+		}
+	}
+}

@@ -9,6 +9,9 @@ type Priority struct {
 // DefaultPriority is that of a request that says nothing.
 var DefaultPriority = Priority{Urgency: 3}
 
+// Urgencies is how many there are.
+const Urgencies = 8
+
 // maxPriority is how many bytes of a Priority field are looked at.
 const maxPriority = 256
 
@@ -56,7 +59,7 @@ func ParsePriority(p []byte, before Priority) Priority {
 func (pr *Priority) member(key, value []byte) {
 	switch string(key) {
 	case "u":
-		if len(value) == 1 && '0' <= value[0] && value[0] <= '7' {
+		if len(value) == 1 && '0' <= value[0] && value[0] < '0'+Urgencies {
 			pr.Urgency = value[0] - '0'
 		}
 	case "i":

@@ -120,7 +120,7 @@ func (b *Builder) Add(name, value []byte) error {
 // that is no token in lower case, a value with control characters or with
 // white space around it.
 func CheckLine(name, value []byte) error {
-	if len(name) == 0 || !lower.All(name) {
+	if len(name) == 0 || !LowerToken.All(name) {
 		return errName
 	}
 	if !AllValue(value) {

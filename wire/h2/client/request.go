@@ -17,7 +17,7 @@ func left(req *msg.Request, l *msg.Field) bool {
 	case msg.TE:
 		return !msg.EqualFold(l.Value, "trailers")
 	}
-	return hpack.OfConnection(l.ID)
+	return head.OfConnection(l.ID)
 }
 
 // writable refuses what could not be sent without meaning something else.

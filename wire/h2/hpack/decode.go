@@ -8,6 +8,8 @@ import (
 	"errors"
 
 	"github.com/selvage-edge/selvage/internal/huffman"
+	"github.com/selvage-edge/selvage/internal/prefixint"
+	"github.com/selvage-edge/selvage/wire/head"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -68,7 +70,7 @@ func (d *Decoder) Decode(block []byte, s *Section) error {
 // and the last (RFC 7541 §4.2).
 func (d *Decoder) updates(p []byte) ([]byte, error) {
 	for n := 0; len(p) > 0 && p[0]&0xe0 == 0x20; n++ {
-		size, rest, ok := readInt(p, 5)
+		size, rest, ok := prefixint.Read(p, 5)
 		if !ok {
 			return nil, errInteger
 		}
@@ -103,7 +105,7 @@ func (d *Decoder) indexed(p []byte, s *Section) ([]byte, error) {
 	i, rest := int(p[0]&0x7f), p[1:]
 	if i == 0x7f {
 		var ok bool
-		if i, rest, ok = readInt(p, 7); !ok {
+		if i, rest, ok = prefixint.Read(p, 7); !ok {
 			return nil, errInteger
 		}
 	}
@@ -146,7 +148,7 @@ func (d *Decoder) indexed(p []byte, s *Section) ([]byte, error) {
 }
 
 func (d *Decoder) literal(p []byte, prefix uint, index bool, s *Section) ([]byte, error) {
-	i, p, ok := readInt(p, prefix)
+	i, p, ok := prefixint.Read(p, prefix)
 	if !ok {
 		return nil, errInteger
 	}
@@ -190,7 +192,7 @@ func (d *Decoder) literal(p []byte, prefix uint, index bool, s *Section) ([]byte
 
 // nameFlaw is the part of a line's flaw that its name brings to another value.
 func nameFlaw(l *line) flaw {
-	if l.flaw == flawValue || l.flaw == flawConnection && !OfConnection(l.id) {
+	if l.flaw == flawValue || l.flaw == flawConnection && !head.OfConnection(l.id) {
 		return sound
 	}
 	return l.flaw
@@ -202,7 +204,7 @@ func (s *Section) text(p []byte) (text, rest []byte, err error) {
 		return nil, nil, errString
 	}
 	coded := p[0]&0x80 != 0
-	n, p, ok := readInt(p, 7)
+	n, p, ok := prefixint.Read(p, 7)
 	if !ok {
 		return nil, nil, errInteger
 	}
@@ -217,27 +219,4 @@ func (s *Section) text(p []byte) (text, rest []byte, err error) {
 		return nil, nil, errHuffman
 	}
 	return s.Mem[mark:len(s.Mem):len(s.Mem)], p[n:], nil
-}
-
-// readInt reads an integer with a prefix of n bits (RFC 7541 §5.1), at most
-// 2^28 or so: nothing that is counted here can be larger.
-func readInt(p []byte, n uint) (v int, rest []byte, ok bool) {
-	if len(p) == 0 {
-		return 0, nil, false
-	}
-	mask := 1<<n - 1
-	v = int(p[0]) & mask
-	p = p[1:]
-	if v < mask {
-		return v, p, true
-	}
-	for shift := uint(0); shift <= 21 && len(p) > 0; shift += 7 {
-		b := p[0]
-		p = p[1:]
-		v += int(b&0x7f) << shift
-		if b < 0x80 {
-			return v, p, true
-		}
-	}
-	return 0, nil, false
 }

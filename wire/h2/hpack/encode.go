@@ -4,6 +4,8 @@ import (
 	"bytes"
 
 	"github.com/selvage-edge/selvage/internal/huffman"
+	"github.com/selvage-edge/selvage/internal/prefixint"
+	"github.com/selvage-edge/selvage/wire/head"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -22,7 +24,7 @@ const (
 // are left out.
 func AppendStatic(dst []byte, f *msg.Fields) []byte {
 	for i := range f.Len() {
-		if l := f.At(i); !OfConnection(l.ID) {
+		if l := f.At(i); !head.OfConnection(l.ID) {
 			dst = appendLine(dst, l, true)
 		}
 	}
@@ -84,7 +86,7 @@ func AppendPseudo(dst []byte, p Pseudo, value []byte) []byte {
 	if index == 0 {
 		dst = appendText(append(dst, repPlain), pseudoBytes[p], true)
 	} else {
-		dst = appendInt(dst, repPlain, 4, uint64(index))
+		dst = prefixint.Append(dst, repPlain, 4, index)
 	}
 	return appendText(dst, value, true)
 }
@@ -106,7 +108,7 @@ func appendName(dst []byte, id msg.ID) []byte {
 		rep = repNever
 	}
 	if s.index != 0 {
-		return appendInt(dst, rep, 4, uint64(s.index))
+		return prefixint.Append(dst, rep, 4, int(s.index))
 	}
 	return append(append(dst, rep), s.literal...)
 }
@@ -114,7 +116,7 @@ func appendName(dst []byte, id msg.ID) []byte {
 // appendOther appends a name that msg does not know, in lower case.
 func appendOther(dst []byte, rep byte, name []byte, code bool) []byte {
 	if i := rare(name); i != 0 {
-		return appendInt(dst, rep, 4, uint64(i))
+		return prefixint.Append(dst, rep, 4, i)
 	}
 	dst = append(dst, rep)
 	if code {
@@ -122,7 +124,7 @@ func appendOther(dst []byte, rep byte, name []byte, code bool) []byte {
 		name = appendLower(small[:0], name)
 		return appendText(dst, name, true)
 	}
-	return appendLower(appendInt(dst, 0, 7, uint64(len(name))), name)
+	return appendLower(prefixint.Append(dst, 0, 7, len(name)), name)
 }
 
 // rare finds the names of the static table that msg does not know.
@@ -158,23 +160,10 @@ func appendLower(dst, name []byte) []byte {
 func appendText(dst, text []byte, code bool) []byte {
 	if code {
 		if n := huffman.Len(text); n < len(text) {
-			return huffman.Append(appendInt(dst, 0x80, 7, uint64(n)), text)
+			return huffman.Append(prefixint.Append(dst, 0x80, 7, n), text)
 		}
 	}
-	return append(appendInt(dst, 0, 7, uint64(len(text))), text...)
-}
-
-// appendInt appends an integer with a prefix of n bits beside rep.
-func appendInt(dst []byte, rep byte, n uint, v uint64) []byte {
-	mask := uint64(1)<<n - 1
-	if v < mask {
-		return append(dst, rep|byte(v))
-	}
-	dst = append(dst, rep|byte(mask))
-	for v -= mask; v >= 0x80; v >>= 7 {
-		dst = append(dst, byte(v)|0x80)
-	}
-	return append(dst, byte(v))
+	return append(prefixint.Append(dst, 0, 7, len(text)), text...)
 }
 
 // Encoder holds one direction of a connection whose dynamic table is used: for
@@ -209,10 +198,10 @@ func (e *Encoder) Begin(dst []byte) []byte {
 		return dst
 	}
 	if e.lowest < e.t.limit {
-		dst = appendInt(dst, repResize, 5, uint64(e.lowest))
+		dst = prefixint.Append(dst, repResize, 5, e.lowest)
 	}
 	e.lowest = -1
-	return appendInt(dst, repResize, 5, uint64(e.t.limit))
+	return prefixint.Append(dst, repResize, 5, e.t.limit)
 }
 
 // Pseudo appends a pseudo-header field.
@@ -253,11 +242,11 @@ func (e *Encoder) shared(dst []byte, l *line, name int) []byte {
 	for i := range e.t.n {
 		have, _ := e.t.get(i)
 		if have.id == l.id && have.pseudo == l.pseudo && bytes.Equal(have.value, l.value) {
-			return appendInt(dst, repIndexed, 7, uint64(len(static)+1+i))
+			return prefixint.Append(dst, repIndexed, 7, len(static)+1+i)
 		}
 	}
 	if name != 0 {
-		dst = appendInt(dst, repAdd, 6, uint64(name))
+		dst = prefixint.Append(dst, repAdd, 6, name)
 	} else {
 		dst = append(append(dst, repAdd), spellings[l.id].literal...)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/selvage-edge/selvage/wire/head"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -120,7 +121,7 @@ func FuzzEncoder(f *testing.F) {
 			l := one.At(0)
 			block := e.Field(e.Begin(nil), l)
 			whole := block
-			if !OfConnection(l.ID) {
+			if !head.OfConnection(l.ID) {
 				whole = AppendStatic(bytes.Clone(block), &one)
 			}
 			got = got[:0]

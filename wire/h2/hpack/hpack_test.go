@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/selvage-edge/selvage/wire/head"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -299,7 +300,7 @@ func TestFieldsAreEncodedForEveryConnection(t *testing.T) {
 
 func appendAll(f *msg.Fields) (p []byte) {
 	for i := range f.Len() {
-		if l := f.At(i); !OfConnection(l.ID) {
+		if l := f.At(i); !head.OfConnection(l.ID) {
 			p = AppendField(p, l)
 		}
 	}

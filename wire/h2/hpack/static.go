@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/selvage-edge/selvage/internal/huffman"
+	"github.com/selvage-edge/selvage/internal/prefixint"
+	"github.com/selvage-edge/selvage/wire/head"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -62,7 +64,7 @@ var spellings = func() (t [msg.Count]spelling) {
 			}
 		}
 		if t[id].index == 0 {
-			t[id].literal = huffman.Append(appendInt(nil, 0x80, 7, uint64(huffman.Len(name))), name)
+			t[id].literal = huffman.Append(prefixint.Append(nil, 0x80, 7, huffman.Len(name)), name)
 		}
 	}
 	for _, id := range [...]msg.ID{msg.Authorization, msg.ProxyAuthorization, msg.Cookie, msg.SetCookie} {
@@ -106,11 +108,9 @@ func recognise(name []byte) (l line) {
 		l.flaw = flawPseudo
 		return l
 	}
-	for _, c := range name {
-		if class[c]&isName == 0 {
-			l.flaw = flawName
-			return l
-		}
+	if !head.LowerToken.All(name) {
+		l.flaw = flawName
+		return l
 	}
 	if l.id = msg.Known(name); l.id != msg.Unknown {
 		l.name = l.id.Bytes()
@@ -118,63 +118,13 @@ func recognise(name []byte) (l line) {
 	switch {
 	case len(name) == 0:
 		l.flaw = flawName
-	case OfConnection(l.id):
+	case head.OfConnection(l.id):
 		l.flaw = flawConnection
-	case l.id == msg.Unknown && imitates(name):
+	case l.id == msg.Unknown && head.Imitates(name):
 		l.flaw = flawName
 	}
 	return l
 }
-
-// OfConnection reports the fields that HTTP/2 and HTTP/3 messages must not
-// carry, since they would speak of a connection that is not there (RFC 9113 §8.2.2).
-func OfConnection(id msg.ID) bool {
-	switch id {
-	case msg.Connection, msg.KeepAlive, msg.ProxyConnection, msg.TransferEncoding, msg.Upgrade:
-		return true
-	}
-	return false
-}
-
-// imitates reports names that differ from a framing field's only by '_' for
-// '-': gateways that map both to one variable would take them for it.
-func imitates(name []byte) bool {
-	return (len(name) == len("content_length") || len(name) == len("transfer_encoding")) &&
-		(like(name, "content-length") || like(name, "transfer-encoding"))
-}
-
-func like(name []byte, framing string) bool {
-	if len(name) != len(framing) {
-		return false
-	}
-	for i, c := range name {
-		if c != framing[i] && (c != '_' || framing[i] != '-') {
-			return false
-		}
-	}
-	return true
-}
-
-// Classes of octets: of a name (RFC 9110 §5.6.2 without capitals, RFC 9113
-// §8.2.1) and of a value (RFC 9110 §5.5).
-const (
-	isName uint8 = 1 << iota
-	isValue
-)
-
-// class is written by its initialiser only.
-var class = func() (t [256]uint8) {
-	for c := range 256 {
-		b := byte(c)
-		if '0' <= b && b <= '9' || 'a' <= b && b <= 'z' || strings.IndexByte("!#$%&'*+-.^_`|~", b) >= 0 {
-			t[c] |= isName
-		}
-		if b == '\t' || b >= ' ' && b != 0x7f {
-			t[c] |= isValue
-		}
-	}
-	return t
-}()
 
 // judge finds what is wrong with a value (RFC 9113 §8.2.1, §8.2.2).
 func judge(l *line) flaw {
@@ -182,10 +132,8 @@ func judge(l *line) flaw {
 	if len(v) == 0 {
 		return l.flaw
 	}
-	for _, c := range v {
-		if class[c]&isValue == 0 {
-			return flawValue
-		}
+	if !head.AllValue(v) {
+		return flawValue
 	}
 	switch a, z := v[0], v[len(v)-1]; {
 	case a == ' ' || a == '\t' || z == ' ' || z == '\t':

@@ -8,6 +8,7 @@ import (
 	"errors"
 
 	"github.com/selvage-edge/selvage/internal/huffman"
+	"github.com/selvage-edge/selvage/internal/prefixint"
 )
 
 // What a Reader returns: the connection's end, as QPACK_DECOMPRESSION_FAILED
@@ -34,7 +35,7 @@ type Reader struct {
 // the section before become invalid.
 func (r *Reader) Start(section []byte) error {
 	r.Mem = r.Mem[:0]
-	inserts, p, ok := readInt(section, 8)
+	inserts, p, ok := prefixint.Read(section, 8)
 	if !ok || len(p) == 0 {
 		return errInteger
 	}
@@ -44,7 +45,7 @@ func (r *Reader) Start(section []byte) error {
 	if p[0]&0x80 != 0 {
 		return errBase
 	}
-	if _, p, ok = readInt(p, 7); !ok {
+	if _, p, ok = prefixint.Read(p, 7); !ok {
 		return errInteger
 	}
 	r.p = p
@@ -82,7 +83,7 @@ func (r *Reader) Next() (name, value []byte, err error) {
 }
 
 func (r *Reader) lookup(static bool, prefix uint) (*entry, error) {
-	i, p, ok := readInt(r.p, prefix)
+	i, p, ok := prefixint.Read(r.p, prefix)
 	switch {
 	case !ok:
 		return nil, errInteger
@@ -102,7 +103,7 @@ func (r *Reader) text(n uint) ([]byte, error) {
 		return nil, errString
 	}
 	coded := r.p[0]&(1<<n) != 0
-	size, p, ok := readInt(r.p, n)
+	size, p, ok := prefixint.Read(r.p, n)
 	if !ok {
 		return nil, errInteger
 	}
@@ -118,27 +119,4 @@ func (r *Reader) text(n uint) ([]byte, error) {
 		return nil, errHuffman
 	}
 	return r.Mem[mark:len(r.Mem):len(r.Mem)], nil
-}
-
-// readInt reads an integer with a prefix of n bits (RFC 7541 §5.1), at most
-// 2^28 or so: nothing that is counted here can be larger.
-func readInt(p []byte, n uint) (v int, rest []byte, ok bool) {
-	if len(p) == 0 {
-		return 0, nil, false
-	}
-	mask := 1<<n - 1
-	v = int(p[0]) & mask
-	p = p[1:]
-	if v < mask {
-		return v, p, true
-	}
-	for shift := uint(0); shift <= 21 && len(p) > 0; shift += 7 {
-		b := p[0]
-		p = p[1:]
-		v += int(b&0x7f) << shift
-		if b < 0x80 {
-			return v, p, true
-		}
-	}
-	return 0, nil, false
 }

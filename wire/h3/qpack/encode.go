@@ -4,6 +4,8 @@ import (
 	"strconv"
 
 	"github.com/selvage-edge/selvage/internal/huffman"
+	"github.com/selvage-edge/selvage/internal/prefixint"
+	"github.com/selvage-edge/selvage/wire/head"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -46,7 +48,7 @@ func AppendStatus(dst []byte, status int) []byte {
 // out (RFC 9114 §4.2).
 func AppendStatic(dst []byte, f *msg.Fields) []byte {
 	for i := range f.Len() {
-		if l := f.At(i); !OfConnection(l.ID) {
+		if l := f.At(i); !head.OfConnection(l.ID) {
 			dst = appendLine(dst, l, true)
 		}
 	}
@@ -68,21 +70,11 @@ func AppendNumber(dst []byte, id msg.ID, n int64) []byte {
 	return AppendID(dst, id, strconv.AppendInt(digits[:0], n, 10))
 }
 
-// OfConnection reports fields that belong to an HTTP/1.1 connection and stand
-// in no section.
-func OfConnection(id msg.ID) bool {
-	switch id {
-	case msg.Connection, msg.KeepAlive, msg.ProxyConnection, msg.TransferEncoding, msg.Upgrade, msg.HTTP2Settings:
-		return true
-	}
-	return false
-}
-
 func appendLine(dst []byte, l *msg.Field, code bool) []byte {
 	if l.ID != msg.Unknown {
 		if s := &spellings[l.ID]; code && s.index >= 0 {
 			if i := exact(s.index, l.Value); i >= 0 {
-				return appendInt(dst, repIndexed, 6, i)
+				return prefixint.Append(dst, repIndexed, 6, i)
 			}
 		}
 		return appendText(appendName(dst, l.ID), 0, 7, l.Value, code)
@@ -92,9 +84,9 @@ func appendLine(dst []byte, l *msg.Field, code bool) []byte {
 	if code {
 		if i := find(string(name)); i >= 0 {
 			if j := exact(i, l.Value); j >= 0 {
-				return appendInt(dst, repIndexed, 6, j)
+				return prefixint.Append(dst, repIndexed, 6, j)
 			}
-			return appendText(appendInt(dst, repNamed, 4, i), 0, 7, l.Value, true)
+			return appendText(prefixint.Append(dst, repNamed, 4, i), 0, 7, l.Value, true)
 		}
 	}
 	return appendText(appendText(dst, repLiteral, 3, name, code), 0, 7, l.Value, code)
@@ -106,9 +98,9 @@ func appendName(dst []byte, id msg.ID) []byte {
 		return append(dst, s.literal...)
 	}
 	if s.never {
-		return appendInt(dst, repNamed|neverNamed, 4, s.index)
+		return prefixint.Append(dst, repNamed|neverNamed, 4, s.index)
 	}
-	return appendInt(dst, repNamed, 4, s.index)
+	return prefixint.Append(dst, repNamed, 4, s.index)
 }
 
 func appendLower(dst, name []byte) []byte {
@@ -126,20 +118,8 @@ func appendLower(dst, name []byte) []byte {
 func appendText[T ~string | ~[]byte](dst []byte, rep byte, n uint, text T, code bool) []byte {
 	if code {
 		if size := huffman.Len(text); size < len(text) {
-			return huffman.Append(appendInt(dst, rep|1<<n, n, size), text)
+			return huffman.Append(prefixint.Append(dst, rep|1<<n, n, size), text)
 		}
 	}
-	return append(appendInt(dst, rep, n, len(text)), text...)
-}
-
-func appendInt(dst []byte, rep byte, n uint, v int) []byte {
-	mask := 1<<n - 1
-	if v < mask {
-		return append(dst, rep|byte(v))
-	}
-	dst = append(dst, rep|byte(mask))
-	for v -= mask; v >= 0x80; v >>= 7 {
-		dst = append(dst, byte(v)|0x80)
-	}
-	return append(dst, byte(v))
+	return append(prefixint.Append(dst, rep, n, len(text)), text...)
 }

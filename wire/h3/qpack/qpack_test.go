@@ -10,6 +10,8 @@ import (
 
 	other "github.com/quic-go/qpack"
 
+	"github.com/selvage-edge/selvage/internal/prefixint"
+	"github.com/selvage-edge/selvage/wire/head"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -60,7 +62,7 @@ func same(a, b []line) bool {
 
 func TestStaticTable(t *testing.T) {
 	for i := range static {
-		section := appendInt(AppendPrefix(nil), repIndexed, 6, i)
+		section := prefixint.Append(AppendPrefix(nil), repIndexed, 6, i)
 		want, err := readOther(section)
 		if err != nil {
 			t.Fatal(i, err)
@@ -69,7 +71,7 @@ func TestStaticTable(t *testing.T) {
 			t.Errorf("line %d: %v %v, want %v", i, got, err, want)
 		}
 	}
-	if _, err := read(appendInt(AppendPrefix(nil), repIndexed, 6, len(static))); !errors.Is(err, errIndex) {
+	if _, err := read(prefixint.Append(AppendPrefix(nil), repIndexed, 6, len(static))); !errors.Is(err, errIndex) {
 		t.Errorf("line %d: %v", len(static), err)
 	}
 }
@@ -90,7 +92,7 @@ func TestFields(t *testing.T) {
 	var f msg.Fields
 	want := []line{}
 	for id := msg.Unknown + 1; int(id) < msg.Count; id++ {
-		if OfConnection(id) {
+		if head.OfConnection(id) {
 			continue
 		}
 		f.AddID(id, []byte("value of "+id.String()))
@@ -190,7 +192,7 @@ func FuzzAppend(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name, value string) {
 		var fields msg.Fields
 		fields.Add([]byte(name), []byte(value))
-		if OfConnection(fields.At(0).ID) {
+		if head.OfConnection(fields.At(0).ID) {
 			return
 		}
 		want := []line{{string(appendLower(nil, []byte(name))), value}}
