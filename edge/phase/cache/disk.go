@@ -189,6 +189,11 @@ func (d *disk) find(t task, k key, s *shard, now int64) *lying {
 	}
 	f := d.e.readFill(t, k)
 	found, other := s.join(k, t.r, nil, f, now)
+	if other != nil && other.reads {
+		// What it finds may stay on the disk, or be another variant: it is looked
+		// for again then, by each for itself.
+		found, other = d.await(t, k, s, other, now), nil
+	}
 	if found != nil || other != nil {
 		f.zone.Release()
 		if other != nil {
@@ -206,6 +211,22 @@ func (d *disk) find(t task, k key, s *shard, now int64) *lying {
 		return nil
 	}
 	return d.take(f, l, &h, expired, seen, now)
+}
+
+// await waits for another who reads the same, and returns the object that is in
+// memory then; nil when there is none.
+func (d *disk) await(t task, k key, s *shard, other *fill, now int64) *object {
+	defer other.arrived()
+	select {
+	case <-other.ready:
+	case <-t.r.Ctx.Done():
+	}
+	o := s.find(k, t.r)
+	if o != nil && (!o.isFresh(now) || !o.serves(t.r.In)) {
+		o.Release()
+		return nil
+	}
+	return o
 }
 
 // take makes an object of what was found and ends the fill of the search.
@@ -255,7 +276,7 @@ func (d *disk) take(f *fill, l *lying, h *stored, expired int64, seen uint64, no
 // same, and purges from missing what it brings. It is over before its request
 // goes on, so it borrows the request's memory.
 func (e *Engine) readFill(t task, k key) *fill {
-	f := &fill{e: e, plan: t.p, d: t.r, stop: func() {}, ready: make(chan struct{}), in: t.r.In.Fields, loose: t.p.decide(t.r).recipe != nil}
+	f := &fill{e: e, plan: t.p, d: t.r, stop: func() {}, ready: make(chan struct{}), reads: true, in: t.r.In.Fields, loose: t.p.decide(t.r).recipe != nil}
 	f.key = key{hash: k.hash, text: bytes.Clone(k.text)}
 	f.holders.Store(1)
 	f.zone, f.seq = e.marks.Acquire(t.r.ZoneID)

@@ -42,6 +42,7 @@ type fill struct {
 	loose bool    // several URLs have its key
 	stale *object // what it may revalidate, with a reference; or nil
 	led   bool    // a leader waits for it
+	reads bool    // its source is the disk
 	body  *place  // where stale's body, or obj's, is on the disk; nil = in memory
 	tee   *tee    // writes the body to the disk; nil = it is for memory
 	want  []byte  // the Range that all its visitors ask for; nil = the whole
@@ -256,8 +257,9 @@ func (f *fill) refresh(asked, got time.Time) {
 		f.e.disk.rewrite(f.obj, *f.body)
 		f.close()
 	case store:
-		f.e.put(f, f.obj)
-		f.keepFar()
+		if f.e.put(f, f.obj) {
+			f.keepFar()
+		}
 		close(f.ready)
 	default:
 		f.forgetStale()
@@ -505,8 +507,9 @@ func (f *fill) finish(err error) {
 	if err == nil {
 		body := f.room.trim(f.stream.Buffer())
 		f.obj.seal(f.e, body)
-		f.e.put(f, f.obj)
-		f.keepFar()
+		if f.e.put(f, f.obj) {
+			f.keepFar()
+		}
 		f.e.encode(f.obj, coding.Choose(&f.in, f.plan.codings.stored))
 		f.stream.Show()
 		f.stream.End(io.EOF)

@@ -109,7 +109,7 @@ func (o *object) judged(seq uint64) (gone bool) {
 		return true
 	}
 	if v.Expired != 0 {
-		o.expire(o.engine().since(time.Unix(0, v.Expired)))
+		o.expire(o.engine().instantOf(v.Expired))
 	}
 	o.seq.Store(v.Seen)
 	return false
@@ -132,9 +132,17 @@ func (e *Engine) valid(life uint64, zoneID string, s *mark.Subject) (ok bool, ex
 	defer z.Release()
 	v := z.Judge(s)
 	if v.Expired != 0 {
-		expired = e.since(time.Unix(0, v.Expired))
+		expired = e.instantOf(v.Expired)
 	}
 	return !v.Gone, expired, v.Seen
+}
+
+// instantOf turns the Unix time of a purge, in nanoseconds, into an instant. It
+// is over whatever the clock says: a clock that was set forward since the
+// engine's epoch would have the purge wait.
+func (e *Engine) instantOf(at int64) int64 {
+	now := e.cfg.Now()
+	return e.since(now) - max(0, now.UnixNano()-at)
 }
 
 // invalidate drops the objects of one URL that older accepts by their seq,
@@ -153,17 +161,31 @@ func (e *Engine) invalidate(zoneID string, u location, older func(seq uint64) bo
 }
 
 func (e *Engine) invalidateKey(k key, older func(seq uint64) bool) {
+	e.invalidateBelow(k.text)
+	if e.dropKey(k, older) && e.disk != nil {
+		e.disk.invalidate(k.text) // one was on its way there
+	}
+}
+
+// invalidateBelow forgets what the tiers below memory have of a key.
+func (e *Engine) invalidateBelow(text []byte) {
 	if e.disk != nil {
-		e.disk.invalidate(k.text)
+		e.disk.invalidate(text)
 	}
 	if e.far != nil {
-		e.far.store.Delete(e.farName(k.text))
+		e.far.store.Delete(e.farName(text))
 	}
+}
+
+// dropKey is invalidateKey for memory. It reports whether something that is gone
+// from there was written to the disk, or is just being written.
+func (e *Engine) dropKey(k key, older func(seq uint64) bool) (saved bool) {
 	s := e.shardOf(k.hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for o := range s.variants(k) {
 		if older(o.seq.Load()) {
+			saved = !o.save() || saved // who has found it does not write it any more
 			e.drop(s, k.hash, o)
 		}
 	}
@@ -173,6 +195,7 @@ func (e *Engine) invalidateKey(k key, older func(seq uint64) bool) {
 			s.leave(f)
 		}
 	}
+	return saved
 }
 
 // How the sweeper goes: little under one lock, and resting, so that it takes a

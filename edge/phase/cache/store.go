@@ -131,7 +131,7 @@ func (s *shard) sharable(k key, r *request.Request, want []byte) *fill {
 	if len(list) == 0 {
 		return nil
 	}
-	newest := s.newest(k)
+	choice, known := s.choice(k, list)
 	for _, f := range list {
 		if !bytes.Equal(f.key.text, k.text) || !bytes.Equal(f.want, want) || !f.zone.Fresh(f.seq, f.loose) {
 			continue
@@ -142,11 +142,25 @@ func (s *shard) sharable(k key, r *request.Request, want []byte) *fill {
 			}
 			continue
 		}
-		if newest == nil || sameChoice(newest.vary(), &r.In.Fields, &f.in, r.Arena) {
+		if !known || sameChoice(choice, &r.In.Fields, &f.in, r.Arena) {
 			return f
 		}
 	}
 	return nil
+}
+
+// choice is what a key's answers are chosen by, as far as is known: from a fill
+// whose head is here and that is stored in a moment, else from what is stored.
+func (s *shard) choice(k key, list []*fill) (vary varyList, known bool) {
+	for _, f := range list {
+		if bytes.Equal(f.key.text, k.text) && f.concluded() && f.outcome == shared {
+			return f.obj.vary(), true
+		}
+	}
+	if newest := s.newest(k); newest != nil {
+		return newest.vary(), true
+	}
+	return nil, false
 }
 
 // leave closes a fill to others. It reports whether the fill was still open:
@@ -166,14 +180,16 @@ func (s *shard) leave(f *fill) bool {
 }
 
 // put stores what a fill brought and closes the fill, in one step, unless a
-// purge came first.
-func (e *Engine) put(f *fill, o *object) {
+// purge or an invalidation came first, which it reports.
+func (e *Engine) put(f *fill, o *object) (valid bool) {
 	s := e.shardOf(f.key.hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.leave(f) && !o.purged() {
-		e.insert(s, f.key, o, f.stale)
+	if !s.leave(f) || o.purged() {
+		return false
 	}
+	e.insert(s, f.key, o, f.stale)
+	return true
 }
 
 // insert stores an object in the place of stale, if that is there, or else of the

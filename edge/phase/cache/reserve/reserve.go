@@ -67,10 +67,11 @@ type Reserve struct {
 
 	mu     sync.Mutex
 	wake   sync.Cond
-	items  [][]item       // of each writer: one name is one writer's; guarded by mu
-	bytes  int64          // queued and being written; guarded by mu
-	closed bool           // guarded by mu
-	going  map[string]int // names whose deletion is not carried out; guarded by mu
+	items  [][]item          // of each writer: one name is one writer's; guarded by mu
+	bytes  int64             // queued and being written; guarded by mu
+	closed bool              // guarded by mu
+	turn   uint64            // of the newest item; guarded by mu
+	going  map[string]uint64 // names whose deletion is not carried out, and its turn; guarded by mu
 
 	failures atomic.Int32
 	until    atomic.Int64 // Unix nanoseconds: not asked before
@@ -82,6 +83,7 @@ type item struct {
 	meta, body []byte
 	done       func()
 	deleted    bool
+	turn       uint64
 }
 
 // New starts the writers. Store and Ctx are required.
@@ -92,7 +94,7 @@ func New(c Config) *Reserve {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Reserve{cfg: c, going: make(map[string]int)}
+	r := &Reserve{cfg: c, going: make(map[string]uint64)}
 	r.wake.L = &r.mu
 	r.items = make([][]item, c.Writers)
 	for i := range c.Writers {
@@ -298,11 +300,11 @@ const maxGoing = 64 << 10
 // is put again.
 func (r *Reserve) Delete(name string) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if len(r.going) < maxGoing {
-		r.going[name]++
+		r.going[name] = r.turn + 1
 	}
-	r.mu.Unlock()
-	if !r.push(item{name: name, deleted: true}) {
+	if !r.pushLocked(item{name: name, deleted: true}) {
 		r.counts.dropped.Add(1)
 	}
 }
@@ -310,14 +312,15 @@ func (r *Reserve) Delete(name string) {
 func (r *Reserve) isGoing(name string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.going[name] > 0
+	_, going := r.going[name]
+	return going
 }
 
 // gone notes that what was deleted or put anew is as the store has it.
 func (r *Reserve) gone(it *item) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.going[it.name]--; r.going[it.name] <= 0 || !it.deleted {
+	if it.turn >= r.going[it.name] { // not what a later deletion is about
 		delete(r.going, it.name)
 	}
 }
@@ -327,6 +330,12 @@ func (it *item) cost() int64 { return int64(len(it.meta)+len(it.body)) + 256 }
 func (r *Reserve) push(it item) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.pushLocked(it)
+}
+
+func (r *Reserve) pushLocked(it item) bool {
+	r.turn++
+	it.turn = r.turn
 	if r.closed || r.bytes+it.cost() > r.cfg.Queue {
 		return false
 	}

@@ -167,13 +167,33 @@ func TestDirKeepsItsBudget(t *testing.T) {
 type stub struct {
 	get func(ctx context.Context) (io.ReadCloser, error)
 	put func(ctx context.Context) error
+	del error
 }
 
 func (s *stub) Get(ctx context.Context, _ string, _, _ int64) (io.ReadCloser, error) {
 	return s.get(ctx)
 }
 func (s *stub) Put(ctx context.Context, _ string, _ io.Reader, _ int64) error { return s.put(ctx) }
-func (s *stub) Delete(context.Context, string) error                          { return nil }
+func (s *stub) Delete(context.Context, string) error                          { return s.del }
+
+// What was deleted while it was being written is not found when that is done,
+// and not either where the deletion is in vain.
+func TestDeletedWhileWritten(t *testing.T) {
+	began, end := make(chan struct{}), make(chan struct{})
+	r := New(Config{Ctx: t.Context(), Store: &stub{del: errors.New("no"), put: func(context.Context) error {
+		close(began)
+		<-end
+		return nil
+	}}})
+	r.Put("a", nil, []byte("x"), nil)
+	<-began
+	r.Delete("a")
+	close(end)
+	r.Close()
+	if !r.isGoing("a") {
+		t.Error("it would be found")
+	}
+}
 
 func TestSlowStoreIsNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
