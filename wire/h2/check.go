@@ -91,6 +91,7 @@ func (c *conn) checkStreams(now time.Duration) int {
 		}
 		if reason != None {
 			c.s.count.end(reason)
+			c.openOut()
 			c.out = frame.AppendReset(c.out, st.id, frame.Cancel)
 			tell = append(tell, c.cancel(st, byUs, visitorFault("h2.stream", fault.Timeout, text)))
 			continue

@@ -180,33 +180,36 @@ func (c *conn) section(h frame.Header, block []byte, bad *frame.Error) *frame.Er
 	case !h.Flags.Has(frame.EndStream):
 		return frame.StreamError(h.Stream, frame.ProtocolError, "second HEADERS without END_STREAM")
 	}
-	return c.trailers(st, b)
+	return c.trailers(h.Stream, b)
 }
 
 // trailers ends a body by the section in c.trailer.
-func (c *conn) trailers(st *stream, b *body) *frame.Error {
+func (c *conn) trailers(id uint32, b *body) *frame.Error {
 	s := &c.trailer
 	if s.Err != nil || s.HasPseudo() || badTrailer(s.Fields) || s.Fields.Len() > c.s.l.Fields {
-		return frame.StreamError(st.id, frame.ProtocolError, "malformed trailers")
+		return frame.StreamError(id, frame.ProtocolError, "malformed trailers")
 	}
 	if b == nil {
-		return frame.StreamError(st.id, frame.ProtocolError, "trailers in a tunnel")
+		return frame.StreamError(id, frame.ProtocolError, "trailers in a tunnel")
 	}
 	b.mu.Lock()
 	b.trailer = *s.Fields
 	b.mu.Unlock()
-	return c.bodyEnd(st, b)
+	return c.bodyEnd(id, b)
 }
 
-// bodyEnd is the visitor's END_STREAM behind a body.
-func (c *conn) bodyEnd(st *stream, b *body) *frame.Error {
+// bodyEnd is the visitor's END_STREAM behind a body. The answer may have ended
+// the stream since it was found, and its memory may serve another request.
+func (c *conn) bodyEnd(id uint32, b *body) *frame.Error {
 	if b.declared >= 0 && b.got != b.declared {
-		return frame.StreamError(st.id, frame.ProtocolError, "content-length differs from the body")
+		return frame.StreamError(id, frame.ProtocolError, "content-length differs from the body")
 	}
 	c.mu.Lock()
-	st.remoteEnd = true
-	if st.localEnd {
-		c.over(st)
+	if st := b.st; st != nil && st.listed {
+		st.remoteEnd = true
+		if st.localEnd {
+			c.over(st)
+		}
 	}
 	c.mu.Unlock()
 	b.end(io.EOF)
@@ -260,15 +263,15 @@ func (c *conn) onData(h frame.Header, p []byte) *frame.Error {
 		c.creditStream(st, pad)
 	}
 	c.mu.Unlock()
-	return c.bodyData(st, b, data, h.Flags.Has(frame.EndStream))
+	return c.bodyData(h.Stream, b, data, h.Flags.Has(frame.EndStream))
 }
 
 // bodyData hands over what came of a body.
-func (c *conn) bodyData(st *stream, b *body, data []byte, end bool) *frame.Error {
+func (c *conn) bodyData(id uint32, b *body, data []byte, end bool) *frame.Error {
 	b.got += int64(len(data))
 	if b.declared >= 0 && b.got > b.declared {
 		c.discard(len(data))
-		return frame.StreamError(st.id, frame.ProtocolError, "body longer than its content-length")
+		return frame.StreamError(id, frame.ProtocolError, "body longer than its content-length")
 	}
 	if max := c.s.l.Body; max > 0 && b.got > max {
 		c.discard(len(data))
@@ -277,7 +280,7 @@ func (c *conn) bodyData(st *stream, b *body, data []byte, end bool) *frame.Error
 		c.discard(len(data))
 	}
 	if end {
-		return c.bodyEnd(st, b)
+		return c.bodyEnd(id, b)
 	}
 	return nil
 }
