@@ -184,8 +184,8 @@ func checkHost(req *msg.Request, authority []byte) *refusal {
 
 // parseUpgrade sets Upgrade when one protocol is asked for properly (RFC 9110
 // §7.8). Offers that we never take up are passed over, as the RFC allows: in
-// HTTP/1.0, together with a body, several at once, and h2c, which would let a
-// visitor speak to an origin unseen.
+// HTTP/1.0, together with a body, several at once, and what would let a visitor
+// speak to an origin unseen, such as h2c.
 func parseUpgrade(req *msg.Request) *refusal {
 	if !req.Fields.Has(msg.Upgrade) {
 		return nil
@@ -200,7 +200,7 @@ func parseUpgrade(req *msg.Request) *refusal {
 	if one == nil || len(rest) > 0 || req.Fields.Count(msg.Upgrade) > 1 || bytes.IndexByte(one, ' ') >= 0 {
 		return nil
 	}
-	if req.Proto != msg.HTTP11 || req.Length != 0 || msg.EqualFold(one, "h2c") ||
+	if req.Proto != msg.HTTP11 || req.Length != 0 || head.Unseen(one) ||
 		!req.Fields.HasToken(msg.Connection, "upgrade") {
 		return nil
 	}

@@ -62,6 +62,9 @@ func TestUpgradeThatIsNotTaken(t *testing.T) {
 		"GET /ws HTTP/1.1\r\n" + h + "Upgrade: websocket\r\n\r\n",
 		"GET /ws HTTP/1.0\r\n" + h + "Connection: upgrade\r\nUpgrade: websocket\r\n\r\n",
 		"GET /ws HTTP/1.1\r\n" + h + "Connection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+		"GET /ws HTTP/1.1\r\n" + h + "Connection: upgrade\r\nUpgrade: H2C-14\r\n\r\n",
+		"GET /ws HTTP/1.1\r\n" + h + "Connection: upgrade\r\nUpgrade: HTTP/2.0\r\n\r\n",
+		"GET /ws HTTP/1.1\r\n" + h + "Connection: upgrade\r\nUpgrade: TLS/1.0\r\n\r\n",
 		"GET /ws HTTP/1.1\r\n" + h + "Connection: upgrade\r\nUpgrade: websocket, h2c\r\n\r\n",
 		"POST /ws HTTP/1.1\r\n" + h + "Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\nx",
 	} {

@@ -251,3 +251,19 @@ func TestPriorityOverTheDefault(t *testing.T) {
 		}
 	}
 }
+
+// Behind a change to such a protocol a visitor would speak HTTP to the origin
+// past the edge.
+func TestProtocolsThatCarryRequestsAreRefused(t *testing.T) {
+	for _, protocol := range []string{"h2c", "H2C", "h2c-14", "h2", "http", "tls"} {
+		_, _, err := build(":method: CONNECT\n:protocol: "+protocol+"\n:scheme: https\n:authority: a.test\n:path: /", false, 0)
+		if refusal, ok := errors.AsType[*Refusal](err); !ok || refusal.Status != 501 {
+			t.Errorf("%s: %v, want 501", protocol, err)
+		}
+	}
+	for _, protocol := range []string{"websocket", "connect-udp", "h3x", "tlsx"} {
+		if Unseen([]byte(protocol)) {
+			t.Errorf("%s is taken for one that carries requests", protocol)
+		}
+	}
+}

@@ -47,6 +47,7 @@ var (
 	errProtocol      = bad("protocol without CONNECT, or invalid")
 	errTrailer       = bad("field not allowed in a trailer section")
 	errConnect       = &Refusal{501, "CONNECT"}
+	errUnseen        = &Refusal{501, "protocol that would carry requests past the edge"}
 	errExpect        = &Refusal{417, "unknown expectation"}
 	errBodyLarge     = &Refusal{413, "body too large"}
 )
@@ -218,6 +219,18 @@ func (b *Builder) End(ended bool, maxBody int64, alloc func(int) []byte) error {
 
 var methodGET = []byte("GET")
 
+// Unseen reports protocols that carry requests themselves (HTTP, or TLS with
+// HTTP in it, RFC 2817): behind a change to one, a visitor would speak to an
+// origin past all rules of the edge. They are never offered to an origin.
+func Unseen(protocol []byte) bool {
+	for _, prefix := range [...]string{"h2c", "http/", "tls/"} {
+		if len(protocol) >= len(prefix) && msg.EqualFold(protocol[:len(prefix)], prefix) {
+			return true
+		}
+	}
+	return msg.EqualFold(protocol, "h2") || msg.EqualFold(protocol, "http") || msg.EqualFold(protocol, "tls")
+}
+
 // route checks what says where the request goes (RFC 9114 §4.3.1, §4.4).
 func (b *Builder) route() error {
 	req := b.req
@@ -250,6 +263,9 @@ func (b *Builder) route() error {
 		return errPath
 	}
 	if req.Method == msg.CONNECT {
+		if Unseen(b.protocol) {
+			return errUnseen
+		}
 		req.Method, req.MethodText, req.Upgrade = msg.GET, methodGET, b.protocol
 		if b.seen&pseudoAuthority == 0 {
 			return errPseudoMissing
