@@ -162,18 +162,27 @@ end
 	return f.spent(s, wrkCount, f.wrk(s, "/", "-s", file)...)
 }
 
-// wrkDisk asks for objects of a set that memory cannot hold, evenly at random.
-func wrkDisk(f *field, s *server) (float64, error) {
-	if !s.warm["disk"] {
-		for pass := range 3 { // twice is stored everywhere, the third fills what was still on its way
-			for i := range diskSet {
-				path := "/disk/" + strconv.Itoa(i)
-				if n, _, err := f.ask(s, path); err != nil || n != 100*kib {
-					return 0, fmt.Errorf("warm %s, pass %d: %d bytes, %w", path, pass, n, err)
-				}
+// warmDisk has the whole disk set asked for until it is held.
+func (f *field) warmDisk(s *server) error {
+	if s.warm["disk"] {
+		return nil
+	}
+	for pass := range 3 { // twice is stored everywhere, the third fills what was still on its way
+		for i := range diskSet {
+			path := "/disk/" + strconv.Itoa(i)
+			if n, _, err := f.ask(s, path); err != nil || n != 100*kib {
+				return fmt.Errorf("warm %s, pass %d: %d bytes, %w", path, pass, n, err)
 			}
 		}
-		s.warm["disk"] = true
+	}
+	s.warm["disk"] = true
+	return nil
+}
+
+// wrkDisk asks for objects of a set that memory cannot hold, evenly at random.
+func wrkDisk(f *field, s *server) (float64, error) {
+	if err := f.warmDisk(s); err != nil {
+		return 0, err
 	}
 	hits := 0
 	const samples = 200

@@ -24,6 +24,8 @@ type peer struct {
 
 const (
 	micros  = "µs"
+	millis  = "ms"
+	times   = "×"
 	kibi    = "KiB"
 	kib     = 1 << 10
 	mib     = 1 << 20
@@ -70,4 +72,14 @@ var works = []work{
 	{
 		name: "idle-h2", title: "resident memory of an idle HTTP/2 connection over TLS, of 10,000", unit: kibi, load: idle("idle-h2"), ours: "selvage", fresh: true, bar: 32,
 	},
+	{
+		name: "p99-ram", title: "p99 of a hit of 1 KiB in memory at 70 % load", unit: millis, load: latency(warm1K, urls1K), ours: "selvage", fresh: true, bar: 1,
+	},
+	{
+		name: "p99-disk", title: "p99 of a hit of 100 KiB on disk at 70 % load", unit: millis, load: latency((*field).warmDisk, urlsDisk), ours: "selvage-disk", fresh: true, bar: 5,
+	},
+	{name: "slow-head", title: "p99 beside 1,000 slow heads, of the undisturbed", unit: times, load: slow("-H"), ours: "selvage", fresh: true, bar: 1},
+	{name: "slow-body", title: "p99 beside 1,000 slow bodies, of the undisturbed", unit: times, load: slow("-B"), ours: "selvage", fresh: true, bar: 1},
+	{name: "slow-range", title: "p99 beside 1,000 connections with many ranges, of the undisturbed", unit: times, load: slow("-R"), ours: "selvage", fresh: true, bar: 1},
+	{name: "slow-read", title: "p99 beside 1,000 slow readers, of the undisturbed", unit: times, load: slow("-X"), ours: "selvage", fresh: true, bar: 1},
 }
