@@ -141,10 +141,11 @@ func (b *relay) continues(out *msg.Response) bool {
 	skip := int64(0)
 	switch out.Status {
 	case 206:
-		first, last, _, ok := contentRange(out.Fields.Get(msg.ContentRange))
-		if !ok || first != b.at || b.end >= 0 && last+1 != b.end {
+		first, last, total, ok := contentRange(out.Fields.Get(msg.ContentRange))
+		if !ok || first != b.at || b.end >= 0 && last+1 != b.end || b.end < 0 && last+1 != total {
 			return false
 		}
+		b.end = last + 1
 	case 200:
 		if b.end >= 0 && out.Length >= 0 && out.Length < b.end {
 			return false

@@ -93,6 +93,12 @@ func TestBrokenAnswersGoOnWhereTheyStopped(t *testing.T) {
 		"another part": {answer(200, breaking(whole[:7]), 20, tag), []func(int) *msg.Response{func(int) *msg.Response {
 			return answer(206, io.NopCloser(strings.NewReader(whole[6:])), 14, tag, "Content-Range: bytes 6-19/20")
 		}}, whole[:7], false},
+		"less than the rest, of an unknown length": {answer(200, breaking(whole[:7]), -1, tag), []func(int) *msg.Response{func(int) *msg.Response {
+			return answer(206, io.NopCloser(strings.NewReader(whole[7:12])), 5, tag, "Content-Range: bytes 7-11/20")
+		}}, whole[:7], false},
+		"cut, then short, of an unknown length": {answer(200, breaking(whole[:7]), -1, tag), []func(int) *msg.Response{part(3, tag), func(int) *msg.Response {
+			return answer(200, io.NopCloser(strings.NewReader(whole[:15])), -1, tag)
+		}}, whole[:15], false},
 		"another length": {answer(200, breaking(whole[:7]), 20, tag), []func(int) *msg.Response{func(int) *msg.Response {
 			return answer(206, io.NopCloser(strings.NewReader(whole[7:18])), 11, tag, "Content-Range: bytes 7-17/18")
 		}}, whole[:7], false},

@@ -43,6 +43,8 @@
 //     must-revalidate, proxy-revalidate and no-cache forbid both. s-maxage
 //     forbids Always Online (RFC 9111 §5.2.2.10) but not the origin's own
 //     stale-if-error and stale-while-revalidate.
+//   - An answer with Content-Encoding is for requests with the same
+//     Accept-Encoding, also where the origin forgot to say so by Vary.
 //   - Query parameters are sorted by name, those of one name in their order.
 //   - A purge or an invalidation by URL drops http and https, all variants.
 //   - An object whose announced length is over the limit is fetched by each who

@@ -114,6 +114,43 @@ func TestDroppedIsNotWritten(t *testing.T) {
 	d.want(d.run("GET /a"), 200, "MISS", "hello")
 }
 
+// An origin that encodes and does not say so: each visitor gets what it can read.
+func TestEncodedWithoutVary(t *testing.T) {
+	d := newDiskRig(t, Config{}, func(r *request.Request) error {
+		if r.In.Fields.HasToken(msg.AcceptEncoding, "gzip") {
+			return reply(r, 200, "coded", "Cache-Control: max-age=600", "Content-Encoding: gzip")
+		}
+		return reply(r, 200, "plain", "Cache-Control: max-age=600")
+	})
+	for range 2 {
+		d.twice("GET /a", "Accept-Encoding: gzip, br")
+		for _, line := range []string{"Accept-Encoding: br,gzip", "X: 1", "Accept-Encoding: identity", "Accept-Encoding: gzip"} {
+			a := d.run("GET /a", line)
+			coded := a.get("Content-Encoding") == "gzip"
+			if coded != (a.body == "coded") || coded && !strings.Contains(line, "gzip") {
+				t.Errorf("%s: %s %q in %q", line, a.cache, a.body, a.get("Content-Encoding"))
+			}
+		}
+		d.forget()
+		d.restart()
+	}
+}
+
+// What a visitor has by a date may be of another coding: it gets the whole.
+func TestDateDoesNotTellCodings(t *testing.T) {
+	body := strings.Repeat("some text that is worth it ", 100)
+	g := newRig(t, Config{}, always(200, body, "Cache-Control: max-age=600", "Content-Type: text/plain", "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT"))
+	g.run("GET /a")
+	g.e.work.Wait()
+	lines := []string{"Range: bytes=5-9", "If-Range: Sun, 06 Nov 1994 08:49:37 GMT"}
+	if a := g.run("GET /a", append(lines, "Accept-Encoding: gzip")...); a.status != 200 || a.body != body {
+		t.Errorf("%d, %d bytes", a.status, len(a.body))
+	}
+	if a := g.run("GET /a", lines...); a.status != 206 || a.body != body[5:10] {
+		t.Errorf("without codings: %d, %d bytes", a.status, len(a.body))
+	}
+}
+
 // A HEAD that shows that the object has changed counts for what the disk has of
 // it too.
 func TestHeadTellsOfChangeOnDisk(t *testing.T) {

@@ -62,7 +62,7 @@ func judge(p *policy, in *msg.Fields, out *msg.Response, asked, got time.Time) j
 	if !ok {
 		return j
 	}
-	j.vary = vary
+	j.vary = byEncoding(vary, in, f)
 	date, ok := readDate(f.Get(msg.Date), got)
 	if !ok {
 		date = got

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/selvage-edge/selvage/edge/phase/cache/coding"
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
@@ -24,6 +25,9 @@ func (o *object) rangeHolds(f *msg.Fields) bool {
 	}
 	if o.lastMod() == nil || !bytes.Equal(want, o.lastMod()) {
 		return false
+	}
+	if o.State.Load()&stateCodable != 0 && coding.Choose(f, coding.Stored) != coding.Identity {
+		return false // who asks may have a part of another coding, of the same date
 	}
 	now := o.engine().cfg.Now()
 	modified, ok := readDate(want, now)

@@ -3,6 +3,7 @@ package cache
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 
 	"github.com/selvage-edge/selvage/internal/arena"
 	"github.com/selvage-edge/selvage/wire/msg"
@@ -55,6 +56,23 @@ func readVary(in, out *msg.Fields) (list []varyField, ok bool) {
 		}
 	}
 	return list, true
+}
+
+// byEncoding adds Accept-Encoding to the names of a Vary that lacks it although
+// the body is encoded: many origins forget it, and who does not accept the coding
+// could not read what another was sent.
+func byEncoding(list []varyField, in, out *msg.Fields) []varyField {
+	if !out.Has(msg.ContentEncoding) || len(list) == maxVary ||
+		slices.ContainsFunc(list, func(v varyField) bool { return v.id == msg.AcceptEncoding }) {
+		return list
+	}
+	var a arena.Arena
+	v := varyField{id: msg.AcceptEncoding}
+	v.value = bytes.Clone(normalValue(in, &v, &a))
+	if in.Count(v.id) == 1 {
+		v.sent = bytes.Clone(in.Get(v.id))
+	}
+	return append(list, v)
 }
 
 // varyList is a list of varyFields as an object keeps it: for each its id, which
