@@ -167,11 +167,38 @@ func (e *Edge) drain() error {
 	}
 	work.Wait()
 	e.cutRequests()
-	e.visitors.Wait()
+	e.cutVisitors()
 	e.crew.Close()
 	closeErr = errors.Join(closeErr, e.quic.close())
 	e.log.Info("drained")
 	return errors.Join(closeErr, ignoreTimeout(h1Err), ignoreTimeout(h2Err), ignoreTimeout(h3Err), ignoreTimeout(dnsErr), ignoreTimeout(peerErr), e.removeState())
+}
+
+// cutEvery is how often drain looks for connections that came late.
+const cutEvery = 50 * time.Millisecond
+
+// cutVisitors waits until no visitor is left, after requests has ended. One whose
+// handshake was under way may have come to a server that had already drained, and
+// nothing would bound how long it takes over its answer.
+func (e *Edge) cutVisitors() {
+	gone := make(chan struct{})
+	go func() { // joined below
+		e.visitors.Wait()
+		close(gone)
+	}()
+	tick := time.NewTicker(cutEvery)
+	defer tick.Stop()
+	for {
+		// requests has ended: they cut at once, which is what their errors say.
+		_ = e.h1.Drain(e.requests)
+		_ = e.h2.Drain(e.requests)
+		_ = e.h3.Drain(e.requests)
+		select {
+		case <-gone:
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // ignoreTimeout: that the patience ended is how a drain may end.
