@@ -110,11 +110,12 @@ func (h *stored) show(out *msg.Response, age time.Duration) {
 	out.Fields.AddID(msg.Age, strconv.AppendInt(nil, int64(age/time.Second), 10))
 }
 
-// keepFar queues what a fill brought from the origin for the reserve, where its
-// zone wants that.
+// keepFar queues what this edge itself brought from the origin for the reserve,
+// where its zone wants that. What another edge fetched is in that one's reserve,
+// which is asked before the origin is; to keep it twice would cost and serve nobody.
 func (f *fill) keepFar() {
 	e, o := f.e, f.obj
-	if e.far == nil || f.from != 0 && f.from != request.TierOrigin || o.purged() {
+	if e.far == nil || f.note.Status == 0 || f.from == request.TierReserve || o.purged() {
 		return
 	}
 	rule := &f.plan.decide(f.d).reserve

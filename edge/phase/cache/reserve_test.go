@@ -36,6 +36,7 @@ func (f *farRig) start() {
 			return nil
 		}
 		f.asked++
+		r.Tried.Status = 200
 		return f.origin(r)
 	})
 	f.plan.base = &bases{plain: ruled{policy: policy{reserve: reserveRule{allowed: true, eligible: true}}}}
@@ -97,6 +98,20 @@ func TestReserveKeepsWhatIsWorthIt(t *testing.T) {
 	f.get("/off", request.TierOrigin, 4)
 	if n := f.e.far.store.Stats().Written; n != 0 {
 		t.Errorf("%d objects were written", n)
+	}
+}
+
+func TestReserveLeavesToOthersWhatTheyFetched(t *testing.T) {
+	f := newFarRig(t, nil)
+	f.origin = func(r *request.Request) error {
+		r.Tried = request.OriginNote{} // another edge asked
+		return reply(r, 200, "hello", "Cache-Control: max-age=72000")
+	}
+	f.get("/a", request.TierOrigin, 1)
+	f.origin = always(200, "hello", "Cache-Control: max-age=72000")
+	f.get("/b", request.TierOrigin, 2)
+	if n := f.e.far.store.Stats().Written; n != 1 {
+		t.Errorf("%d objects were written, want that which was fetched here", n)
 	}
 }
 
