@@ -2,6 +2,7 @@ package cache
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"io"
 	"os"
@@ -189,10 +190,15 @@ func (d *disk) find(t task, k key, s *shard, now int64) *lying {
 	}
 	f := d.e.readFill(t, k)
 	found, other := s.join(k, t.r, nil, f, now)
-	if other != nil && other.reads {
+	for turn := 0; other != nil && other.reads; turn++ {
 		// What it finds may stay on the disk, or be another variant: it is looked
-		// for again then, by each for itself.
-		found, other = d.await(t, k, s, other, now), nil
+		// for again then, at last by each for itself.
+		other.await(t.r.Ctx)
+		if turn == maxTurns {
+			other, f.solo = nil, true
+			break
+		}
+		found, other = s.join(k, t.r, nil, f, now)
 	}
 	if found != nil || other != nil {
 		f.zone.Release()
@@ -213,20 +219,13 @@ func (d *disk) find(t task, k key, s *shard, now int64) *lying {
 	return d.take(f, l, &h, expired, seen, now)
 }
 
-// await waits for another who reads the same, and returns the object that is in
-// memory then; nil when there is none.
-func (d *disk) await(t task, k key, s *shard, other *fill, now int64) *object {
-	defer other.arrived()
+// await waits for a fill's head without reading it.
+func (f *fill) await(ctx context.Context) {
+	defer f.arrived()
 	select {
-	case <-other.ready:
-	case <-t.r.Ctx.Done():
+	case <-f.ready:
+	case <-ctx.Done():
 	}
-	o := s.find(k, t.r)
-	if o != nil && (!o.isFresh(now) || !o.serves(t.r.In)) {
-		o.Release()
-		return nil
-	}
-	return o
 }
 
 // take makes an object of what was found and ends the fill of the search.
@@ -236,6 +235,11 @@ func (d *disk) take(f *fill, l *lying, h *stored, expired int64, seen uint64, no
 	if stale {
 		d.stale.Add(1)
 		if !whole && h.kind == storedWhole {
+			if f.solo { // one at a time has so much in memory; this one fetches
+				l.close()
+				f.giveUp()
+				return nil
+			}
 			body = make([]byte, h.size)
 			if _, err := l.rec.ReadAt(body, 0); err != nil {
 				l.close()

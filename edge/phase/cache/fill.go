@@ -60,7 +60,7 @@ type fill struct {
 	span   []byte         // as the origin said it
 	room   bodyRoom       // of obj's body
 	stream *stream.Stream // of obj's body; nil = obj is complete
-	solo   bool           // obj is for the leader alone
+	solo   bool           // obj is for the leader alone; what is read from the disk, for who reads
 	fault  *fault.Error
 	note   request.OriginNote
 	from   request.Tier // that answered; 0 = the origin
