@@ -11,6 +11,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/phase/cache/ssd"
 	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/internal/inherit"
+	"github.com/selvage-edge/selvage/zone"
 )
 
 // Config is everything an edge is told at start. Zero fields have the default
@@ -69,7 +70,7 @@ func (c *Config) Check() error {
 	if c.State == "" {
 		return errors.New("state: a folder is needed")
 	}
-	if !validColo(c.Colo) {
+	if !zone.ValidColo(c.Colo) {
 		return fmt.Errorf("colo: three capital letters are needed, got %q", c.Colo)
 	}
 	if len(c.Parents) == 0 {
@@ -142,16 +143,4 @@ func (c *Config) checkSizes() error {
 		return fmt.Errorf("drain_timeout: from 1ns to %s, got %s", DefaultDrainTimeout, c.DrainTimeout)
 	}
 	return nil
-}
-
-func validColo(s string) bool {
-	if len(s) != 3 {
-		return false
-	}
-	for i := range len(s) {
-		if s[i] < 'A' || s[i] > 'Z' {
-			return false
-		}
-	}
-	return true
 }

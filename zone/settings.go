@@ -51,7 +51,7 @@ var SettingTable = []Setting{
 	{Name: "sort_query_string_for_cache", Default: `"on"`, Values: onOff, Doc: "query parameters in another order are the same cached object"},
 	{Name: "ssl", Default: `"full"`, Values: []string{"off", "flexible", "full", "strict"}, Doc: "how the origin is reached: http only (off, flexible), https with any certificate (full), https with a verified certificate (strict)"},
 	{Name: "tc_regional", Default: `"off"`, Path: "cache/regional_tiered_cache", Values: onOff, Doc: "ask a data center of the own region before the upper tier"},
-	{Name: "tiered_cache_parents", Default: `[]`, Path: PathOurs, Max: MaxParents, Unit: "data center codes", List: validColo, Doc: "upper tiers of a custom topology, the first that is up is asked; empty = smart, where tiered caching is on"},
+	{Name: "tiered_cache_parents", Default: `[]`, Path: PathOurs, Max: MaxParents, Unit: "data center codes", List: ValidColo, Doc: "upper tiers of a custom topology, the first that is up is asked; empty = smart, where tiered caching is on"},
 	{Name: "tiered_cache_smart_topology_enable", Default: `"on"`, Path: "cache/tiered_cache_smart_topology_enable", Values: onOff, Doc: "choose the upper tier by measured latency to the origin; goes before named parents"},
 	{Name: "tiered_caching", Default: `"on"`, Path: "argo/tiered_caching", Values: onOff, Doc: "ask an upper tier before the origin; off: each data center asks the origin itself"},
 	{Name: "url_normalization_scope", Default: `"incoming"`, Path: "url_normalization", Values: []string{"incoming", "both", "none"}, Doc: "where the normalised path counts: for rules alone (incoming), or for cache key and origin too, which then get nothing else (both)"},

@@ -79,7 +79,7 @@ func (t *Topology) Check() error {
 		return fmt.Errorf("mode: must be one of %q, got %.80q", []string{TopologyFlat, TopologySmart, TopologyCustom}, t.Mode)
 	}
 	for i, colo := range t.Parents {
-		if !validColo(colo) {
+		if !ValidColo(colo) {
 			return fmt.Errorf("parents[%d]: must be a data center's code of three capital letters, got %.80q", i, colo)
 		}
 		if slices.Contains(t.Parents[:i], colo) {
@@ -89,7 +89,8 @@ func (t *Topology) Check() error {
 	return nil
 }
 
-func validColo(s string) bool {
+// ValidColo reports whether s is a data center's code: three capital letters.
+func ValidColo(s string) bool {
 	if len(s) != 3 {
 		return false
 	}

@@ -24,9 +24,9 @@ type connection struct {
 func (a *app) connection(cmd *cobra.Command) *connection {
 	c := &connection{a: a}
 	f := cmd.Flags()
-	f.StringVar(&c.api, "api", "", "URL of the API, such as http://127.0.0.1:8787/client/v4 (default $SELVAGE_API)")
-	f.StringVar(&c.token, "token", "", "API token (default $SELVAGE_TOKEN)")
-	f.StringVar(&c.state, "state", "", "state folder of a running selvage dev or control (default $SELVAGE_STATE, else "+dev.DefaultState+")")
+	f.StringVar(&c.api, "api", "", "`URL` of the API, such as http://127.0.0.1:8787/client/v4 (default $SELVAGE_API)")
+	f.StringVar(&c.token, "token", "", "API `TOKEN` (default $SELVAGE_TOKEN)")
+	f.StringVar(&c.state, "state", "", "state `DIR` of a running selvage dev or control (default $SELVAGE_STATE, else "+dev.DefaultState+")")
 	f.BoolVarP(&c.verbose, "verbose", "v", false, "print each API call and its answer on stderr")
 	return c
 }

@@ -36,8 +36,8 @@ its content.
 	}
 	c := a.connection(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, with the API's names of fields")
-	cmd.Flags().StringVar(&filter.Type, "type", "", "only records of this type, such as A")
-	cmd.Flags().StringVar(&filter.Name, "name", "", "only records of this full name")
+	cmd.Flags().StringVar(&filter.Type, "type", "", "only records of this `TYPE`, such as A")
+	cmd.Flags().StringVar(&filter.Name, "name", "", "only records of this full `NAME`")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		cl, z, err := c.zone(cmd, args[0])
 		if err != nil {

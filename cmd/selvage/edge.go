@@ -92,10 +92,10 @@ func defineEdge(cmd *cobra.Command) *edgeFlags {
 	fl.Var(&f.accessLogMax, "access-log-max-bytes", "size at which the access log's file is rotated")
 	fl.Var(&f.cacheBytes, "cache-bytes", "memory for cached objects")
 	fl.Var(&f.diskBytes, "cache-disk-bytes", "disk for cached objects that memory has no room for, at least 8MiB; 0 = none")
-	fl.StringVar(&f.config.CacheReserve, "cache-reserve", "", "S3 bucket for zones with cache_reserve, as https://HOST/BUCKET, or off (default a folder in the state folder)")
+	fl.StringVar(&f.config.CacheReserve, "cache-reserve", "", "S3 bucket for zones with cache_reserve, an `URL` as https://HOST/BUCKET, or off (default a folder in the state folder)")
 	fl.Var(&f.reserveBytes, "cache-reserve-bytes", "disk for that folder")
 	fl.StringVar(&f.config.CacheDiskDir, "cache-disk-dir", "", "`DIR` for them (default cache in the state folder)")
-	fl.IntVar(&f.config.MaxConnections, "max-connections", edge.DefaultMaxConnections, "visitors' connections at a time")
+	fl.IntVar(&f.config.MaxConnections, "max-connections", edge.DefaultMaxConnections, "`N` visitors' connections at a time")
 	fl.Var(&f.drainTimeout, "drain-timeout", "how long requests in flight may finish after SIGTERM, at most 30s")
 	return f
 }

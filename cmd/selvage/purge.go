@@ -34,10 +34,10 @@ stale-while-revalidate says so, or while the origin fails.
 	}
 	c := a.connection(cmd)
 	flags := cmd.Flags()
-	flags.StringArrayVar(&p.Files, "url", nil, "URL of an object to drop; may repeat")
-	flags.StringArrayVar(&p.Tags, "tag", nil, "drop what the origin gave this Cache-Tag; may repeat")
-	flags.StringArrayVar(&p.Prefixes, "prefix", nil, "drop what is at or below this host and path; may repeat")
-	flags.StringArrayVar(&p.Hosts, "host", nil, "drop all of this host; may repeat")
+	flags.StringArrayVar(&p.Files, "url", nil, "`URL` of an object to drop; may repeat")
+	flags.StringArrayVar(&p.Tags, "tag", nil, "drop what the origin gave this Cache-Tag (`TAG`); may repeat")
+	flags.StringArrayVar(&p.Prefixes, "prefix", nil, "drop what is at or below this host and path (`HOST/PATH`); may repeat")
+	flags.StringArrayVar(&p.Hosts, "host", nil, "drop all of this `HOST`; may repeat")
 	flags.BoolVar(&p.Everything, "everything", false, "drop all cached objects of the zone")
 	flags.BoolVar(&p.Soft, "soft", false, "make them stale instead")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -50,7 +50,7 @@ A site on another server:
 		Args: exactly(1, "the zone's name, such as example.com"),
 	}
 	c := a.connection(cmd)
-	cmd.Flags().StringVar(&origin, "origin", "", "URL of the server that holds the site: scheme, host and maybe a port")
+	cmd.Flags().StringVar(&origin, "origin", "", "`URL` of the server that holds the site: scheme, host and maybe a port")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name, err := onboard.ParseZone(args[0])
 		if err != nil {

@@ -109,7 +109,7 @@ first of the data centers you name that is up).
 		Args: between(1, 2, "the zone's name, and maybe a mode"),
 	}
 	c := a.connection(cmd)
-	cmd.Flags().StringArrayVar(&t.Parents, "parent", nil, "an upper tier by its colo code; may repeat")
+	cmd.Flags().StringArrayVar(&t.Parents, "parent", nil, "an upper tier by its colo code (`COLO`); may repeat")
 	cmd.Flags().BoolVar(&t.Regional, "regional", false, "ask a data center of the own region first")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 2 {
