@@ -251,7 +251,10 @@ func (d *disk) take(f *fill, l *lying, h *stored, expired int64, seen uint64, no
 	} else {
 		d.hits.Add(1)
 	}
-	f.seq = seen
+	s := d.e.shardOf(f.key.hash)
+	s.mu.Lock()
+	f.seq = seen // purges and who would join look at it
+	s.mu.Unlock()
 	if l.o = f.revive(h, body); l.o == nil {
 		l.close()
 		f.giveUp()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/zone"
 )
 
 // What a fill's head says of Vary counts for those who come next, also before
@@ -148,6 +149,34 @@ func TestDateDoesNotTellCodings(t *testing.T) {
 	}
 	if a := g.run("GET /a", lines...); a.status != 206 || a.body != body[5:10] {
 		t.Errorf("without codings: %d, %d bytes", a.status, len(a.body))
+	}
+}
+
+// Purges of a URL while it is being read from the disk: nothing of before is a
+// hit after.
+func TestPurgeWhileRead(t *testing.T) {
+	d := newDiskRig(t, Config{}, nil)
+	for i := range 50 {
+		seq := uint64(2*i + 2)
+		d.serve = always(200, fmt.Sprint("before ", i), "Cache-Control: max-age=600")
+		d.twice("GET /a")
+		d.forget()
+		d.serve = always(200, fmt.Sprint("after ", i), "Cache-Control: max-age=600")
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() { d.run("GET /a") })
+		}
+		if err := d.e.Purge(testZone, seq, zone.Purge{Files: []string{"https://www.example.com/a"}}); err != nil {
+			t.Fatal(err)
+		}
+		a := d.run("GET /a")
+		wg.Wait()
+		if b := d.run("GET /a"); a.body != fmt.Sprint("after ", i) || b.body != a.body {
+			t.Fatalf("after purge %d: %s %q, then %s %q", i, a.cache, a.body, b.cache, b.body)
+		}
+		if err := d.e.Purge(testZone, seq+1, zone.Purge{Everything: true}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
