@@ -33,7 +33,7 @@ type conn struct {
 	dl    deadlines
 	rd    reader
 	idle  *idleReader // nil where there is no descriptor
-	bulk  *bulkWriter // likewise
+	out   *tcpWriter  // likewise
 	state atomic.Int32
 	turn  atomic.Uint32 // for the watch: odd while a request is served, other whenever it moves
 	seen  watched
@@ -67,7 +67,7 @@ func newConn(s *Server, nc net.Conn, mc *msg.Conn) *conn {
 	c.dl.nc, c.dl.clock = nc, s.clock
 	c.rd = reader{nc: nc, dl: &c.dl, pools: s.pools}
 	c.idle = newIdleReader(c.tcp, c)
-	c.bulk = newBulkWriter(c.tcp, c)
+	c.out = newTCPWriter(c.tcp, c)
 	c.interim = c.sendInterim
 	return c
 }

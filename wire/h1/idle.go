@@ -56,7 +56,7 @@ func (r *idleReader) readable(fd uintptr) bool {
 			return true
 		}
 		space := rd.buf[rd.w:]
-		r.n, r.err = syscall.Read(int(fd), space)
+		r.n, r.err = readOnce(fd, space)
 		switch {
 		case errors.Is(r.err, syscall.EINTR):
 			continue

@@ -21,12 +21,6 @@ type Limits struct {
 
 	DrainBytes int64 // of an unread body, read to keep the connection; default 256 KiB
 	Body       int64 // largest request body in bytes; 0 = unlimited
-
-	// FileOf tells where in an open file a body in memory lies, so that it can be
-	// sent without copying; ok is false for memory that is no file's. What lies
-	// there must not change while the kernel may still send it: whoever frees such
-	// memory detaches its pages first. nil = all memory is copied.
-	FileOf func(body []byte) (fd int, offset int64, ok bool)
 }
 
 func (l Limits) withDefaults() Limits {

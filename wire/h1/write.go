@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 
 	"github.com/selvage-edge/selvage/fault"
@@ -224,10 +225,10 @@ func (c *conn) giveUp(why error) error {
 
 // writeBytes writes a head and a body in memory.
 func (c *conn) writeBytes(head, body []byte) (sent int64, err error) {
-	if c.bulk.takes(body) {
-		return c.bulk.write(head, body)
+	first := body
+	if c.out == nil {
+		first = body[:min(len(body), sliceMax)]
 	}
-	first := body[:min(len(body), sliceMax)]
 	n, err := c.writeBoth(head, first)
 	sent = max(0, int64(n-len(head)))
 	for err == nil && sent < int64(len(body)) {
@@ -245,6 +246,9 @@ func (c *conn) write(p []byte) (int, error) {
 	c.moved()
 	if err := c.dl.armWrite(c.s.l.WriteTimeout); err != nil {
 		return 0, err
+	}
+	if c.out != nil {
+		return c.out.write(p, nil)
 	}
 	return c.nc.Write(p)
 }
@@ -271,11 +275,27 @@ func (c *conn) writeBoth(a, b []byte) (int, error) {
 	if err := c.dl.armWrite(c.s.l.WriteTimeout); err != nil {
 		return 0, err
 	}
+	if c.out != nil {
+		return c.out.write(a, b)
+	}
 	c.vec[0], c.vec[1] = a, b
 	c.bufs = c.vec[:]
 	n, err := c.bufs.WriteTo(c.tcp)
 	clear(c.vec[:])
 	return int(n), err
+}
+
+// sendFile writes a head and a body that lies in a file.
+func (c *conn) sendFile(head []byte, f *os.File, from, n int64) (sent int64, err error) {
+	c.moved()
+	if err := c.dl.armWrite(c.s.l.WriteTimeout); err != nil {
+		return 0, visitorFault("h1.write", err)
+	}
+	wrote, err := c.out.sendFile(head, f, from, n)
+	if sent = max(0, int64(wrote-len(head))); err != nil {
+		return sent, visitorFault("h1.write", err)
+	}
+	return sent, nil
 }
 
 // chunkFrame is what a chunk needs around its data: four digits and CRLF in
@@ -291,11 +311,11 @@ const (
 // unless the body says that bytes are waiting.
 func (c *conn) stream(head []byte, s shape) (sent int64, err error) {
 	body := c.res.Body
-	if f, ok := body.(msg.FileBody); ok && c.bulk != nil && s.length > 0 {
+	if f, ok := body.(msg.FileBody); ok && c.out != nil && s.length > 0 {
 		if file, from, n, done := f.File(); file != nil {
 			defer done()
 			if n == s.length {
-				return c.bulk.sendFile(head, file, from, n)
+				return c.sendFile(head, file, from, n)
 			}
 		}
 	}
