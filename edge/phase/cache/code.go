@@ -36,7 +36,13 @@ func codingsOf(s zone.Settings) codings {
 // was stored, or is not worth it. Another edge gets what the origin sent.
 func (e *Engine) Encode(p *Plan, r *request.Request) {
 	out := r.Out
-	if p == nil || r.Role != request.RoleNone || r.Fault != nil || r.In.Method == msg.HEAD || !passes(r.Cache.Status) {
+	if p == nil || r.Role != request.RoleNone || r.Fault != nil || !passes(r.Cache.Status) {
+		return
+	}
+	if r.In.Method == msg.HEAD {
+		if p.codable(r, fieldsIn(out)) { // what a GET would say
+			varies(out)
+		}
 		return
 	}
 	if out.Tunnel != nil || out.Body == nil && out.Bytes == nil || out.Length >= 0 && out.Length < coding.MinBytes || !p.codable(r, fieldsIn(out)) {

@@ -195,3 +195,24 @@ func BenchmarkCodedHit(b *testing.B) {
 		r.Arena.Reset()
 	}
 }
+
+// TestHeadSaysWhatTheAnswerDependsOn as its GET would.
+func TestHeadSaysWhatTheAnswerDependsOn(t *testing.T) {
+	for kind, want := range map[string]string{"text/html": "Accept-Encoding", "image/png": ""} {
+		g := newRig(t, Config{}, func(r *request.Request) error {
+			addLines(&r.Out.Fields, "Content-Type: "+kind, "Content-Length: 5000")
+			r.Out.Status = 200
+			return nil
+		})
+		g.plan.codings = codings{coding.Stored, coding.Passed}
+		r := ask(t.Context(), "HEAD /page", "Accept-Encoding: gzip")
+		if _, err := g.e.Run(&g.plan, r); err != nil {
+			t.Fatal(err)
+		}
+		g.e.Encode(&g.plan, r)
+		if got := string(r.Out.Fields.Get(msg.Vary)); got != want {
+			t.Errorf("%s: Vary %q, want %q", kind, got, want)
+		}
+		r.Out.Close()
+	}
+}
