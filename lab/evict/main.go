@@ -59,6 +59,7 @@ func run(args []string, out io.Writer) error {
 			return err
 		}
 		compare(out, *keys, trace, []int64{256, 1024, 4096}, 1, "objects")
+		printShares(out, *keys, trace)
 	}
 	if *sized != "" {
 		trace, err := readFile(*sized, readSized)
@@ -66,6 +67,7 @@ func run(args []string, out io.Writer) error {
 			return err
 		}
 		compare(out, *sized, trace, []int64{5e6, 20e6, 80e6}, 1e6, "MB")
+		printShares(out, *sized, trace)
 	}
 	return nil
 }
