@@ -144,6 +144,7 @@ type Engine struct {
 	work   sync.WaitGroup
 
 	turnedAway, evictions, coalesced, refused, sweeps atomic.Uint64
+	coded, uncoded                                    atomic.Uint64 // bodies compressed, and encoders that failed
 }
 
 // New returns an engine with an empty store. Fetch and Ctx are required.

@@ -3,6 +3,7 @@ package cache
 import (
 	"bytes"
 	"io"
+	"slices"
 
 	"github.com/selvage-edge/selvage/edge/phase/cache/coding"
 	"github.com/selvage-edge/selvage/edge/request"
@@ -39,16 +40,17 @@ func (e *Engine) Encode(p *Plan, r *request.Request) {
 	if p == nil || r.Role != request.RoleNone || r.Fault != nil || !passes(r.Cache.Status) {
 		return
 	}
+	h := fieldsIn(out)
 	if r.In.Method == msg.HEAD {
-		if p.codable(r, fieldsIn(out)) { // what a GET would say
-			varies(out)
+		if p.codable(r, h) { // what a GET would say
+			varies(out, h)
 		}
 		return
 	}
-	if out.Tunnel != nil || out.Body == nil && out.Bytes == nil || out.Length >= 0 && out.Length < coding.MinBytes || !p.codable(r, fieldsIn(out)) {
+	if out.Tunnel != nil || out.Body == nil && out.Bytes == nil || out.Length >= 0 && out.Length < coding.MinBytes || !p.codable(r, h) {
 		return
 	}
-	varies(out)
+	varies(out, h)
 	c := coding.Choose(&r.In.Fields, p.codings.passed)
 	if c == coding.Identity || r.In.Fields.Has(msg.Range) {
 		return
@@ -85,7 +87,7 @@ func (o *object) codable() bool {
 	if n := len(o.body()); n < coding.MinBytes || n > maxCoded || o.status == 204 {
 		return false
 	}
-	return transformable(o.field)
+	return transformable(fieldLists{o.fields()})
 }
 
 // coding decides in which coding a visitor gets a complete object, as a part of
@@ -105,7 +107,7 @@ func (t task) coding(o *object) form {
 	as := form(c) << formCoding
 	switch coded := o.Block(as, asBody); {
 	case coded == nil:
-		t.e.encode(o, c)
+		t.e.codeBehind(o, c)
 		return 0
 	case len(coded) == 0:
 		return 0
@@ -132,9 +134,9 @@ func (o *object) codedLines(as form) []byte {
 	return prepare(&f, func(*msg.Field) bool { return false })
 }
 
-// encode makes a coding of an object's body, in a goroutine of its own, unless
+// codeBehind makes a coding of an object's body, in a goroutine of its own, unless
 // that is being done, all who do such work are busy, or there was no room.
-func (e *Engine) encode(o *object, c coding.Coding) {
+func (e *Engine) codeBehind(o *object, c coding.Coding) {
 	if s := o.State.Load(); c == coding.Identity || s&stateCodable == 0 || s&(stateCoding|stateUncoded) != 0 {
 		return
 	}
@@ -168,45 +170,62 @@ func (e *Engine) keepCoded(o *object, c coding.Coding) {
 		return
 	}
 	coded, err := coding.Encode(c, o.body())
-	if err != nil || !o.keepRoom(as, asBody, coded) {
+	switch {
+	case err != nil:
+		e.uncoded.Add(1)
+		o.State.Or(stateUncoded)
+	case o.keepRoom(as, asBody, coded):
+		e.coded.Add(1)
+	default:
 		o.State.Or(stateUncoded)
 	}
 }
 
-// fieldsOf reads an answer's fields wherever they are.
-type fieldsOf func(msg.ID) []byte
+// fieldLists are an answer's field lines wherever they are.
+type fieldLists []*msg.Fields
 
-func fieldsIn(out *msg.Response) fieldsOf {
-	return func(id msg.ID) []byte {
-		if v := out.Fields.Get(id); v != nil || out.Prepared == nil {
+func fieldsIn(out *msg.Response) fieldLists {
+	if out.Prepared == nil {
+		return fieldLists{&out.Fields}
+	}
+	return fieldLists{&out.Fields, out.Prepared.Fields()}
+}
+
+// get returns the first value of a field, nil when absent.
+func (h fieldLists) get(id msg.ID) []byte {
+	for _, f := range h {
+		if v := f.Get(id); v != nil {
 			return v
 		}
-		return out.Prepared.Fields().Get(id)
 	}
+	return nil
+}
+
+// has reports whether any line of a field lists the token.
+func (h fieldLists) has(id msg.ID, token string) bool {
+	for _, f := range h {
+		if f.HasToken(id, token) {
+			return true
+		}
+	}
+	return false
 }
 
 // codable reports whether an answer may be given in another coding than the
 // origin's and is of a kind that gains by it. no-transform forbids it (RFC 9110
 // §7.7).
-func (p *Plan) codable(r *request.Request, get fieldsOf) bool {
+func (p *Plan) codable(r *request.Request, h fieldLists) bool {
 	switch s := r.Out.Status; {
 	case s < 200, s == 204, s == 206, s == 304:
 		return false
 	}
-	return transformable(get) && (!p.decide(r).strongETags || weak(get(msg.ETag)))
+	return transformable(h) && (!p.decide(r).strongETags || weak(h.get(msg.ETag)))
 }
 
 // transformable judges an answer by its fields.
-func transformable(get fieldsOf) bool {
-	if get(msg.ContentEncoding) != nil || get(msg.ContentRange) != nil || !coding.Compressible(get(msg.ContentType)) {
-		return false
-	}
-	for t, rest := msg.NextToken(get(msg.CacheControl)); t != nil; t, rest = msg.NextToken(rest) {
-		if msg.EqualFold(t, "no-transform") {
-			return false
-		}
-	}
-	return true
+func transformable(h fieldLists) bool {
+	return h.get(msg.ContentEncoding) == nil && h.get(msg.ContentRange) == nil && coding.Compressible(h.get(msg.ContentType)) &&
+		!h.has(msg.CacheControl, "no-transform")
 }
 
 // weak reports whether a validator is none or a weak one.
@@ -218,16 +237,10 @@ var (
 )
 
 // varies says that the answer depends on Accept-Encoding, once.
-func varies(out *msg.Response) {
-	if out.Fields.HasToken(msg.Vary, "Accept-Encoding") || out.Fields.HasToken(msg.Vary, "*") {
-		return
+func varies(out *msg.Response, h fieldLists) {
+	if !h.has(msg.Vary, "Accept-Encoding") && !h.has(msg.Vary, "*") {
+		out.Fields.AddID(msg.Vary, acceptEncoding)
 	}
-	if out.Prepared != nil {
-		if f := out.Prepared.Fields(); f.HasToken(msg.Vary, "Accept-Encoding") || f.HasToken(msg.Vary, "*") {
-			return
-		}
-	}
-	out.Fields.AddID(msg.Vary, acceptEncoding)
 }
 
 // own moves a prepared head into the answer's own fields, where it may be
@@ -243,11 +256,18 @@ func own(r *request.Request) {
 	out.Prepared = nil
 }
 
+// digests are fields over the content as it was sent (RFC 9530, RFC 1864).
+var digests = [...]string{"content-digest", "repr-digest", "digest", "content-md5"}
+
 // recode changes fields to those of the same answer in a coding: another
-// content has another length, no strong validator and no parts.
+// content has another length, no strong validator, no parts and no digest.
 func recode(f *msg.Fields, c coding.Coding, alloc func(int) []byte) {
-	f.Del(msg.ContentLength)
-	f.Del(msg.AcceptRanges)
+	f.DelFunc(func(l *msg.Field) bool {
+		if l.ID == msg.ContentLength || l.ID == msg.AcceptRanges {
+			return true
+		}
+		return l.ID == msg.Unknown && slices.ContainsFunc(digests[:], func(name string) bool { return msg.EqualFold(l.Name, name) })
+	})
 	f.Set(msg.ContentEncoding, c.Token())
 	if tag := f.Get(msg.ETag); !weak(tag) {
 		b := append(alloc(len(weakMark) + len(tag))[:0], weakMark...)

@@ -50,7 +50,7 @@ func TestPassingAnswersAreCompressed(t *testing.T) {
 			t.Fatal(err)
 		}
 		g.e.Encode(&g.plan, r)
-		if got := string(r.Out.Fields.Get(msg.ContentEncoding)); got != c.coding && string(fieldsIn(r.Out)(msg.ContentEncoding)) != c.coding {
+		if got := string(r.Out.Fields.Get(msg.ContentEncoding)); got != c.coding && string(fieldsIn(r.Out).get(msg.ContentEncoding)) != c.coding {
 			t.Errorf("%s: coding %q, want %q", c.name, got, c.coding)
 		}
 		if vary := r.Out.Fields.HasToken(msg.Vary, "accept-encoding"); vary != c.vary {
@@ -61,7 +61,7 @@ func TestPassingAnswersAreCompressed(t *testing.T) {
 			t.Fatal(err)
 		}
 		coded := c.coding != "" && c.vary
-		tag := string(fieldsIn(r.Out)(msg.ETag))
+		tag := string(fieldsIn(r.Out).get(msg.ETag))
 		if coded && (len(body) >= len(pageText) || r.Out.Length != msg.LengthUnknown || tag != `W/"1"`) {
 			t.Errorf("%s: %d bytes of length %d, tag %s", c.name, len(body), r.Out.Length, tag)
 		}
@@ -122,7 +122,7 @@ func (g *rig) page(lines ...string) (coding, tag, vary string, body []byte, stat
 			g.t.Fatal(err)
 		}
 	}
-	get := fieldsIn(r.Out)
+	get := fieldsIn(r.Out).get
 	return string(get(msg.ContentEncoding)), string(get(msg.ETag)), string(get(msg.Vary)), body, r.Out.Status
 }
 
@@ -214,5 +214,45 @@ func TestHeadSaysWhatTheAnswerDependsOn(t *testing.T) {
 			t.Errorf("%s: Vary %q, want %q", kind, got, want)
 		}
 		r.Out.Close()
+	}
+}
+
+// TestDigestsLeaveWithTheContentTheySpeakOf also from what is stored.
+func TestDigestsLeaveWithTheContentTheySpeakOf(t *testing.T) {
+	g := newRig(t, Config{}, paper("Content-Type: text/html", "Cache-Control: max-age=60", "Content-Digest: sha-256=:AA==:", "Repr-Digest: x", "Digest: y", "Content-MD5: z"))
+	g.plan.codings = codings{coding.Stored, coding.Passed}
+	digested := func(lines ...string) (coding string, n int) {
+		r := ask(t.Context(), "GET /page", lines...)
+		if _, err := g.e.Run(&g.plan, r); err != nil {
+			t.Fatal(err)
+		}
+		g.e.Encode(&g.plan, r)
+		defer r.Out.Close()
+		h := fieldsIn(r.Out)
+		for _, f := range h {
+			for _, name := range digests {
+				if f.Lookup(name) != nil {
+					n++
+				}
+			}
+		}
+		return string(h.get(msg.ContentEncoding)), n
+	}
+	hits := 0
+	for until := time.Now().Add(20 * time.Second); hits == 0 && time.Now().Before(until); {
+		switch c, n := digested("Accept-Encoding: br"); {
+		case c == "br" && g.e.coded.Load() > 0:
+			hits++
+			fallthrough
+		case c == "br":
+			if n != 0 {
+				t.Fatalf("%d digests with br", n)
+			}
+		case n != len(digests):
+			t.Fatalf("%d digests without a coding, want %d", n, len(digests))
+		}
+	}
+	if hits == 0 {
+		t.Error("never compressed")
 	}
 }

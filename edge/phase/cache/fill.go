@@ -510,7 +510,7 @@ func (f *fill) finish(err error) {
 		if f.e.put(f, f.obj) {
 			f.keepFar()
 		}
-		f.e.encode(f.obj, coding.Choose(&f.in, f.plan.codings.stored))
+		f.e.codeBehind(f.obj, coding.Choose(&f.in, f.plan.codings.stored))
 		f.stream.Show()
 		f.stream.End(io.EOF)
 		return

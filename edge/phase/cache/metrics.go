@@ -23,6 +23,8 @@ type Stats struct {
 	// TurnedAway are objects that were not stored, because their zone's are hardly
 	// ever asked for again and others' are.
 	TurnedAway uint64
+	Coded      uint64 // stored bodies that were compressed
+	Uncoded    uint64 // that could not be: their encoder failed
 	Memory     slab.Stats
 }
 
@@ -35,7 +37,7 @@ func (e *Engine) countServed(o *object, status request.CacheStatus) {
 func (e *Engine) Stats() Stats {
 	st := Stats{
 		Bytes: e.used.Load(), Pinned: e.pinned(), Fills: e.fills.Load(), Filling: e.filling.Load(), Evictions: e.evictions.Load(),
-		Coalesced: e.coalesced.Load(), Refused: e.refused.Load(), TurnedAway: e.turnedAway.Load(), Memory: e.slab.Stats(),
+		Coalesced: e.coalesced.Load(), Refused: e.refused.Load(), TurnedAway: e.turnedAway.Load(), Coded: e.coded.Load(), Uncoded: e.uncoded.Load(), Memory: e.slab.Stats(),
 	}
 	for i := range e.shards {
 		s := &e.shards[i]
@@ -63,12 +65,13 @@ var (
 	descResident  = prometheus.NewDesc("selvage_cache_memory_bytes", "Bytes of memory that the cache holds, in whole pages.", nil, nil)
 	descLive      = prometheus.NewDesc("selvage_cache_memory_used_bytes", "Bytes of that memory that objects, fills and the index use.", nil, nil)
 	descIdle      = prometheus.NewDesc("selvage_cache_memory_idle_bytes", "Bytes of that memory that lie free between others.", nil, nil)
+	descCoded     = prometheus.NewDesc("selvage_cache_coded_total", "Stored bodies that were compressed, by whether that worked.", []string{"outcome"}, nil)
 	descRefused   = prometheus.NewDesc("selvage_cache_fills_refused_total", "Requests that passed unshared because too many fills ran.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (e *Engine) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descObjects, descBytes, descBudget, descPinned, descFills, descFilling, descServed, descEvictions, descCoalesced, descRefused, descTurned, descResident, descLive, descIdle} {
+	for _, d := range []*prometheus.Desc{descObjects, descBytes, descBudget, descPinned, descFills, descFilling, descServed, descEvictions, descCoalesced, descRefused, descTurned, descCoded, descResident, descLive, descIdle} {
 		to <- d
 	}
 	describeDisk(to)
@@ -82,6 +85,8 @@ func (e *Engine) Collect(to chan<- prometheus.Metric) {
 	count := func(d *prometheus.Desc, v uint64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
+	count(descCoded, st.Coded, "ok")
+	count(descCoded, st.Uncoded, "failed")
 	gauge(descObjects, float64(st.Objects))
 	gauge(descBytes, float64(st.Bytes))
 	gauge(descBudget, float64(e.cfg.Bytes))
