@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"runtime"
 	"time"
+
+	"github.com/selvage-edge/selvage/lab/figure"
 )
 
 // field is where the servers meet: one origin, and each server at most once.
@@ -58,7 +60,7 @@ func (f *field) server(name string) (*server, error) {
 
 // measure lets all take turns until there are enough rounds that the host did
 // not disturb.
-func (f *field) measure(w work) ([]figure, error) {
+func (f *field) measure(w work) ([]figure.Figure, error) {
 	if w.fresh {
 		return f.alone(w)
 	}
@@ -114,13 +116,10 @@ func (f *field) round(w work, servers []*server, n int) (round, error) {
 	return r, err
 }
 
-// aloneRounds is how often memory is measured: it hardly varies.
-const aloneRounds = 3
-
 // alone measures a new server of ours each time.
-func (f *field) alone(w work) ([]figure, error) {
+func (f *field) alone(w work) ([]figure.Figure, error) {
 	var rounds []round
-	for range min(aloneRounds, f.o.pairs) {
+	for range f.o.pairs {
 		s, stop, err := starters[w.ours](f, w.ours)
 		if err != nil {
 			return nil, err

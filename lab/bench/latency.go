@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/selvage-edge/selvage/lab/figure"
 )
 
 // Latency is looked at under a load that does not wait for the server: h2load
@@ -107,7 +109,7 @@ func p99Of(file string) (float64, error) {
 		return 0, fmt.Errorf("%d answers are too few for a p99", len(times))
 	}
 	slices.Sort(times)
-	return quantile(times, .99), nil
+	return figure.Quantile(times, .99), nil
 }
 
 func warm1K(f *field, s *server) error { return f.warm(s, "/1k") }

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/selvage-edge/selvage/lab/figure"
 )
 
 type options struct {
@@ -69,7 +71,7 @@ func runAll(ctx context.Context, o options) (err error) {
 	if err := f.openOrigin(); err != nil {
 		return err
 	}
-	var figures []figure
+	var figures []figure.Figure
 	var failed []error
 	for _, w := range works {
 		found, err := f.measure(w)
@@ -78,15 +80,15 @@ func runAll(ctx context.Context, o options) (err error) {
 			fmt.Println("FAILED", w.name, err)
 			continue
 		}
-		for _, figure := range found {
-			fmt.Println(figure)
+		for _, one := range found {
+			fmt.Println(one)
 		}
 		figures = append(figures, found...)
-		if err := write(o.out, figures); err != nil {
+		if err := figure.Write(o.out, figures); err != nil {
 			return err
 		}
 	}
-	return errors.Join(append(failed, missed(figures))...)
+	return errors.Join(append(failed, figure.Missed(figures))...)
 }
 
 // chosen returns the works that are named, all of them for "".

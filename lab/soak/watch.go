@@ -125,14 +125,17 @@ const (
 
 // figure is one line of the report, as the benchmarks' are.
 type figure struct {
-	Name   string   `json:"name"`
-	Unit   string   `json:"unit"`
-	Ours   float64  `json:"ours"`
-	Peer   *float64 `json:"peer"`
-	Bar    float64  `json:"bar"`
-	Sense  string   `json:"sense"`
-	Met    bool     `json:"met"`
-	Detail string   `json:"detail,omitempty"`
+	Name     string     `json:"name"`
+	Unit     string     `json:"unit"`
+	Ours     float64    `json:"ours"`
+	Peer     *float64   `json:"peer"`
+	PeerName *string    `json:"peer_name"`
+	Ratio    *float64   `json:"ratio"`
+	Spread   [2]float64 `json:"spread"` // of one run
+	Bar      float64    `json:"bar"`
+	Sense    string     `json:"sense"`
+	Met      bool       `json:"met"`
+	Detail   string     `json:"detail,omitempty"`
 }
 
 // report prints and writes the figures; a promise that was not kept is an error.
@@ -150,7 +153,7 @@ func report(o options, w *watch, t *tally) error {
 	var err error
 	for i := range figures {
 		f := &figures[i]
-		f.Sense, f.Met = "<=", f.Ours <= f.Bar
+		f.Sense, f.Met, f.Spread = "<=", f.Ours <= f.Bar, [2]float64{f.Ours, f.Ours}
 		fmt.Printf("%s: %.0f (at most %.0f)\n%s", f.Name, f.Ours, f.Bar, f.Detail)
 		if !f.Met {
 			err = errors.Join(err, fmt.Errorf("%s: %.0f, at most %.0f", f.Name, f.Ours, f.Bar))
