@@ -8,15 +8,15 @@ type round struct {
 	stolen float64 // share of the machine's time that its host took
 }
 
-// summarise makes a figure for each peer, or one of ours alone.
-func summarise(w work, rounds []round) []figure.Figure {
+// summarise makes a figure for each peer, and one of ours alone where that has a
+// bar or there is no peer.
+func summarise(w work, rounds []round) (figures []figure.Figure) {
 	ours := column(rounds, 0)
-	if len(w.peers) == 0 {
-		return []figure.Figure{figure.Alone(w.title, w.unit, ours, w.bar)}
+	if len(w.peers) == 0 || w.bar > 0 {
+		figures = append(figures, figure.Alone(w.title, w.unit, ours, w.bar))
 	}
-	figures := make([]figure.Figure, len(w.peers))
 	for i, p := range w.peers {
-		figures[i] = figure.Beside(w.title, w.unit, p.server, ours, column(rounds, i+1), p.bar)
+		figures = append(figures, figure.Beside(w.title, w.unit, p.server, ours, column(rounds, i+1), p.bar))
 	}
 	return figures
 }

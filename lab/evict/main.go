@@ -11,10 +11,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/selvage-edge/selvage/edge/phase/cache/evict"
+	"github.com/selvage-edge/selvage/lab/figure"
 )
 
 // request is one line of a trace.
@@ -47,18 +49,20 @@ func run(args []string, out io.Writer) error {
 	fl := flag.NewFlagSet("evict", flag.ContinueOnError)
 	keys := fl.String("keys", "", "trace of little-endian uint32 keys; each object counts as one byte")
 	sized := fl.String("sized", "", "trace of lines time,id,size in bytes")
+	file := fl.String("out", "bench/out/policy.json", "file for the figures")
 	if err := fl.Parse(args); err != nil {
 		return err
 	}
 	if *keys == "" && *sized == "" {
 		return errors.New("which trace? See -help")
 	}
+	var figures []figure.Figure
 	if *keys != "" {
 		trace, err := readFile(*keys, readKeys)
 		if err != nil {
 			return err
 		}
-		compare(out, *keys, trace, []int64{256, 1024, 4096}, 1, "objects")
+		figures = append(figures, compare(out, *keys, trace, []int64{256, 1024, 4096}, 1, "objects")...)
 		printShares(out, *keys, trace)
 	}
 	if *sized != "" {
@@ -66,10 +70,10 @@ func run(args []string, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		compare(out, *sized, trace, []int64{5e6, 20e6, 80e6}, 1e6, "MB")
+		figures = append(figures, compare(out, *sized, trace, []int64{5e6, 20e6, 80e6}, 1e6, "MB")...)
 		printShares(out, *sized, trace)
 	}
-	return nil
+	return errors.Join(figure.Write(*file, figures), figure.Missed(figures))
 }
 
 func readFile(name string, read func(io.Reader) ([]request, error)) ([]request, error) {
@@ -130,7 +134,9 @@ func replay(p policy, trace []request) (m miss) {
 	return miss{m.objects / float64(len(trace)), m.bytes / float64(bytes)}
 }
 
-func compare(out io.Writer, name string, trace []request, rooms []int64, unit int64, unitName string) {
+// compare prints what each policy misses, and judges ours: it is to miss no more
+// requests than S3-FIFO, of which it is a form.
+func compare(out io.Writer, name string, trace []request, rooms []int64, unit int64, unitName string) (figures []figure.Figure) {
 	fmt.Fprintf(out, "%s: %d requests; missed requests / missed bytes\n%-10s", name, len(trace), "")
 	for _, room := range rooms {
 		fmt.Fprintf(out, "  %6d %-8s", room/unit, unitName)
@@ -144,4 +150,23 @@ func compare(out io.Writer, name string, trace []request, rooms []int64, unit in
 		}
 		fmt.Fprintln(out)
 	}
+	for _, room := range rooms {
+		title := fmt.Sprintf("requests missed of %s with room for %d %s", filepath.Base(name), room/unit, unitName)
+		f := judge(title, trace, room)
+		fmt.Fprintln(out, f)
+		figures = append(figures, f)
+	}
+	return figures
+}
+
+// judge replays ours several times, since what it remembers of the past hangs on
+// a seed.
+func judge(title string, trace []request, room int64) figure.Figure {
+	var own, peer []float64
+	theirs := replay(newS3FIFO(room), trace).objects
+	for range 7 {
+		own = append(own, replay(policies[len(policies)-1].make(room), trace).objects)
+		peer = append(peer, theirs)
+	}
+	return figure.Beside(title, "of all", "S3-FIFO", own, peer, 1)
 }
