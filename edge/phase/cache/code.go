@@ -137,8 +137,8 @@ func (o *object) codedLines(as form) []byte {
 // codeBehind makes a coding of an object's body, in a goroutine of its own, unless
 // that is being done, all who do such work are busy, or there was no room.
 func (e *Engine) codeBehind(o *object, c coding.Coding) {
-	if s := o.State.Load(); c == coding.Identity || s&stateCodable == 0 || s&(stateCoding|stateUncoded) != 0 {
-		return
+	if s := o.State.Load(); c == coding.Identity || s&stateCodable == 0 || s&(stateCoding|stateUncoded) != 0 || o.partial() {
+		return // parts are shown as the origin sent them
 	}
 	select {
 	case e.coders <- struct{}{}:
