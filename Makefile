@@ -33,7 +33,7 @@ UNIT       := go list ./... | grep -v -e '/lab/'
 .PHONY: help run build test race fuzz lint geoip bench bench-http conformance bench-policy soak cover docs clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build geoip ## start it all on this machine: control, two edges, a demo site (ARGS="--edges 3" passes flags)
 	@tools/need $(NEED_RUN) || echo "going on; the lines to paste need curl and dig" >&2

@@ -119,13 +119,13 @@ func exactly(n int, want string) cobra.PositionalArgs {
 	}
 }
 
-// between wants a number of arguments in a range.
+// between wants one of two numbers of arguments, least or most = least+1.
 func between(least, most int, want string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) > most {
-			return exactly(most, want)(cmd, args)
+		if len(args) >= least && len(args) <= most {
+			return nil
 		}
-		return exactly(max(least, len(args)), want)(cmd, args)
+		return usage("%d instead of %d or %d words are given; say %s; \"%s --help\" shows an example", len(args), least, most, want, cmd.CommandPath())
 	}
 }
 

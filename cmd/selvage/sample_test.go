@@ -100,3 +100,51 @@ func TestEveryCommandTeaches(t *testing.T) {
 	}
 	walk(a.root())
 }
+
+// TestReferenceHasEachCommand keeps the table of docs/reference/cli.md whole:
+// each command with the flags that are its own. Those of edge and control stand
+// in deploy/*.yaml, those of dev in its help.
+func TestReferenceHasEachCommand(t *testing.T) {
+	text, err := os.ReadFile("../../docs/reference/cli.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		for _, m := range regexp.MustCompile("`(selvage [a-z -]+[a-z])").FindAllStringSubmatch(line, -1) {
+			if strings.HasPrefix(line, "| `") {
+				rows[strings.TrimSuffix(m[1], " --join")] += line
+			}
+		}
+	}
+	common := map[string]bool{"api": true, "token": true, "state": true, "verbose": true, "json": true, "help": true}
+	seen := 0
+	var walk func(cmd *cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		for _, below := range cmd.Commands() {
+			walk(below)
+		}
+		if cmd.Hidden || !cmd.Runnable() || len(cmd.Commands()) > 0 && cmd.Name() != "control" {
+			return
+		}
+		seen++
+		row := rows[cmd.CommandPath()]
+		if row == "" {
+			t.Errorf("docs/reference/cli.md has no row of %s", cmd.CommandPath())
+			return
+		}
+		if cmd.Parent() == cmd.Root() && cmd.Name() != "purge" {
+			return // edge, control and dev
+		}
+		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if !common[f.Name] && !strings.Contains(row, "--"+f.Name) {
+				t.Errorf("docs/reference/cli.md does not tell of --%s of %s", f.Name, cmd.CommandPath())
+			}
+		})
+	}
+	a := &app{getenv: func(string) string { return "" }}
+	walk(a.root())
+	if seen < 14 {
+		t.Errorf("only %d commands found", seen)
+	}
+}

@@ -15,7 +15,7 @@ import (
 const codeZoneExists = 1061
 
 func (a *app) zoneCommand() *cobra.Command {
-	return group("zone", "Put sites behind the edge, list and remove them", `A zone is a site by its domain name: its DNS records, settings, certificates and
+	return group("zone", "Put sites behind the edge, list and remove them, set cache rules and topology", `A zone is a site by its domain name: its DNS records, settings, certificates and
 rules. "zone add" makes one and points it at the server that holds the site.
 
   selvage zone add example.com --origin http://127.0.0.1:9000

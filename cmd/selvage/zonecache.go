@@ -115,7 +115,7 @@ first of the data centers you name that is up).
 		if len(args) == 2 {
 			t.Mode = args[1]
 			if err := t.Check(); err != nil {
-				return usage("%w", err)
+				return usage("%w; \"%s --help\" shows an example", err, cmd.CommandPath())
 			}
 		} else if len(t.Parents) > 0 || t.Regional {
 			return usage("--parent and --regional go with a mode: flat, smart or custom")

@@ -23,7 +23,7 @@ func Screen(state, folder, command string, s State, demo bool) string {
 	}
 	b.WriteString("\n\n")
 	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
-	fmt.Fprintf(w, "  edge\thttp\thttps\tdns (udp, tcp)\tmetrics\n")
+	fmt.Fprintf(w, "  edge\thttp\thttps (tcp, udp)\tdns (udp, tcp)\tmetrics\n")
 	for _, e := range s.Edges {
 		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\n", e.Colo, e.HTTP, e.HTTPS, e.DNS, e.Metrics)
 	}
