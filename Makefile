@@ -17,6 +17,7 @@ PAIRS      ?= 7
 TRACES     ?= ../shared/data/traces
 ONLY       ?=
 SOAK       ?= 1h
+OBJECTS    ?= 10000000
 # The older edition of the caches' suite, and what the current one imports.
 SUITE_NPM  := http-cache-tests@0.4.5 undici@7.4.0
 SUITES     := build/cache-tests/node_modules/.package-lock.json
@@ -30,7 +31,7 @@ NEED_BENCH := nginx:nginx-light varnishd:varnish h2o:h2o wrk:wrk h2load:nghttp2-
 UNIT       := go list ./... | grep -v -e '/lab/'
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race fuzz lint geoip bench bench-http conformance bench-policy soak cover docs clean
+.PHONY: help run build test race fuzz lint geoip bench bench-http conformance bench-policy sim soak cover docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +94,13 @@ bench-policy: ## what the cache's eviction policy misses on real traces, beside 
 	xz -dc $(TRACES)/web07.trace.xz > build/traces/web07
 	xz -dc $(TRACES)/adaptsize-request.csv.xz > build/traces/adaptsize
 	go run ./lab/evict -keys build/traces/web07 -sized build/traces/adaptsize
+
+sim: build ## twelve edges and 330, cold, purged and under load: what the origin sees, how long a purge takes (OBJECTS=10000000)
+	@mkdir -p build && rm -f build/sim.*.json
+	go test -count=1 -run 'ThreeTiersOf330' ./edge -figures $(CURDIR)/build/sim.edge.json
+	go test -count=1 -timeout 30m -run 'TaggedObjects' ./edge/phase/cache -objects $(OBJECTS) -figures $(CURDIR)/build/sim.cache.json
+	go build -o build/sim ./lab/sim
+	build/sim -with build/sim.edge.json,build/sim.cache.json
 
 soak: build ## an hour of mixed load while the origin suffers (SOAK=10m for less): no wrong byte, no leak
 	cd lab/soak && go build -o ../../build/soak .

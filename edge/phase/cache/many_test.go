@@ -1,0 +1,144 @@
+package cache
+
+import (
+	"bytes"
+	"encoding/json"
+	flags "flag" // flag is one of a stored answer
+	"fmt"
+	"hash/maphash"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/selvage-edge/selvage/edge/request"
+	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/zone"
+)
+
+var (
+	manyObjects = flags.Int("objects", 100_000, "objects among which tagged ones are purged")
+	figuresFile = flags.String("figures", "", "file to which figures are appended, one a line")
+)
+
+// figure appends a figure in the form of lab/bench.
+func figure(t *testing.T, name, unit string, sorted []float64, q, bar float64) {
+	t.Helper()
+	at := func(q float64) float64 { return sorted[int(q*float64(len(sorted)-1))] }
+	t.Logf("%s: %.4g %s", name, at(q), unit)
+	if *figuresFile == "" {
+		return
+	}
+	line, err := json.Marshal(map[string]any{
+		"name": name, "unit": unit, "ours": at(q), "peer": nil, "peer_name": nil, "ratio": nil,
+		"spread": [2]float64{at(.25), at(.75)}, "bar": bar, "sense": "<=", "met": at(q) <= bar,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(*figuresFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(append(line, '\n')); err != nil {
+		t.Error(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// storeMany stores the pages /1 to /many-1 under their host's key, as fills do.
+func (g *rig) storeMany(host []byte, many int, tags func(n int) string) {
+	g.t.Helper()
+	e := g.e
+	z, seq := e.marks.Acquire(testZone)
+	defer z.Release()
+	for n := 1; n < many; n++ {
+		text := strconv.AppendInt(append(bytes.Clone(host), '/'), int64(n), 10)
+		k := key{hash: maphash.Bytes(e.seed, text), text: text}
+		f := &fill{e: e, key: k, zone: z, seq: seq}
+		out := &msg.Response{Status: 200, Length: 1}
+		addLines(&out.Fields, "Cache-Control: max-age=86400", "Cache-Tag: "+tags(n))
+		o := e.newObject(f, out, &judgement{lifetime: 24 * time.Hour}, e.now())
+		if o == nil {
+			g.t.Fatal("no memory")
+		}
+		o.seal(e, append(o.inner()[:0], '1'))
+		s := e.shardOf(k.hash)
+		s.fills[k.hash] = append(s.fills[k.hash], f)
+		e.put(f, o)
+		o.Release()
+	}
+}
+
+// One object in a hundred has the tag, 10,000 of a million. Whoever asks
+// meanwhile waits for no search, and gets none of them.
+func TestTaggedObjectsArePurgedAmongMany(t *testing.T) {
+	many, tagged := *manyObjects, min(10_000, *manyObjects/100)
+	step := many / tagged
+	g := newRig(t, Config{Bytes: 1<<30 + 1024*int64(many)}, nil)
+	g.e.clock = nil
+	version := "1"
+	g.serve = func(r *request.Request) error {
+		return reply(r, 200, version, "Cache-Control: max-age=86400", "Cache-Tag: tagged, other")
+	}
+	r := ask(t.Context(), "GET /")
+	get := func(n int, want request.CacheStatus) time.Duration {
+		t.Helper()
+		r.Arena.Reset()
+		r.Out.Reset()
+		r.CacheKey, r.CachePolicy, r.Cache = nil, nil, request.CacheNote{}
+		r.In.Path = strconv.AppendInt(append(r.In.Path[:0], '/'), int64(n), 10)
+		r.In.Target = r.In.Path
+		r.Start = time.Now()
+		if _, err := g.e.Run(&g.plan, r); err != nil || r.Cache.Status != want {
+			t.Fatalf("/%d is %v, want %v; %v", n, r.Cache.Status, want, err)
+		}
+		took := time.Since(r.Start)
+		if got := readAnswer(r); got.body != version && want == request.CacheMiss {
+			t.Fatalf("/%d is version %s, want %s", n, got.body, version)
+		}
+		r.Out.Close()
+		return took
+	}
+	get(0, request.CacheMiss)
+	g.storeMany(bytes.TrimSuffix(g.e.keyOf(&g.plan, r).text, []byte("/0")), many, func(n int) string {
+		if n%step == 0 && n/step < tagged {
+			return "tagged, other"
+		}
+		return "other"
+	})
+	if st := g.e.Stats(); st.Objects != many {
+		t.Fatalf("%d objects of %d are stored", st.Objects, many)
+	}
+	hits := func() []float64 {
+		took := make([]float64, 0, 50_000)
+		for i := range cap(took) {
+			n := (i*7919 + 1) % many
+			if n%step == 0 {
+				n++
+			}
+			took = append(took, float64(get(n, request.CacheHit).Nanoseconds())/1000)
+		}
+		slices.Sort(took)
+		return took
+	}
+	before := hits()
+	began := time.Now()
+	if err := g.e.Purge(testZone, 9, zone.Purge{Tags: []string{"tagged"}}); err != nil {
+		t.Fatal(err)
+	}
+	call := []float64{float64(time.Since(began).Nanoseconds()) / 1000}
+	meanwhile := hits()
+	version = "2"
+	for n := range tagged {
+		get(n*step, request.CacheMiss)
+	}
+	g.wantFetches(int64(1 + tagged))
+	name := fmt.Sprintf("purge of %d tagged objects among %d: ", tagged, many)
+	figure(t, name+"the call, of one edge", "µs", call, 0, 1000)
+	figure(t, name+"p99 of a hit before", "µs", before, .99, 1000)
+	figure(t, name+"p99 of a hit meanwhile", "µs", meanwhile, .99, 1000)
+}

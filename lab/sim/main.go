@@ -1,0 +1,153 @@
+// Command sim runs twelve edges, each a process of its own, before one counting
+// origin and measures what the tiers and purges promise: how often the origin is
+// asked, and after what time a purge holds everywhere. It leaves with an error
+// when a bar is missed.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+type options struct {
+	binary  string
+	edges   int
+	load    time.Duration // of the works that go on for a time
+	purges  int
+	objects int
+	rate    int // requests per second of all edges
+	with    string
+	out     string
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.binary, "selvage", "bin/selvage", "program under test")
+	flag.IntVar(&o.edges, "edges", 12, "edges, each a data center")
+	flag.DurationVar(&o.load, "for", time.Minute, "how long the load with an edge TTL of 5 s goes on")
+	flag.IntVar(&o.purges, "purges", 200, "purges that are measured")
+	flag.IntVar(&o.objects, "objects", 10_000, "objects that are purged under load")
+	flag.IntVar(&o.rate, "rate", 2000, "requests per second")
+	flag.StringVar(&o.with, "with", "", "files with figures of other runs, separated by commas")
+	flag.StringVar(&o.out, "out", "bench/out/sim.json", "file for the figures")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, o)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "sim:", err)
+		os.Exit(1)
+	}
+}
+
+// figure is one line of the result, in the form of lab/bench.
+type figure struct {
+	Name     string     `json:"name"`
+	Unit     string     `json:"unit"`
+	Ours     float64    `json:"ours"`
+	Peer     *float64   `json:"peer"`
+	PeerName *string    `json:"peer_name"`
+	Ratio    *float64   `json:"ratio"`
+	Spread   [2]float64 `json:"spread"`
+	Bar      *float64   `json:"bar"`
+	Sense    string     `json:"sense"`
+	Met      *bool      `json:"met"`
+}
+
+// most is a figure that may be at most bar.
+func most(name, unit string, ours, bar float64) figure {
+	met := ours <= bar
+	return figure{Name: name, Unit: unit, Ours: ours, Spread: [2]float64{ours, ours}, Bar: &bar, Sense: "<=", Met: &met}
+}
+
+// told is a figure without a bar.
+func told(name, unit string, ours float64) figure {
+	return figure{Name: name, Unit: unit, Ours: ours, Spread: [2]float64{ours, ours}, Sense: "<="}
+}
+
+func (f figure) String() string {
+	text := fmt.Sprintf("%s: %.5g %s (%.5g to %.5g)", f.Name, f.Ours, f.Unit, f.Spread[0], f.Spread[1])
+	if f.Met == nil {
+		return text
+	}
+	verdict := "missed"
+	if *f.Met {
+		verdict = "met"
+	}
+	return fmt.Sprintf("%s, bar %.5g %s", text, *f.Bar, verdict)
+}
+
+func run(ctx context.Context, o options) error {
+	figures, err := others(o.with)
+	if err != nil {
+		return err
+	}
+	src, err := startOrigin(ctx)
+	if err != nil {
+		return err
+	}
+	defer src.close()
+	n, err := startNetwork(ctx, o, src.addr)
+	if err != nil {
+		return err
+	}
+	defer n.stop()
+	for _, work := range []func(context.Context, options, *network, *origin) ([]figure, error){cold, lifetimes, purges, everything} {
+		more, err := work(ctx, o, n, src)
+		if err != nil {
+			return err
+		}
+		for _, f := range more {
+			fmt.Println(f)
+		}
+		figures = append(figures, more...)
+	}
+	text, err := json.MarshalIndent(figures, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(o.out), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(o.out, append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	for _, f := range figures {
+		if f.Met != nil && !*f.Met {
+			err = errors.Join(err, fmt.Errorf("bar missed: %s", f))
+		}
+	}
+	return err
+}
+
+// others reads what was measured in one process: each file is a list of
+// figures, one a line.
+func others(files string) (figures []figure, err error) {
+	for name := range strings.SplitSeq(files, ",") {
+		if name == "" {
+			continue
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(text)) {
+			var f figure
+			if err := json.Unmarshal([]byte(line), &f); err != nil {
+				return nil, fmt.Errorf("read figures of %s: %w", name, err)
+			}
+			fmt.Println(f)
+			figures = append(figures, f)
+		}
+	}
+	return figures, nil
+}
