@@ -347,10 +347,10 @@ func (c *conn) await() error {
 func (c *conn) rest() error {
 	c.rd.shrink()
 	if c.state.Load() == fresh {
-		if c.s.draining.Load() {
+		if c.s.conns.Draining() {
 			c.dl.bound(drainGrace, nil)
 		}
-	} else if c.state.Store(idle); c.s.draining.Load() {
+	} else if c.state.Store(idle); c.s.conns.Draining() {
 		return errQuiet // Drain has passed by, or waits for CompareAndSwap to fail
 	}
 	return nil

@@ -95,7 +95,7 @@ func TestQuietConnectionsAreParkedAndServedOn(t *testing.T) {
 
 func TestParkedConnectionsTimeOut(t *testing.T) {
 	srv := NewServer(&steps{site: site{serve: describe}}, Limits{IdleTimeout: 200 * time.Millisecond})
-	srv.settle, srv.every = 10*time.Millisecond, 10*time.Millisecond
+	srv.settle, srv.conns.Every = 10*time.Millisecond, 10*time.Millisecond
 	addr, ended := adopting(t, srv)
 	nc := dialTCP(t, addr)
 	await(t, "it is parked", func() bool { return srv.inPark() == 1 })

@@ -12,9 +12,9 @@ import (
 	"context"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/selvage-edge/selvage/internal/conns"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -27,31 +27,28 @@ type Server struct {
 	clock  *clock
 	pools  *pools
 
-	draining atomic.Bool
-	mu       sync.Mutex // guards what follows
-	conns    map[*conn]struct{}
-	empty    chan struct{} // closed by the last connection, nil unless someone waits
-	watching bool          // watch runs, or will
-	park     *park         // of Adopt's connections; nil before the first
-	noPark   bool          // there can be none
+	conns conns.Set[*conn]
 
-	every  time.Duration // watchEvery, but in tests
-	settle time.Duration // settleTime, likewise
+	mu     sync.Mutex // guards what follows
+	park   *park      // of Adopt's connections; nil before the first
+	noPark bool       // there can be none
+
+	settle time.Duration // settleTime, but in tests
 	late   []*conn       // owned by watch
 }
 
 // NewServer makes a server that asks h for a session on each connection.
 func NewServer(h msg.Handler, l Limits) *Server {
 	l = l.withDefaults()
-	return &Server{
+	s := &Server{
 		h: h, l: l,
 		bounds: bounds{line: l.Line, head: l.Head, fields: l.Fields},
 		clock:  newClock(),
 		pools:  newPools(l.Head),
-		conns:  make(map[*conn]struct{}),
-		every:  watchEvery,
 		settle: settleTime,
 	}
+	s.conns.Every, s.conns.Look = watchEvery, s.watch
+	return s
 }
 
 // ServeConn answers requests on nc, one at a time and in order, until the
@@ -64,7 +61,7 @@ func NewServer(h msg.Handler, l Limits) *Server {
 // connection without a byte.
 func (s *Server) ServeConn(nc net.Conn, mc *msg.Conn) {
 	c := newConn(s, nc, mc)
-	s.admit(c)
+	s.conns.Add(c)
 	s.run(c)
 }
 
@@ -75,15 +72,8 @@ func (s *Server) Adopt(nc net.Conn, mc *msg.Conn, ended func()) {
 	c := newConn(s, nc, mc)
 	c.ended = ended
 	c.parks = c.tcp != nil && c.idle != nil
-	s.admit(c)
+	s.conns.Add(c)
 	s.run(c)
-}
-
-func (s *Server) admit(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.conns[c] = struct{}{}
-	s.startWatch()
 }
 
 // run serves a connection until it ends or is parked.
@@ -97,7 +87,7 @@ func (s *Server) run(c *conn) {
 // rest parks a connection; false when it has to end.
 func (s *Server) rest(c *conn) bool {
 	s.mu.Lock()
-	if s.park == nil && !s.noPark && !s.draining.Load() {
+	if s.park == nil && !s.noPark && !s.conns.Draining() {
 		var err error
 		if s.park, err = newPark(s); err != nil {
 			s.park, s.noPark = nil, true
@@ -111,19 +101,9 @@ func (s *Server) rest(c *conn) bool {
 // end closes a connection that nobody serves.
 func (s *Server) end(c *conn) {
 	c.close()
-	s.forget(c)
+	s.conns.Remove(c)
 	if c.ended != nil {
 		c.ended()
-	}
-}
-
-func (s *Server) forget(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
-	if len(s.conns) == 0 && s.empty != nil {
-		close(s.empty)
-		s.empty = nil
 	}
 }
 
@@ -136,35 +116,12 @@ const drainGrace = time.Second
 // end it cuts the rest and returns ctx's error. Connections that are given to
 // ServeConn later are answered once.
 func (s *Server) Drain(ctx context.Context) error {
-	s.draining.Store(true)
+	s.conns.Drain((*conn).drain)
 	s.mu.Lock()
-	for c := range s.conns {
-		c.drain()
-	}
 	p := s.park
 	s.mu.Unlock()
 	if p != nil {
 		p.close()
 	}
-	s.mu.Lock()
-	if len(s.conns) == 0 {
-		s.mu.Unlock()
-		return nil
-	}
-	if s.empty == nil {
-		s.empty = make(chan struct{})
-	}
-	empty := s.empty
-	s.mu.Unlock()
-	select {
-	case <-empty:
-		return nil
-	case <-ctx.Done():
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.conns {
-		c.cut()
-	}
-	return ctx.Err()
+	return s.conns.Wait(ctx, (*conn).cut)
 }

@@ -39,41 +39,27 @@ type watched struct {
 // reset, so one that has ended its side and still takes them is listening.
 func (c *conn) moved() { c.turn.Add(2) }
 
-// startWatch is called with mu held, when there is a connection.
-func (s *Server) startWatch() {
-	if s.watching {
-		return
-	}
-	s.watching = true
-	time.AfterFunc(s.every, s.watch)
-}
-
-// watch runs once in s.every while there are connections.
+// watch runs once in watchEvery while there are connections.
 func (s *Server) watch() {
-	s.mu.Lock()
-	if len(s.conns) == 0 {
-		s.watching = false
-		s.mu.Unlock()
-		return
-	}
-	p, late := s.park, s.late[:0]
-	for c := range s.conns {
+	late := s.late[:0]
+	s.conns.Each(func(c *conn) {
 		if turn := c.turn.Load(); turn&1 == 0 || turn != c.seen.turn {
 			c.seen.turn, c.seen.ended = turn, 0
 		} else if !c.seen.told {
 			late = append(late, c)
 		}
-	}
-	s.mu.Unlock()
+	})
 	for i, c := range late {
 		c.look()
 		late[i] = nil
 	}
 	s.late = late
+	s.mu.Lock()
+	p := s.park
+	s.mu.Unlock()
 	if p != nil {
 		p.expire(s.clock.now())
 	}
-	time.AfterFunc(s.every, s.watch)
 }
 
 // look tells the session of a request that takes long when its visitor left.

@@ -41,7 +41,7 @@ func tcpPair(t *testing.T, h msg.Handler) (visitor *net.TCPConn, done <-chan str
 		t.Fatal(err)
 	}
 	s := NewServer(h, Limits{})
-	s.every = 20 * time.Millisecond
+	s.conns.Every = 20 * time.Millisecond
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -160,6 +160,8 @@ func TestWatchEndsWithTheLastConnection(t *testing.T) {
 			res.Status, res.Bytes = 200, []byte("ok")
 		}
 		srv := NewServer(s, Limits{})
+		watch, looks := srv.conns.Look, 0
+		srv.conns.Look = func() { looks++; watch() }
 		visitor, done := start(t, srv, 1<<20)
 		_, _ = visitor.Write([]byte(get))
 		_ = visitor.CloseWrite()
@@ -167,10 +169,11 @@ func TestWatchEndsWithTheLastConnection(t *testing.T) {
 			t.Errorf("%q, %v", out, err)
 		}
 		<-done
-		time.Sleep(2 * watchEvery)
-		srv.mu.Lock()
-		defer srv.mu.Unlock()
-		if srv.watching {
+		synctest.Wait()
+		before := looks
+		time.Sleep(5 * watchEvery)
+		synctest.Wait()
+		if looks != before {
 			t.Error("the watch runs on without connections")
 		}
 	})

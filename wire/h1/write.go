@@ -110,7 +110,7 @@ type shape struct {
 
 func (c *conn) shape(keep bool) shape {
 	res := &c.res
-	s := shape{length: res.Length, keep: keep && !res.EndConn && !c.s.draining.Load()}
+	s := shape{length: res.Length, keep: keep && !res.EndConn && !c.s.conns.Draining()}
 	s.head = bodiless(c.req.Method, res.Status)
 	switch {
 	case res.Bytes != nil:

@@ -124,7 +124,7 @@ func (c *conn) sayGone(now time.Duration) {
 	case c.lastTaken != frame.MaxStream:
 	case c.endSoon || c.goneSaid > 0 && now-c.goneSaid >= drainGrace:
 		c.sayLast()
-	case c.goneSaid == 0 && c.s.draining.Load():
+	case c.goneSaid == 0 && c.s.conns.Draining():
 		c.goneSaid = max(now, 1)
 		c.openOut()
 		c.out = frame.AppendGoAway(c.out, frame.MaxStream, frame.NoError, "")

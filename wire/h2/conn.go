@@ -287,7 +287,7 @@ const tick = time.Second
 func (c *conn) read() error {
 	for {
 		now := c.s.clock.now()
-		if now >= c.checkAt || c.s.draining.Load() && c.goneSaid == 0 {
+		if now >= c.checkAt || c.s.conns.Draining() && c.goneSaid == 0 {
 			if err := c.check(now); err != nil {
 				return err
 			}

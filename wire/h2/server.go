@@ -13,9 +13,9 @@ import (
 	"context"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/selvage-edge/selvage/internal/conns"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -26,16 +26,12 @@ type Server struct {
 	clock *clock
 	pools pools
 	count counters
-
-	draining atomic.Bool
-	mu       sync.Mutex // guards what follows
-	conns    map[*conn]struct{}
-	empty    chan struct{} // closed by the last connection, nil unless someone waits
+	conns conns.Set[*conn]
 }
 
 // NewServer makes a server that asks h for a session for each request in flight.
 func NewServer(h msg.Handler, l Limits) *Server {
-	return &Server{h: h, l: l.withDefaults(), clock: newClock(), pools: newPools(), conns: make(map[*conn]struct{})}
+	return &Server{h: h, l: l.withDefaults(), clock: newClock(), pools: newPools()}
 }
 
 // ServeConn answers requests on nc until the connection ends, then closes it.
@@ -51,21 +47,9 @@ func NewServer(h msg.Handler, l Limits) *Server {
 func (s *Server) ServeConn(nc net.Conn, mc *msg.Conn) {
 	c := newConn(s, nc, mc)
 	s.count.connections.Add(1)
-	s.mu.Lock()
-	s.conns[c] = struct{}{}
-	s.mu.Unlock()
-	defer s.forget(c)
+	s.conns.Add(c)
+	defer s.conns.Remove(c)
 	c.serve()
-}
-
-func (s *Server) forget(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
-	if len(s.conns) == 0 && s.empty != nil {
-		close(s.empty)
-		s.empty = nil
-	}
 }
 
 // drainGrace is how long a visitor that is told to leave may still send
@@ -77,31 +61,8 @@ const drainGrace = time.Second
 // returns when none is left; at ctx's end it cuts the rest and returns ctx's
 // error. Connections that are given to ServeConn later are told at once.
 func (s *Server) Drain(ctx context.Context) error {
-	s.draining.Store(true)
-	s.mu.Lock()
-	for c := range s.conns {
-		c.dl.kick()
-	}
-	if len(s.conns) == 0 {
-		s.mu.Unlock()
-		return nil
-	}
-	if s.empty == nil {
-		s.empty = make(chan struct{})
-	}
-	empty := s.empty
-	s.mu.Unlock()
-	select {
-	case <-empty:
-		return nil
-	case <-ctx.Done():
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.conns {
-		c.cut()
-	}
-	return ctx.Err()
+	s.conns.Drain(func(c *conn) { c.dl.kick() })
+	return s.conns.Wait(ctx, (*conn).cut)
 }
 
 // Stats returns what was counted so far.
@@ -110,9 +71,7 @@ func (s *Server) Stats() Stats {
 	for r := range st.Ended {
 		st.Ended[r] = s.count.ended[r].Load()
 	}
-	s.mu.Lock()
-	st.Open = int64(len(s.conns))
-	s.mu.Unlock()
+	st.Open = int64(s.conns.Len())
 	return st
 }
 

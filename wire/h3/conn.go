@@ -67,7 +67,7 @@ func (c *conn) serve() {
 		return
 	}
 	c.work.Go(c.acceptUni)
-	if c.s.draining.Load() {
+	if c.s.conns.Draining() {
 		c.retire()
 	}
 	for {

@@ -103,14 +103,13 @@ func TestClosedCriticalStream(t *testing.T) {
 
 // sees reports whether the one connection has a critical stream of a type.
 func (r *running) sees(kind int) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for c := range r.conns {
+	seen := false
+	r.conns.Each(func(c *conn) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return c.kinds[kind]
-	}
-	return false
+		seen = c.kinds[kind]
+	})
+	return seen
 }
 
 func TestStreamErrors(t *testing.T) {

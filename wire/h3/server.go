@@ -11,12 +11,11 @@ package h3
 
 import (
 	"context"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/selvage-edge/selvage/internal/conns"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -32,18 +31,14 @@ type Server struct {
 	pools    pools
 	count    counters
 	greeting []byte // what a control stream begins with
-
-	draining atomic.Bool
-	mu       sync.Mutex // guards what follows
-	conns    map[*conn]struct{}
-	empty    chan struct{} // closed by the last connection, nil unless someone waits
-	watching bool          // watch runs, or will
+	conns    conns.Set[*conn]
 }
 
 // NewServer makes a server that asks h for sessions.
 func NewServer(h msg.Handler, l Limits) *Server {
 	l = l.withDefaults()
-	s := &Server{h: h, l: l, clock: newClock(), conns: make(map[*conn]struct{})}
+	s := &Server{h: h, l: l, clock: newClock()}
+	s.conns.Every, s.conns.Look = watchEvery, s.watch
 	s.pools.init()
 	s.greeting = s.appendGreeting(nil)
 	return s
@@ -76,22 +71,9 @@ func (s *Server) Config() *quic.Config {
 func (s *Server) ServeConn(qc *quic.Conn, mc *msg.Conn) {
 	c := newConn(s, qc, mc)
 	s.count.connections.Add(1)
-	s.mu.Lock()
-	s.conns[c] = struct{}{}
-	s.startWatch()
-	s.mu.Unlock()
-	defer s.forget(c)
+	s.conns.Add(c)
+	defer s.conns.Remove(c)
 	c.serve()
-}
-
-func (s *Server) forget(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
-	if len(s.conns) == 0 && s.empty != nil {
-		close(s.empty)
-		s.empty = nil
-	}
 }
 
 // Stats returns the counts so far.
@@ -103,9 +85,7 @@ func (s *Server) Stats() Stats {
 	for r := range st.Ended {
 		st.Ended[r] = s.count.ended[r].Load()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st.Open = int64(len(s.conns))
+	st.Open = int64(s.conns.Len())
 	return st
 }
 
@@ -114,56 +94,15 @@ func (s *Server) Stats() Stats {
 // rest and returns ctx's error. Connections that are given to ServeConn later
 // are drained at once.
 func (s *Server) Drain(ctx context.Context) error {
-	s.draining.Store(true)
-	s.mu.Lock()
-	for c := range s.conns {
-		c.retire()
-	}
-	if len(s.conns) == 0 {
-		s.mu.Unlock()
-		return nil
-	}
-	if s.empty == nil {
-		s.empty = make(chan struct{})
-	}
-	empty := s.empty
-	s.mu.Unlock()
-	select {
-	case <-empty:
-		return nil
-	case <-ctx.Done():
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.conns {
-		c.end(errDrained)
-	}
-	return ctx.Err()
+	s.conns.Drain((*conn).retire)
+	return s.conns.Wait(ctx, func(c *conn) { c.end(errDrained) })
 }
 
 // watchEvery is how often connections are looked at for idleness.
 const watchEvery = time.Second
 
-// startWatch is called with mu held, when there is a connection.
-func (s *Server) startWatch() {
-	if s.watching {
-		return
-	}
-	s.watching = true
-	time.AfterFunc(watchEvery, s.watch)
-}
-
 // watch runs once in watchEvery while there are connections.
 func (s *Server) watch() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.conns) == 0 {
-		s.watching = false
-		return
-	}
 	now := s.clock.now()
-	for c := range s.conns {
-		c.look(now)
-	}
-	time.AfterFunc(watchEvery, s.watch)
+	s.conns.Each(func(c *conn) { c.look(now) })
 }
