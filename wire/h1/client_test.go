@@ -12,6 +12,7 @@ import (
 
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/wire/msg/msgtest"
 )
 
 // ask makes a request value for the client.
@@ -23,7 +24,7 @@ func ask(method, target string) *msg.Request {
 }
 
 func TestClientAgainstServer(t *testing.T) {
-	s := &site{serve: describe}
+	s := &msgtest.Site{Answer: msgtest.Describe}
 	visitor, _ := start(t, NewServer(s, Limits{}), 1<<20)
 	c := NewClient(visitor, ClientLimits{})
 	for i := range 3 {
@@ -186,7 +187,7 @@ var responseCases = []struct {
 func TestResponseFraming(t *testing.T) {
 	for _, tc := range responseCases {
 		t.Run(tc.name, func(t *testing.T) {
-			far, near := memConns(1 << 20)
+			far, near := msgtest.Conns(1 << 20)
 			send(t, far, tc.in)
 			if !tc.reusable {
 				_ = far.CloseWrite()
@@ -217,7 +218,7 @@ func TestResponseFraming(t *testing.T) {
 }
 
 func TestResponseFieldsAndTrailers(t *testing.T) {
-	far, near := memConns(1 << 20)
+	far, near := msgtest.Conns(1 << 20)
 	send(t, far, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"+ok+"Connection: x-hop, keep-alive\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nTransfer-Encoding: chunked\r\nUpgrade: h2c\r\nETag: \"e\"\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\n1\r\nx\r\n0\r\nX-Sum: 3\r\n\r\n")
 	var hints string
 	c := NewClient(near, ClientLimits{OnInterim: func(status int, f *msg.Fields) {
@@ -252,7 +253,7 @@ func TestRetryIsSafeOnlyOnAReusedConnection(t *testing.T) {
 		{"ended silently", "", true},
 		{"ended in the head", "HTTP/1.1 2", false},
 	} {
-		far, near := memConns(1 << 20)
+		far, near := msgtest.Conns(1 << 20)
 		send(t, far, ok+"Content-Length: 0\r\n\r\n")
 		c := NewClient(near, ClientLimits{})
 		var res msg.Response
@@ -313,7 +314,7 @@ func TestStaleConnectionIsNotUsed(t *testing.T) {
 
 func TestClientTimeOuts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far, near := memConns(1 << 20)
+		far, near := msgtest.Conns(1 << 20)
 		c := NewClient(near, ClientLimits{HeadTimeout: 20 * time.Second})
 		began := time.Now()
 		var res msg.Response
@@ -323,7 +324,7 @@ func TestClientTimeOuts(t *testing.T) {
 		}
 		_ = far.Close()
 
-		far, near = memConns(1 << 20)
+		far, near = msgtest.Conns(1 << 20)
 		c = NewClient(near, ClientLimits{HeadTimeout: 20 * time.Second})
 		patient := ask("GET", "/")
 		patient.Patience = 5 * time.Second
@@ -333,7 +334,7 @@ func TestClientTimeOuts(t *testing.T) {
 		}
 		_ = far.Close()
 
-		far, near = memConns(1 << 20)
+		far, near = msgtest.Conns(1 << 20)
 		c = NewClient(near, ClientLimits{BodyTimeout: 20 * time.Second})
 		send(t, far, ok+"Content-Length: 5\r\n\r\nab")
 		if err := c.Do(t.Context(), ask("GET", "/"), nil, &res); err != nil {
@@ -353,7 +354,7 @@ func TestClientTimeOuts(t *testing.T) {
 
 func TestContextCutsTheExchange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, near := memConns(1 << 20)
+		_, near := msgtest.Conns(1 << 20)
 		ctx, cancel := context.WithCancel(t.Context())
 		c := NewClient(near, ClientLimits{})
 		done := make(chan error)
@@ -367,7 +368,7 @@ func TestContextCutsTheExchange(t *testing.T) {
 			t.Errorf("err = %v", err)
 		}
 
-		far, near := memConns(1 << 20)
+		far, near := msgtest.Conns(1 << 20)
 		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		c = NewClient(near, ClientLimits{})
@@ -402,7 +403,7 @@ func (e *endless) Close() error { close(e.closed); return nil }
 
 func TestEarlyAnswerEndsSending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far, near := memConns(1 << 20)
+		far, near := msgtest.Conns(1 << 20)
 		send(t, far, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
 		c := NewClient(near, ClientLimits{})
 		req := ask("POST", "/")
@@ -420,7 +421,7 @@ func TestEarlyAnswerEndsSending(t *testing.T) {
 // TestBothWaysAtOnce: an origin that answers while it reads, with windows so
 // small that either way alone would stop.
 func TestBothWaysAtOnce(t *testing.T) {
-	s := &site{serve: func(req *msg.Request, res *msg.Response) {
+	s := &msgtest.Site{Answer: func(req *msg.Request, res *msg.Response) {
 		res.Status, res.Length, res.Body = 200, msg.LengthUnknown, req.Body
 	}}
 	visitor, _ := start(t, NewServer(s, Limits{}), 2000)
@@ -452,7 +453,7 @@ func TestFailingRequestBody(t *testing.T) {
 			if tc.cause == io.EOF && length < 0 {
 				continue
 			}
-			far, near := memConns(1 << 20)
+			far, near := msgtest.Conns(1 << 20)
 			c := NewClient(near, ClientLimits{})
 			req := ask("POST", "/")
 			req.Length = length

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/selvage-edge/selvage/wire/msg/msgtest"
 )
 
 // rawCase is bytes in, status out. saw is what the handler was given; it is
@@ -273,7 +275,7 @@ func TestRequestFraming(t *testing.T) {
 	}
 	for _, tc := range requestCases {
 		t.Run(tc.name, func(t *testing.T) {
-			s := &site{serve: describe}
+			s := &msgtest.Site{Answer: msgtest.Describe}
 			out := talk(t, s, limited, tc.in)
 			if got := statusOf(out); got != tc.status {
 				t.Fatalf("status = %d, want %d\n%q", got, tc.status, out)
@@ -286,7 +288,7 @@ func TestRequestFraming(t *testing.T) {
 				t.Fatalf("answer %q, want it to end in %q", out, tc.saw)
 			}
 			// Byte by byte and followed by another, it reads the same.
-			s = &site{serve: describe}
+			s = &msgtest.Site{Answer: msgtest.Describe}
 			if again := dribble(t, s, tc.in+next); !strings.Contains(again, tc.saw) {
 				t.Errorf("in pieces: %q", again)
 			}
@@ -294,20 +296,20 @@ func TestRequestFraming(t *testing.T) {
 			if strings.Contains(tc.in, "HTTP/1.0") {
 				want = 1
 			}
-			if s.served != want {
-				t.Errorf("served = %d with a request behind, want %d", s.served, want)
+			if s.Served != want {
+				t.Errorf("served = %d with a request behind, want %d", s.Served, want)
 			}
 		})
 	}
 }
 
-func refusedCheck(t *testing.T, s *site, out string, status int) {
+func refusedCheck(t *testing.T, s *msgtest.Site, out string, status int) {
 	t.Helper()
-	if s.served != 0 {
-		t.Errorf("the handler was called: %s", s.calls())
+	if s.Served != 0 {
+		t.Errorf("the handler was called: %s", s.Calls())
 	}
-	if s.refused != status {
-		t.Errorf("Refused(%d), want %d", s.refused, status)
+	if s.Status != status {
+		t.Errorf("Refused(%d), want %d", s.Status, status)
 	}
 	if !strings.Contains(out, "\r\nConnection: close\r\n") {
 		t.Errorf("the answer does not end the connection: %q", out)
@@ -322,13 +324,13 @@ func TestNoMalformedByteReachesHandler(t *testing.T) {
 			continue
 		}
 		for _, tail := range []string{"", next} {
-			s := &site{serve: describe}
+			s := &msgtest.Site{Answer: msgtest.Describe}
 			if tc.name == "head cut off" && tail != "" {
 				continue // with a tail it is another case
 			}
 			dribble(t, s, tc.in+tail)
-			if s.served != 0 {
-				t.Errorf("%s (tail %q): %s", tc.name, tail, s.calls())
+			if s.Served != 0 {
+				t.Errorf("%s (tail %q): %s", tc.name, tail, s.Calls())
 			}
 		}
 	}
@@ -341,24 +343,24 @@ func TestChunkFraming(t *testing.T) {
 			if !strings.HasPrefix(tc.name, "cut") {
 				in += next
 			}
-			for _, send := range []func(testing.TB, *site, string) string{dribble, atOnce} {
-				s := &site{serve: describe}
+			for _, send := range []func(testing.TB, *msgtest.Site, string) string{dribble, atOnce} {
+				s := &msgtest.Site{Answer: msgtest.Describe}
 				out := send(t, s, in)
-				if s.served != 1 || !strings.HasSuffix(out, "|error") {
-					t.Errorf("served %d requests: %q", s.served, out)
+				if s.Served != 1 || !strings.HasSuffix(out, "|error") {
+					t.Errorf("served %d requests: %q", s.Served, out)
 				}
 			}
 		})
 	}
 }
 
-func atOnce(t testing.TB, s *site, in string) string { return talk(t, s, limited, in) }
+func atOnce(t testing.TB, s *msgtest.Site, in string) string { return talk(t, s, limited, in) }
 
 // dribble sends in through a window of one byte.
-func dribble(t testing.TB, s *site, in string) string {
+func dribble(t testing.TB, s *msgtest.Site, in string) string {
 	t.Helper()
 	visitor, ended := start(t, NewServer(s, limited), 1<<20)
-	visitor.out.set(func() { visitor.out.window = 1 })
+	visitor.SetWindow(1)
 	go func() {
 		_, _ = visitor.Write([]byte(in)) // refused requests may end it
 		_ = visitor.CloseWrite()

@@ -9,11 +9,12 @@ import (
 	"testing"
 
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/wire/msg/msgtest"
 )
 
 // byteConn gives fixed bytes in reads of at most step.
 type byteConn struct {
-	memConn
+	*msgtest.Conn
 	p    []byte
 	step int
 }
@@ -28,8 +29,8 @@ func (c *byteConn) Read(b []byte) (int, error) {
 }
 
 func newByteReader(p []byte, step int) *reader {
-	in := &memPipe{change: make(chan struct{})}
-	nc := &byteConn{memConn: memConn{in, in}, p: p, step: step}
+	end, _ := msgtest.Conns(0)
+	nc := &byteConn{Conn: end, p: p, step: step}
 	return &reader{nc: nc, dl: &deadlines{nc: nc, clock: newClock()}, pools: newPools(4096), wait: 1 << 30}
 }
 

@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/wire/msg/msgtest"
 )
 
 // TestDescriptorWayReadsTheSame runs every request case over TCP, where the
 // wait for a request is another one than in memory.
 func TestDescriptorWayReadsTheSame(t *testing.T) {
-	for name, h := range map[string]msg.Handler{"waiting": &site{serve: describe}, "stepping": &steps{site: site{serve: describe}}} {
+	for name, h := range map[string]msg.Handler{"waiting": &msgtest.Site{Answer: msgtest.Describe}, "stepping": &steps{Site: msgtest.Site{Answer: msgtest.Describe}}} {
 		t.Run(name, func(t *testing.T) { readsTheSame(t, h) })
 	}
 }
@@ -40,7 +41,7 @@ func readsTheSame(t *testing.T, h msg.Handler) {
 }
 
 func TestIdleTCPConnectionsEnd(t *testing.T) {
-	s := &site{serve: describe}
+	s := &msgtest.Site{Answer: msgtest.Describe}
 	for name, end := range map[string]func(*Server) error{
 		"time-out": func(*Server) error { return nil },
 		"drain":    func(s *Server) error { return s.Drain(t.Context()) },
@@ -85,7 +86,7 @@ func TestIdleConnectionHoldsNoBuffer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newConn(NewServer(&site{serve: describe}, Limits{IdleTimeout: 50 * time.Millisecond}), nc, new(msg.Conn))
+	c := newConn(NewServer(&msgtest.Site{Answer: msgtest.Describe}, Limits{IdleTimeout: 50 * time.Millisecond}), nc, new(msg.Conn))
 	if err := c.idle.fill(); err == nil || c.rd.own != nil {
 		t.Errorf("err %v, buffer %v", err, c.rd.own)
 	}

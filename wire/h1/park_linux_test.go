@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/wire/msg/msgtest"
 )
 
 // adopting serves TCP connections by Adopt and counts those that ended.
@@ -60,7 +61,7 @@ func await(t *testing.T, what string, ok func() bool) {
 }
 
 func TestQuietConnectionsAreParkedAndServedOn(t *testing.T) {
-	s := &steps{site: site{serve: describe}}
+	s := &steps{Site: msgtest.Site{Answer: msgtest.Describe}}
 	srv := NewServer(s, Limits{})
 	srv.settle = 10 * time.Millisecond
 	addr, ended := adopting(t, srv)
@@ -94,7 +95,7 @@ func TestQuietConnectionsAreParkedAndServedOn(t *testing.T) {
 }
 
 func TestParkedConnectionsTimeOut(t *testing.T) {
-	srv := NewServer(&steps{site: site{serve: describe}}, Limits{IdleTimeout: 200 * time.Millisecond})
+	srv := NewServer(&steps{Site: msgtest.Site{Answer: msgtest.Describe}}, Limits{IdleTimeout: 200 * time.Millisecond})
 	srv.settle, srv.conns.Every = 10*time.Millisecond, 10*time.Millisecond
 	addr, ended := adopting(t, srv)
 	nc := dialTCP(t, addr)

@@ -13,14 +13,15 @@ import (
 	"time"
 
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/wire/msg/msgtest"
 )
 
 // steps answers at once what asks for a path with an even number of bytes; the
 // rest has to be served.
-type steps struct{ site }
+type steps struct{ msgtest.Site }
 
 func (s *steps) Open(*msg.Conn) msg.Session {
-	s.note("open")
+	s.Note("open")
 	return s
 }
 
@@ -28,15 +29,9 @@ func (s *steps) Step(req *msg.Request, res *msg.Response) bool {
 	if len(req.Path)%2 == 1 {
 		return false
 	}
-	s.note("step " + string(req.Path))
-	s.serve(req, res)
+	s.Note("step " + string(req.Path))
+	s.Answer(req, res)
 	return true
-}
-
-func (s *site) last() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.lastErr
 }
 
 func dialTCP(t *testing.T, addr string) *net.TCPConn {
@@ -53,7 +48,7 @@ func dialTCP(t *testing.T, addr string) *net.TCPConn {
 }
 
 func TestRequestsInOnePieceAreAnsweredInOrder(t *testing.T) {
-	s := &steps{site: site{serve: func(req *msg.Request, res *msg.Response) {
+	s := &steps{Site: msgtest.Site{Answer: func(req *msg.Request, res *msg.Response) {
 		res.Status, res.Bytes = 200, bytes.Clone(req.Path)
 	}}}
 	nc := dialTCP(t, listen(t, NewServer(s, Limits{}), nil))
@@ -88,7 +83,7 @@ func TestRequestsInOnePieceAreAnsweredInOrder(t *testing.T) {
 
 // TestEndThatCameWithTheRequestIsFound: the poller does not tell of it again.
 func TestEndThatCameWithTheRequestIsFound(t *testing.T) {
-	s := &steps{site: site{serve: describe}}
+	s := &steps{Site: msgtest.Site{Answer: msgtest.Describe}}
 	srv := NewServer(s, Limits{})
 	srv.settle = 50 * time.Millisecond
 	nc := dialTCP(t, listen(t, srv, nil))
@@ -109,7 +104,7 @@ func TestEndThatCameWithTheRequestIsFound(t *testing.T) {
 // TestIdleConnectionKeepsNoSession: after a while it gives its session back,
 // and the next request gets another.
 func TestIdleConnectionKeepsNoSession(t *testing.T) {
-	s := &steps{site: site{serve: describe}}
+	s := &steps{Site: msgtest.Site{Answer: msgtest.Describe}}
 	srv := NewServer(s, Limits{})
 	srv.settle = 20 * time.Millisecond
 	nc := dialTCP(t, listen(t, srv, nil))
@@ -118,15 +113,15 @@ func TestIdleConnectionKeepsNoSession(t *testing.T) {
 		if _, err := nc.Read(make([]byte, 1000)); err != nil {
 			t.Fatal(err)
 		}
-		for until := time.Now().Add(10 * time.Second); !strings.HasSuffix(s.calls(), "close"); {
+		for until := time.Now().Add(10 * time.Second); !strings.HasSuffix(s.Calls(), "close"); {
 			if time.Now().After(until) {
-				t.Fatal("the session is kept:", s.calls())
+				t.Fatal("the session is kept:", s.Calls())
 			}
 			<-time.After(time.Millisecond)
 		}
 	}
-	if want := "open\nstep /x\ndone\nclose\nopen\nstep /x\ndone\nclose"; s.calls() != want {
-		t.Errorf("got %q, want %q", s.calls(), want)
+	if want := "open\nstep /x\ndone\nclose\nopen\nstep /x\ndone\nclose"; s.Calls() != want {
+		t.Errorf("got %q, want %q", s.Calls(), want)
 	}
 }
 
@@ -138,7 +133,7 @@ func TestLargeBodyArrivesWhole(t *testing.T) {
 		body[i] = byte(i * 7 >> 3)
 	}
 	for _, size := range []int{1, copyMax, copyMax + 1, sliceMax - 1, sliceMax, sliceMax + 1, len(body)} {
-		s := &steps{site: site{serve: func(_ *msg.Request, res *msg.Response) { res.Status, res.Bytes = 200, body[:size] }}}
+		s := &steps{Site: msgtest.Site{Answer: func(_ *msg.Request, res *msg.Response) { res.Status, res.Bytes = 200, body[:size] }}}
 		nc := dialTCP(t, listen(t, NewServer(s, Limits{}), nil))
 		for range 2 {
 			send(t, nc, strings.Replace(get, "GET / ", "GET /x ", 1))
@@ -155,7 +150,7 @@ func TestLargeBodyArrivesWhole(t *testing.T) {
 				t.Errorf("%d bytes: another body, %v", size, err)
 			}
 		}
-		if err := s.last(); err != nil {
+		if err := s.Last(); err != nil {
 			t.Errorf("%d bytes: %v", size, err)
 		}
 	}
@@ -197,7 +192,7 @@ func TestBodyInAFileArrivesWhole(t *testing.T) {
 		for _, hidden := range []bool{false, true} {
 			want := whole[at:]
 			body := &part{SectionReader: io.NewSectionReader(file, at, int64(len(want))), f: file, at: at, hidden: hidden}
-			s := &steps{site: site{serve: func(_ *msg.Request, res *msg.Response) {
+			s := &steps{Site: msgtest.Site{Answer: func(_ *msg.Request, res *msg.Response) {
 				res.Status, res.Body, res.Length = 200, body, int64(len(want))
 			}}}
 			nc := dialTCP(t, listen(t, NewServer(s, Limits{}), nil))
@@ -222,16 +217,16 @@ func TestBodyInAFileArrivesWhole(t *testing.T) {
 
 // TestVisitorWhoTakesNothingIsCut holds large bodies to WriteTimeout.
 func TestVisitorWhoTakesNothingIsCut(t *testing.T) {
-	s := &steps{site: site{serve: func(_ *msg.Request, res *msg.Response) { res.Status, res.Bytes = 200, make([]byte, 32<<20) }}}
+	s := &steps{Site: msgtest.Site{Answer: func(_ *msg.Request, res *msg.Response) { res.Status, res.Bytes = 200, make([]byte, 32<<20) }}}
 	nc := dialTCP(t, listen(t, NewServer(s, Limits{WriteTimeout: 100 * time.Millisecond}), nil))
 	send(t, nc, strings.Replace(get, "GET / ", "GET /x ", 1))
-	for until := time.Now().Add(10 * time.Second); !strings.HasSuffix(s.calls(), "close"); {
+	for until := time.Now().Add(10 * time.Second); !strings.HasSuffix(s.Calls(), "close"); {
 		if time.Now().After(until) {
-			t.Fatal("still served:", s.calls())
+			t.Fatal("still served:", s.Calls())
 		}
 		<-time.After(time.Millisecond)
 	}
-	if s.last() == nil {
+	if s.Last() == nil {
 		t.Error("the answer is said to have left whole")
 	}
 }

@@ -15,12 +15,13 @@ import (
 
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/wire/msg/msgtest"
 )
 
 const get = "GET / HTTP/1.1\r\n" + h + "\r\n"
 
 func TestKeepAliveAnswersInOrder(t *testing.T) {
-	s := &site{serve: describe}
+	s := &msgtest.Site{Answer: msgtest.Describe}
 	out := talk(t, s, Limits{}, "GET /1 HTTP/1.1\r\nHost: a.test\r\n\r\nPOST /2 HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabcGET /3 HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\nGET /4 HTTP/1.1\r\nHost: a.test\r\n\r\n")
 	if got := strings.Count(out, "HTTP/1.1 200 OK\r\n"); got != 3 {
 		t.Fatalf("answers = %d, want 3:\n%s", got, out)
@@ -33,13 +34,13 @@ func TestKeepAliveAnswersInOrder(t *testing.T) {
 		out = out[i:]
 	}
 	want := "serve GET /1\ndone\nserve POST /2\ndone\nserve GET /3\ndone\nclose"
-	if got := s.calls(); got != want {
+	if got := s.Calls(); got != want {
 		t.Errorf("calls:\n%s\nwant:\n%s", got, want)
 	}
 }
 
 func TestPipelineLargerThanTheBuffer(t *testing.T) {
-	s := &site{serve: describe}
+	s := &msgtest.Site{Answer: msgtest.Describe}
 	one := "GET /" + strings.Repeat("x", 300) + " HTTP/1.1\r\n" + h + "\r\n"
 	out := talk(t, s, Limits{}, strings.Repeat(one, 200))
 	if got := strings.Count(out, "HTTP/1.1 200 OK\r\n"); got != 200 {
@@ -125,7 +126,7 @@ var answerCases = []struct {
 func TestAnswers(t *testing.T) {
 	for _, tc := range answerCases {
 		t.Run(tc.name, func(t *testing.T) {
-			out := talk(t, &site{serve: tc.serve}, Limits{}, tc.in)
+			out := talk(t, &msgtest.Site{Answer: tc.serve}, Limits{}, tc.in)
 			if got := undated(out); got != tc.want {
 				t.Errorf("got  %q\nwant %q", got, tc.want)
 			}
@@ -145,7 +146,7 @@ func undated(s string) string {
 }
 
 func TestDateOfTheAnswerIsKept(t *testing.T) {
-	s := &site{serve: func(_ *msg.Request, r *msg.Response) {
+	s := &msgtest.Site{Answer: func(_ *msg.Request, r *msg.Response) {
 		r.Status = 200
 		r.Fields.AddID(msg.Date, []byte("Sun, 06 Nov 1994 08:49:37 GMT"))
 	}}
@@ -171,10 +172,10 @@ func TestAnswerCannotBeSplit(t *testing.T) {
 		func(r *msg.Response) { r.Status = 1000 },
 	}
 	for i, f := range evil {
-		s := &site{serve: func(_ *msg.Request, r *msg.Response) { r.Status = 302; f(r) }}
+		s := &msgtest.Site{Answer: func(_ *msg.Request, r *msg.Response) { r.Status = 302; f(r) }}
 		out := talk(t, s, Limits{}, get+get)
-		if statusOf(out) != 500 || strings.Contains(out, "Set-Cookie") || s.served != 1 || s.lastErr == nil {
-			t.Errorf("%d: served %d, err %v: %q", i, s.served, s.lastErr, out)
+		if statusOf(out) != 500 || strings.Contains(out, "Set-Cookie") || s.Served != 1 || s.Err == nil {
+			t.Errorf("%d: served %d, err %v: %q", i, s.Served, s.Err, out)
 		}
 	}
 }
@@ -201,12 +202,12 @@ func TestBrokenStreamIsNotFinished(t *testing.T) {
 			if length < 0 && cause == io.EOF {
 				continue // that is how it ends
 			}
-			s := &site{serve: func(_ *msg.Request, r *msg.Response) {
+			s := &msgtest.Site{Answer: func(_ *msg.Request, r *msg.Response) {
 				r.Status, r.Length, r.Body = 200, length, &failing{strings.NewReader("abc"), cause}
 			}}
 			out := talk(t, s, Limits{}, get+get)
-			if s.served != 1 || s.lastErr == nil || s.lastN != 3 {
-				t.Errorf("%d %v: served %d, sent %d, err %v", length, cause, s.served, s.lastN, s.lastErr)
+			if s.Served != 1 || s.Err == nil || s.Sent != 3 {
+				t.Errorf("%d %v: served %d, sent %d, err %v", length, cause, s.Served, s.Sent, s.Err)
 			}
 			if !strings.Contains(out, "abc") || strings.Contains(out, "0\r\n\r\n") && length < 0 {
 				t.Errorf("%d %v: %q", length, cause, out)
@@ -233,19 +234,19 @@ func TestUnreadBody(t *testing.T) {
 		{"100 not sent ends the connection", "POST / HTTP/1.1\r\n" + h + "Expect: 100-continue\r\nContent-Length: 3\r\n\r\n" + get, 1},
 	}
 	for _, tc := range cases {
-		s := &site{serve: ignore}
+		s := &msgtest.Site{Answer: ignore}
 		out := talk(t, s, Limits{DrainBytes: 2000}, tc.in)
-		if s.served != tc.served || strings.Contains(out, "100 Continue") {
-			t.Errorf("%s: served = %d, want %d: %q", tc.name, s.served, tc.served, out)
+		if s.Served != tc.served || strings.Contains(out, "100 Continue") {
+			t.Errorf("%s: served = %d, want %d: %q", tc.name, s.Served, tc.served, out)
 		}
 	}
 }
 
 func TestExpectIsAnsweredAtTheFirstRead(t *testing.T) {
 	asked := make(chan struct{})
-	s := &site{serve: func(req *msg.Request, res *msg.Response) {
+	s := &msgtest.Site{Answer: func(req *msg.Request, res *msg.Response) {
 		<-asked
-		describe(req, res)
+		msgtest.Describe(req, res)
 	}}
 	visitor, _ := start(t, NewServer(s, Limits{}), 1<<20)
 	send(t, visitor, "POST / HTTP/1.1\r\n"+h+"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n")
@@ -269,7 +270,7 @@ func TestExpectIsAnsweredAtTheFirstRead(t *testing.T) {
 }
 
 func TestInterim(t *testing.T) {
-	s := &site{serve: func(req *msg.Request, res *msg.Response) {
+	s := &msgtest.Site{Answer: func(req *msg.Request, res *msg.Response) {
 		var f msg.Fields
 		f.AddID(msg.Link, []byte("</a.css>; rel=preload"))
 		if err := req.Interim(103, &f); err != nil {
@@ -299,7 +300,7 @@ func send(t testing.TB, w io.Writer, s string) {
 
 func TestSlowHeadIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &site{serve: describe}
+		s := &msgtest.Site{Answer: msgtest.Describe}
 		visitor, ended := start(t, NewServer(s, Limits{HeadTimeout: 15 * time.Second}), 1<<20)
 		began := time.Now()
 		gaveUp := make(chan struct{})
@@ -322,15 +323,15 @@ func TestSlowHeadIsBounded(t *testing.T) {
 		_ = visitor.Close()
 		<-ended
 		<-gaveUp
-		if statusOf(out.String()) != 408 || s.refused != 408 || s.served != 0 {
-			t.Errorf("refused %d, served %d: %q", s.refused, s.served, out.String())
+		if statusOf(out.String()) != 408 || s.Status != 408 || s.Served != 0 {
+			t.Errorf("refused %d, served %d: %q", s.Status, s.Served, out.String())
 		}
 	})
 }
 
 func TestIdleConnectionEndsSilently(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &site{serve: describe}
+		s := &msgtest.Site{Answer: msgtest.Describe}
 		visitor, ended := start(t, NewServer(s, Limits{IdleTimeout: time.Minute}), 1<<20)
 		send(t, visitor, get)
 		began := time.Now()
@@ -342,8 +343,8 @@ func TestIdleConnectionEndsSilently(t *testing.T) {
 		if took := time.Since(began); took < 58*time.Second || took > time.Minute {
 			t.Errorf("ended after %v, want about a minute", took)
 		}
-		if strings.Count(string(out), "HTTP/1.1") != 1 || s.refused != 0 {
-			t.Errorf("refused %d: %q", s.refused, out)
+		if strings.Count(string(out), "HTTP/1.1") != 1 || s.Status != 0 {
+			t.Errorf("refused %d: %q", s.Status, out)
 		}
 	})
 }
@@ -351,7 +352,7 @@ func TestIdleConnectionEndsSilently(t *testing.T) {
 func TestSlowBodyIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		got := make(chan error, 1)
-		s := &site{serve: func(req *msg.Request, res *msg.Response) {
+		s := &msgtest.Site{Answer: func(req *msg.Request, res *msg.Response) {
 			_, err := io.ReadAll(req.Body)
 			got <- err
 			res.Status = 408
@@ -373,7 +374,7 @@ func TestSlowBodyIsBounded(t *testing.T) {
 
 func TestSlowReaderIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &site{serve: func(_ *msg.Request, res *msg.Response) { res.Status, res.Bytes = 200, make([]byte, 1<<20) }}
+		s := &msgtest.Site{Answer: func(_ *msg.Request, res *msg.Response) { res.Status, res.Bytes = 200, make([]byte, 1<<20) }}
 		began := time.Now()
 		_, ended := start(t, NewServer(s, Limits{WriteTimeout: 20 * time.Second}), 1000)
 		visitor, ended2 := start(t, NewServer(s, Limits{WriteTimeout: 20 * time.Second}), 1000)
@@ -382,8 +383,8 @@ func TestSlowReaderIsBounded(t *testing.T) {
 		if took := time.Since(began); took > 21*time.Second {
 			t.Errorf("took %v", took)
 		}
-		if kindOf(s.lastErr) != "visitor timeout" || s.lastN >= 1000 {
-			t.Errorf("sent %d, err %v", s.lastN, s.lastErr)
+		if kindOf(s.Err) != "visitor timeout" || s.Sent >= 1000 {
+			t.Errorf("sent %d, err %v", s.Sent, s.Err)
 		}
 		select {
 		case <-ended:
@@ -396,7 +397,7 @@ func TestSlowReaderIsBounded(t *testing.T) {
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
-		s := &site{serve: func(_ *msg.Request, res *msg.Response) {
+		s := &msgtest.Site{Answer: func(_ *msg.Request, res *msg.Response) {
 			<-hold
 			res.Status = 200
 		}}
@@ -418,7 +419,7 @@ func TestDrain(t *testing.T) {
 		send(t, newcomer, get)
 		synctest.Wait()
 		close(hold)
-		for _, c := range []*memConn{worker, newcomer} {
+		for _, c := range []*msgtest.Conn{worker, newcomer} {
 			out, err := io.ReadAll(c)
 			if err != nil || !strings.Contains(string(out), "200 OK") || !strings.Contains(string(out), "Connection: close") {
 				t.Errorf("err %v: %q", err, out)
@@ -443,7 +444,7 @@ func TestDrain(t *testing.T) {
 
 func TestDrainEndsWhatNeverAsks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		srv := NewServer(&site{serve: describe}, Limits{})
+		srv := NewServer(&msgtest.Site{Answer: msgtest.Describe}, Limits{})
 		_, ended := start(t, srv, 1<<20)
 		synctest.Wait()
 		began := time.Now()
@@ -459,7 +460,7 @@ func TestDrainEndsWhatNeverAsks(t *testing.T) {
 
 func TestDrainCutsAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &site{serve: func(req *msg.Request, res *msg.Response) {
+		s := &msgtest.Site{Answer: func(req *msg.Request, res *msg.Response) {
 			_, _ = io.ReadAll(req.Body) // until it is cut
 			res.Status = 200
 		}}
@@ -485,9 +486,9 @@ func TestDrainCutsAtTheEnd(t *testing.T) {
 func TestBodyCloseEndsARead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		waits := make(chan struct{})
-		s := &site{serve: func(req *msg.Request, res *msg.Response) {
+		s := &msgtest.Site{Answer: func(req *msg.Request, res *msg.Response) {
 			if req.Body == nil {
-				describe(req, res)
+				msgtest.Describe(req, res)
 				return
 			}
 			ended := make(chan error)

@@ -10,19 +10,20 @@ import (
 	"time"
 
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/wire/msg/msgtest"
 )
 
 const upgrade = "GET /ws HTTP/1.1\r\n" + h + "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n"
 
 // echo answers an upgrade with an in-memory tunnel whose far end sends back
 // what it gets.
-func echo(window int) *site {
-	return &site{serve: func(req *msg.Request, res *msg.Response) {
+func echo(window int) *msgtest.Site {
+	return &msgtest.Site{Answer: func(req *msg.Request, res *msg.Response) {
 		if string(req.Upgrade) != "websocket" {
 			res.Status = 426
 			return
 		}
-		near, far := memConns(window)
+		near, far := msgtest.Conns(window)
 		go func() {
 			_, _ = io.Copy(far, far)
 			_ = far.CloseWrite()
@@ -52,8 +53,8 @@ func TestUpgradeEchoes(t *testing.T) {
 		t.Errorf("%d bytes, err %v, want %d", len(got), err, len(want))
 	}
 	<-ended
-	if s.lastErr != nil || s.lastN != int64(len(want)) {
-		t.Errorf("Done: sent %d, err %v", s.lastN, s.lastErr)
+	if s.Err != nil || s.Sent != int64(len(want)) {
+		t.Errorf("Done: sent %d, err %v", s.Sent, s.Err)
 	}
 }
 
@@ -72,9 +73,9 @@ func TestUpgradeThatIsNotTaken(t *testing.T) {
 			t.Errorf("%q: %q", in, out)
 		}
 	}
-	s := &site{serve: func(_ *msg.Request, res *msg.Response) { res.Status, res.Tunnel = 101, new(memConn) }}
-	s.serve = func(_ *msg.Request, res *msg.Response) {
-		near, _ := memConns(10)
+	s := &msgtest.Site{Answer: func(_ *msg.Request, res *msg.Response) { res.Status, res.Tunnel = 101, new(msgtest.Conn) }}
+	s.Answer = func(_ *msg.Request, res *msg.Response) {
+		near, _ := msgtest.Conns(10)
 		res.Status, res.Tunnel = 101, near
 	}
 	if out := talk(t, s, Limits{}, get); statusOf(out) != 500 {
@@ -103,9 +104,9 @@ func TestIdleTunnelEnds(t *testing.T) {
 // both ways.
 func TestTunnelEndsWhenTheFarSideDoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		far := make(chan *memConn, 1)
-		s := &site{serve: func(_ *msg.Request, res *msg.Response) {
-			a, b := memConns(100)
+		far := make(chan *msgtest.Conn, 1)
+		s := &msgtest.Site{Answer: func(_ *msg.Request, res *msg.Response) {
+			a, b := msgtest.Conns(100)
 			far <- b
 			res.Status, res.Tunnel = 101, a
 		}}
@@ -132,7 +133,7 @@ func TestTunnelEndsWhenTheFarSideDoes(t *testing.T) {
 
 func TestUpgradeThroughClientAndServer(t *testing.T) {
 	inner, _ := start(t, NewServer(echo(1000), Limits{}), 1<<20)
-	outer := &site{serve: func(req *msg.Request, res *msg.Response) {
+	outer := &msgtest.Site{Answer: func(req *msg.Request, res *msg.Response) {
 		c := NewClient(inner, ClientLimits{})
 		if err := c.Do(t.Context(), req, nil, res); err != nil {
 			t.Error(err)
@@ -151,16 +152,16 @@ func TestUpgradeThroughClientAndServer(t *testing.T) {
 // TestTunnelThatTakesNothingEnds: a far side that does not read is idle too.
 func TestTunnelThatTakesNothingEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &site{serve: func(_ *msg.Request, res *msg.Response) {
-			near, _ := memConns(10)
+		s := &msgtest.Site{Answer: func(_ *msg.Request, res *msg.Response) {
+			near, _ := msgtest.Conns(10)
 			res.Status, res.Tunnel = 101, near
 		}}
 		visitor, ended := start(t, NewServer(s, Limits{IdleTimeout: time.Minute}), 1<<20)
 		began := time.Now()
 		send(t, visitor, upgrade+strings.Repeat("x", 100))
 		<-ended
-		if took := time.Since(began); took > 61*time.Second || s.lastErr == nil {
-			t.Errorf("ended after %v, err %v", took, s.lastErr)
+		if took := time.Since(began); took > 61*time.Second || s.Err == nil {
+			t.Errorf("ended after %v, err %v", took, s.Err)
 		}
 	})
 }

@@ -11,11 +11,12 @@ import (
 	"time"
 
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/wire/msg/msgtest"
 )
 
 // leaver is a site whose requests wait until their visitor has left.
 type leaver struct {
-	site
+	msgtest.Site
 	once sync.Once
 	left chan struct{}
 }
@@ -63,7 +64,7 @@ func TestSessionIsToldThatItsVisitorLeft(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			in := make(chan struct{}, 3)
 			s := &leaver{left: make(chan struct{})}
-			s.serve = func(_ *msg.Request, res *msg.Response) {
+			s.Answer = func(_ *msg.Request, res *msg.Response) {
 				in <- struct{}{}
 				<-s.left
 				res.Status, res.EndConn = 499, true
@@ -91,7 +92,7 @@ func TestSessionIsToldThatItsVisitorLeft(t *testing.T) {
 
 func TestWhoIsThereIsNotTakenForGone(t *testing.T) {
 	s := &leaver{left: make(chan struct{})}
-	s.serve = func(_ *msg.Request, res *msg.Response) {
+	s.Answer = func(_ *msg.Request, res *msg.Response) {
 		select {
 		case <-s.left:
 		case <-time.After(300 * time.Millisecond):
@@ -120,7 +121,7 @@ func TestWhoIsThereIsNotTakenForGone(t *testing.T) {
 func TestWhoTakesTheAnswerHasNotLeft(t *testing.T) {
 	s := &leaver{left: make(chan struct{})}
 	r, w := io.Pipe()
-	s.serve = func(_ *msg.Request, res *msg.Response) {
+	s.Answer = func(_ *msg.Request, res *msg.Response) {
 		res.Status, res.Length, res.Body = 200, msg.LengthUnknown, r
 	}
 	visitor, done := tcpPair(t, s)
@@ -154,8 +155,8 @@ func TestWhoTakesTheAnswerHasNotLeft(t *testing.T) {
 // The watch must not outlive the connections, nor need a descriptor.
 func TestWatchEndsWithTheLastConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &site{}
-		s.serve = func(_ *msg.Request, res *msg.Response) {
+		s := &msgtest.Site{}
+		s.Answer = func(_ *msg.Request, res *msg.Response) {
 			time.Sleep(time.Minute)
 			res.Status, res.Bytes = 200, []byte("ok")
 		}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/selvage-edge/selvage/wire/head"
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/wire/msg/msgtest"
 )
 
 // listen serves h on a loopback port, over TLS when conf is given, and
@@ -110,7 +111,7 @@ func TestACutAnswerDoesNotLookWhole(t *testing.T) {
 	clientTLS.ServerName = "a.test"
 	for _, secure := range []bool{false, true} {
 		for _, fails := range []bool{false, true} {
-			s := &site{serve: func(_ *msg.Request, res *msg.Response) {
+			s := &msgtest.Site{Answer: func(_ *msg.Request, res *msg.Response) {
 				res.Status, res.Length, res.Body = 200, msg.LengthUnknown, stream("part")
 				if fails {
 					res.Body = io.NopCloser(io.MultiReader(strings.NewReader("part"), iotest.ErrReader(io.ErrNoProgress)))
@@ -142,7 +143,7 @@ func TestACutAnswerDoesNotLookWhole(t *testing.T) {
 func TestStandardClient(t *testing.T) {
 	serverTLS, clientTLS := certificate(t)
 	for _, scheme := range []string{"http", "https"} {
-		s := &site{serve: sized}
+		s := &msgtest.Site{Answer: sized}
 		srv := NewServer(s, Limits{})
 		conf := serverTLS
 		if scheme == "http" {
@@ -246,7 +247,7 @@ func TestStandardServer(t *testing.T) {
 
 // TestHalfClosedVisitor ends its side with its request and still is answered.
 func TestHalfClosedVisitor(t *testing.T) {
-	s := &site{serve: sized}
+	s := &msgtest.Site{Answer: sized}
 	nc, err := net.Dial("tcp", listen(t, NewServer(s, Limits{}), nil))
 	if err != nil {
 		t.Fatal(err)
@@ -265,7 +266,7 @@ func TestHalfClosedVisitor(t *testing.T) {
 // TestRefusalArrives: the answer to a request that was not read to its end is
 // not overtaken by a reset.
 func TestRefusalArrives(t *testing.T) {
-	addr := listen(t, NewServer(&site{serve: sized}, Limits{Body: 1000}), nil)
+	addr := listen(t, NewServer(&msgtest.Site{Answer: sized}, Limits{Body: 1000}), nil)
 	for range 20 {
 		nc, err := net.Dial("tcp", addr)
 		if err != nil {
@@ -284,7 +285,7 @@ func TestRefusalArrives(t *testing.T) {
 // TestTruncatedAnswerIsReset: where the connection's end is the answer's end,
 // a broken stream must not look like a whole one.
 func TestTruncatedAnswerIsReset(t *testing.T) {
-	s := &site{serve: func(_ *msg.Request, r *msg.Response) {
+	s := &msgtest.Site{Answer: func(_ *msg.Request, r *msg.Response) {
 		r.Status, r.Length, r.Body = 200, msg.LengthUnknown, &failing{strings.NewReader("abc"), errors.New("boom")}
 	}}
 	nc, err := net.Dial("tcp", listen(t, NewServer(s, Limits{}), nil))

@@ -10,13 +10,14 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/wire/msg/msgtest"
 )
 
 func answer200(_ *msg.Request, res *msg.Response) { res.Status, res.Bytes = 200, []byte("x") }
 
 // stuck serves nothing before the test ends.
-func stuck(t testing.TB) *site {
-	return &site{serve: func(_ *msg.Request, res *msg.Response) {
+func stuck(t testing.TB) *msgtest.Site {
+	return &msgtest.Site{Answer: func(_ *msg.Request, res *msg.Response) {
 		<-t.Context().Done()
 		res.Status = 200
 	}}
@@ -123,8 +124,8 @@ func TestAbandonedRequestsCountUntilServed(t *testing.T) {
 			refused++
 		}
 		synctest.Wait()
-		if s.served != 8 || refused != 12 {
-			t.Errorf("%d served at a time and %d refused, want 8 and 12", s.served, refused)
+		if s.Served != 8 || refused != 12 {
+			t.Errorf("%d served at a time and %d refused, want 8 and 12", s.Served, refused)
 		}
 	})
 }
@@ -132,7 +133,7 @@ func TestAbandonedRequestsCountUntilServed(t *testing.T) {
 func TestTooManyAtATimeAreRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		s := &site{serve: func(_ *msg.Request, res *msg.Response) { <-release; res.Status = 200 }}
+		s := &msgtest.Site{Answer: func(_ *msg.Request, res *msg.Response) { <-release; res.Status = 200 }}
 		p := dial(t, s, Limits{Streams: 2})
 		for _, id := range []uint32{1, 3, 5} {
 			p.headers(id, true, get("/")...)

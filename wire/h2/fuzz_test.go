@@ -14,6 +14,7 @@ import (
 
 	"github.com/selvage-edge/selvage/wire/h2/frame"
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/wire/msg/msgtest"
 )
 
 // script is a connection on which one visitor says all of in, piece bytes at a time.
@@ -161,7 +162,7 @@ func (j judging) Serve(req *msg.Request, res *msg.Response) {
 	}
 	switch {
 	case req.Upgrade != nil:
-		near, far := memConns(100)
+		near, far := msgtest.Conns(100)
 		_ = far.Close()
 		res.Status, res.Tunnel = 101, near
 	case req.Body != nil:

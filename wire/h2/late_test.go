@@ -7,13 +7,14 @@ import (
 	"testing"
 
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/wire/msg/msgtest"
 )
 
 // An answer may end a stream while the loop, which has found the stream, hands
 // over the last of its body: what then says END_STREAM must not end it again.
 func TestEndOfBodyBehindAnswer(t *testing.T) {
-	s := &site{serve: describe}
-	_, nc := memConns(1 << 20)
+	s := &msgtest.Site{Answer: msgtest.Describe}
+	_, nc := msgtest.Conns(1 << 20)
 	c := newConn(NewServer(s, Limits{}), nc, new(msg.Conn))
 	st, _ := c.take()
 	st.id, st.req.Length = 1, 3

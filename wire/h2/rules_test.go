@@ -13,6 +13,7 @@ import (
 
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/wire/msg/msgtest"
 )
 
 // h2spec covers most of RFC 9113; here is what it does not ask.
@@ -60,8 +61,8 @@ func TestMalformedRequestsAreReset(t *testing.T) {
 				p.headers(3, true, get("/")...)
 				p.want("HEADERS 3 200", "DATA 3 1 end")
 				synctest.Wait()
-				if site.refused != 400 || site.calls() != "refused\nstep GET /\ndone" {
-					t.Errorf("refused with %d, calls %s", site.refused, site.calls())
+				if site.Status != 400 || site.Calls() != "refused\nstep GET /\ndone" {
+					t.Errorf("refused with %d, calls %s", site.Status, site.Calls())
 				}
 			})
 		})
@@ -129,7 +130,7 @@ func TestBodyWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		read := make(chan int)
 		total := 0
-		s := &site{serve: func(req *msg.Request, res *msg.Response) {
+		s := &msgtest.Site{Answer: func(req *msg.Request, res *msg.Response) {
 			buf := make([]byte, 1<<20)
 			for n := range read {
 				k, err := io.ReadFull(req.Body, buf[:n])
@@ -150,7 +151,7 @@ func TestBodyWindow(t *testing.T) {
 		synctest.Wait()
 
 		read2 := 0
-		p = dial(t, &site{serve: func(req *msg.Request, res *msg.Response) {
+		p = dial(t, &msgtest.Site{Answer: func(req *msg.Request, res *msg.Response) {
 			n, err := io.Copy(io.Discard, req.Body)
 			read2 = int(n)
 			if res.Status = 200; err != nil {
@@ -172,7 +173,7 @@ func TestBodyWindow(t *testing.T) {
 // What nobody reads opens the connection's window again all the same.
 func TestUnreadBodiesDoNotStopTheConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := dial(t, &site{serve: func(_ *msg.Request, res *msg.Response) { res.Status = 200 }}, Limits{Window: 64 << 10, Windows: 65535})
+		p := dial(t, &msgtest.Site{Answer: func(_ *msg.Request, res *msg.Response) { res.Status = 200 }}, Limits{Window: 64 << 10, Windows: 65535})
 		for i := range uint32(20) {
 			p.headers(2*i+1, false, post("/")...)
 			for range 3 { // what is not yet given back is less than a quarter
@@ -190,7 +191,7 @@ func TestUnreadBodiesDoNotStopTheConnection(t *testing.T) {
 
 func TestContinueAndEarlyHints(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := dial(t, &site{serve: func(req *msg.Request, res *msg.Response) {
+		p := dial(t, &msgtest.Site{Answer: func(req *msg.Request, res *msg.Response) {
 			var hints msg.Fields
 			hints.AddID(msg.Link, []byte("</a.css>; rel=preload"))
 			if err := req.Interim(103, &hints); err != nil {
@@ -234,9 +235,9 @@ func TestAnswersThatCannotBeWritten(t *testing.T) {
 		}, []string{"HEADERS 1 200", "RST_STREAM 1 INTERNAL_ERROR"}},
 		"dropped": {func(_ *msg.Request, res *msg.Response) { res.EndConn = true }, []string{"end"}},
 	} {
-		for kind, h := range map[string]func() (msg.Handler, *site){
-			"serve": func() (msg.Handler, *site) { s := &site{serve: c.serve}; return s, s },
-			"step":  func() (msg.Handler, *site) { s := inline(c.serve); return s, s.site },
+		for kind, h := range map[string]func() (msg.Handler, *msgtest.Site){
+			"serve": func() (msg.Handler, *msgtest.Site) { s := &msgtest.Site{Answer: c.serve}; return s, s },
+			"step":  func() (msg.Handler, *msgtest.Site) { s := inline(c.serve); return s, s.Site },
 		} {
 			t.Run(name+" "+kind, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
@@ -245,7 +246,7 @@ func TestAnswersThatCannotBeWritten(t *testing.T) {
 					p.headers(1, true, get("/")...)
 					p.want(c.want...)
 					synctest.Wait()
-					if site.lastErr == nil {
+					if site.Err == nil {
 						t.Error("Done was told of success")
 					}
 				})
@@ -326,14 +327,14 @@ func TestPriorities(t *testing.T) {
 
 // pipe is one side of a tunnel whose other side the test holds.
 type pipe struct {
-	*memConn
+	*msgtest.Conn
 }
 
 func TestTunnel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		near, far := memConns(1 << 16)
+		near, far := msgtest.Conns(1 << 16)
 		var asked msg.Request
-		site := &site{serve: func(req *msg.Request, res *msg.Response) {
+		site := &msgtest.Site{Answer: func(req *msg.Request, res *msg.Response) {
 			asked = *req
 			res.Status, res.Tunnel = 101, pipe{near}
 			res.Fields.AddID(msg.Upgrade, []byte("websocket"))
@@ -362,26 +363,26 @@ func TestTunnel(t *testing.T) {
 		_ = far.Close()
 		p.want("DATA 1 3", "DATA 1 0 end")
 		synctest.Wait()
-		if site.lastErr != nil || site.lastN != 8 {
-			t.Errorf("Done was told %d, %v", site.lastN, site.lastErr)
+		if site.Err != nil || site.Sent != 8 {
+			t.Errorf("Done was told %d, %v", site.Sent, site.Err)
 		}
 	})
 }
 
 func TestTunnelEnds(t *testing.T) {
 	for name, c := range map[string]struct {
-		do   func(p *peer, far *memConn)
+		do   func(p *peer, far *msgtest.Conn)
 		want string
 	}{
-		"reset":     {func(p *peer, _ *memConn) { _ = p.fr.WriteRSTStream(1, http2.ErrCodeCancel) }, ""},
-		"far fails": {func(_ *peer, far *memConn) { far.out.set(func() { far.out.broken = true }) }, "RST_STREAM 1 INTERNAL_ERROR"},
-		"idle":      {func(*peer, *memConn) { time.Sleep(80 * time.Second) }, "RST_STREAM 1 CANCEL"},
-		"visitor":   {func(p *peer, _ *memConn) { _ = p.nc.Close() }, ""},
+		"reset":     {func(p *peer, _ *msgtest.Conn) { _ = p.fr.WriteRSTStream(1, http2.ErrCodeCancel) }, ""},
+		"far fails": {func(_ *peer, far *msgtest.Conn) { far.Break() }, "RST_STREAM 1 INTERNAL_ERROR"},
+		"idle":      {func(*peer, *msgtest.Conn) { time.Sleep(80 * time.Second) }, "RST_STREAM 1 CANCEL"},
+		"visitor":   {func(p *peer, _ *msgtest.Conn) { _ = p.nc.Close() }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				near, far := memConns(1 << 16)
-				site := &site{serve: func(_ *msg.Request, res *msg.Response) { res.Status, res.Tunnel = 101, pipe{near} }}
+				near, far := msgtest.Conns(1 << 16)
+				site := &msgtest.Site{Answer: func(_ *msg.Request, res *msg.Response) { res.Status, res.Tunnel = 101, pipe{near} }}
 				p := dial(t, site, Limits{})
 				p.headers(1, false, ":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":authority", "a.test", ":path", "/")
 				p.want("HEADERS 1 200")
@@ -390,8 +391,8 @@ func TestTunnelEnds(t *testing.T) {
 					p.want(c.want)
 				}
 				synctest.Wait()
-				if !strings.HasSuffix(strings.TrimSuffix(site.calls(), "\nclose"), "done") || site.lastErr == nil {
-					t.Errorf("%v, calls %s", site.lastErr, site.calls())
+				if !strings.HasSuffix(strings.TrimSuffix(site.Calls(), "\nclose"), "done") || site.Err == nil {
+					t.Errorf("%v, calls %s", site.Err, site.Calls())
 				}
 				if n, err := far.Read(make([]byte, 1)); n > 0 || err == nil {
 					t.Errorf("far side is still open: %d, %v", n, err)
@@ -404,7 +405,7 @@ func TestTunnelEnds(t *testing.T) {
 // A refused tunnel is an answer like any other.
 func TestTunnelRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := dial(t, &site{serve: answer200}, Limits{})
+		p := dial(t, &msgtest.Site{Answer: answer200}, Limits{})
 		p.headers(1, false, ":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":authority", "a.test", ":path", "/")
 		p.want("HEADERS 1 200", "DATA 1 1 end", "RST_STREAM 1 NO_ERROR")
 	})

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/wire/msg/msgtest"
 )
 
 // client is golang.org/x/net's side of an in-memory connection.
@@ -48,7 +49,7 @@ func ask(t testing.TB, cc *http2.ClientConn, method, path string, body io.Reader
 }
 
 func TestAnswersInlineAndByGoroutine(t *testing.T) {
-	for name, h := range map[string]msg.Handler{"serve": &site{serve: describe}, "step": inline(describe)} {
+	for name, h := range map[string]msg.Handler{"serve": &msgtest.Site{Answer: msgtest.Describe}, "step": inline(msgtest.Describe)} {
 		cc := client(t, NewServer(h, Limits{}))
 		for i := range 3 {
 			res, text := ask(t, cc, "GET", fmt.Sprintf("/x?n=%d", i), nil, "X-One", "1", "Cookie", "a=b; c=d")
@@ -68,7 +69,7 @@ func TestBodiesAndTrailersBothWays(t *testing.T) {
 	echo := func(req *msg.Request, res *msg.Response) {
 		res.Status, res.Length, res.Body, res.Trailer = 200, msg.LengthUnknown, req.Body, &req.Trailer
 	}
-	cc := client(t, NewServer(&site{serve: echo}, Limits{}))
+	cc := client(t, NewServer(&msgtest.Site{Answer: echo}, Limits{}))
 	sent := make([]byte, 3<<20)
 	_, _ = rand.Read(sent)
 	req, _ := http.NewRequestWithContext(t.Context(), "POST", "http://a.test/echo", io.MultiReader(bytes.NewReader(sent)))
@@ -101,7 +102,7 @@ func TestLargeBodiesFromMemoryAndStreams(t *testing.T) {
 			res.Status, res.Length, res.Body = 200, msg.LengthUnknown, io.NopCloser(bytes.NewReader(data))
 		}},
 	} {
-		for name, h := range map[string]msg.Handler{"serve": &site{serve: c.serve}, "step": inline(c.serve)} {
+		for name, h := range map[string]msg.Handler{"serve": &msgtest.Site{Answer: c.serve}, "step": inline(c.serve)} {
 			cc := client(t, NewServer(h, Limits{}))
 			if _, text := ask(t, cc, "GET", "/", nil); text != string(data) {
 				t.Errorf("%s, %s: %d bytes", c.name, name, len(text))
@@ -111,7 +112,7 @@ func TestLargeBodiesFromMemoryAndStreams(t *testing.T) {
 }
 
 func TestManyAtOnce(t *testing.T) {
-	s := &site{serve: describe}
+	s := &msgtest.Site{Answer: msgtest.Describe}
 	cc := client(t, NewServer(s, Limits{}))
 	errs := make(chan error)
 	for i := range 100 {
@@ -159,8 +160,8 @@ func TestWeakCiphersOfTLS12AreRefused(t *testing.T) {
 		tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA:    "GOAWAY 0 INADEQUATE_SECURITY",
 		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256: "HEADERS 1 200",
 	} {
-		a, b := memConns(1 << 16)
-		go NewServer(inline(describe), Limits{}).ServeConn(b, &msg.Conn{TLS: &tls.ConnectionState{Version: tls.VersionTLS12, CipherSuite: suite}})
+		a, b := msgtest.Conns(1 << 16)
+		go NewServer(inline(msgtest.Describe), Limits{}).ServeConn(b, &msg.Conn{TLS: &tls.ConnectionState{Version: tls.VersionTLS12, CipherSuite: suite}})
 		p := newPeer(t, a)
 		greet(p)
 		p.headers(1, true, get("/")...)

@@ -15,6 +15,7 @@ import (
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/wire/h2/frame"
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/wire/msg/msgtest"
 )
 
 // Everything that is waited for has its time.
@@ -82,8 +83,8 @@ func greet(p *peer) {
 }
 
 // readBody answers with how reading the body went.
-func readBody(got chan<- error) *site {
-	return &site{serve: func(req *msg.Request, res *msg.Response) {
+func readBody(got chan<- error) *msgtest.Site {
+	return &msgtest.Site{Answer: func(req *msg.Request, res *msg.Response) {
 		_, err := io.ReadAll(req.Body)
 		got <- err
 		res.Status = 200
@@ -117,7 +118,7 @@ func TestSlowBodyIsATimeoutOfItsRequestOnly(t *testing.T) {
 // Who listens to an answer that has begun may have nothing to say for long.
 func TestSilenceWhileTheAnswerStreamsIsNoSlowBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := dial(t, &site{serve: func(req *msg.Request, res *msg.Response) {
+		p := dial(t, &msgtest.Site{Answer: func(req *msg.Request, res *msg.Response) {
 			res.Status, res.Length, res.Body = 200, msg.LengthUnknown, io.NopCloser(req.Body)
 		}}, Limits{})
 		p.headers(1, false, post("/")...)
@@ -139,7 +140,7 @@ func TestSlowReaders(t *testing.T) {
 		last   string
 	}{
 		{"closed window, bytes", 1 << 20, inline(big), "RST_STREAM 1 CANCEL"},
-		{"closed window, stream", 1 << 20, &site{serve: func(req *msg.Request, res *msg.Response) {
+		{"closed window, stream", 1 << 20, &msgtest.Site{Answer: func(req *msg.Request, res *msg.Response) {
 			big(req, res)
 			res.Length, res.Body, res.Bytes = 1<<20, io.NopCloser(bytes.NewReader(res.Bytes)), nil
 		}}, "RST_STREAM 1 CANCEL"},
@@ -171,7 +172,7 @@ func TestSlowReaders(t *testing.T) {
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		site := &site{serve: func(_ *msg.Request, res *msg.Response) { <-release; res.Status = 200 }}
+		site := &msgtest.Site{Answer: func(_ *msg.Request, res *msg.Response) { <-release; res.Status = 200 }}
 		s := NewServer(site, Limits{})
 		p := dialServer(t, s, 1<<20)
 		idle := dialServer(t, s, 1<<20)
@@ -194,7 +195,7 @@ func TestDrain(t *testing.T) {
 		if err := <-drained; err != nil {
 			t.Error(err)
 		}
-		if strings.Contains(site.calls(), "/late") {
+		if strings.Contains(site.Calls(), "/late") {
 			t.Error("a request beyond the last stream was served")
 		}
 	})
@@ -203,7 +204,7 @@ func TestDrain(t *testing.T) {
 func TestDrainCutsAtItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		left := make(chan struct{})
-		s := NewServer(leaver{&site{serve: func(_ *msg.Request, res *msg.Response) { <-left; res.Status = 200 }}, left}, Limits{})
+		s := NewServer(leaver{&msgtest.Site{Answer: func(_ *msg.Request, res *msg.Response) { <-left; res.Status = 200 }}, left}, Limits{})
 		p := dialServer(t, s, 1<<20)
 		p.headers(1, true, get("/")...)
 		synctest.Wait()
@@ -218,7 +219,7 @@ func TestDrainCutsAtItsEnd(t *testing.T) {
 
 // leaver closes left when its visitor has gone.
 type leaver struct {
-	*site
+	*msgtest.Site
 	left chan struct{}
 }
 
@@ -233,17 +234,17 @@ func TestLeftIsTold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				left := make(chan struct{})
-				site := &site{serve: func(_ *msg.Request, res *msg.Response) { <-left; res.Status = 200 }}
+				site := &msgtest.Site{Answer: func(_ *msg.Request, res *msg.Response) { <-left; res.Status = 200 }}
 				p := dial(t, leaver{site, left}, Limits{})
 				p.headers(1, true, get("/")...)
 				synctest.Wait()
 				leave(p)
 				synctest.Wait()
-				if got := site.calls(); got != "serve GET /\ndone\nclose" {
+				if got := site.Calls(); got != "serve GET /\ndone\nclose" {
 					t.Errorf("calls: %s", got)
 				}
-				if f, ok := errors.AsType[*fault.Error](site.lastErr); !ok || f.Side != fault.Visitor {
-					t.Errorf("Done was told %v", site.lastErr)
+				if f, ok := errors.AsType[*fault.Error](site.Err); !ok || f.Side != fault.Visitor {
+					t.Errorf("Done was told %v", site.Err)
 				}
 			})
 		})
@@ -259,7 +260,7 @@ func TestSparedConnectionServesOn(t *testing.T) {
 			p.headers(id, true, get("/", "x-long", strings.Repeat("y", 100))...)
 			p.want("HEADERS "+string('0'+byte(id))+" 200", "DATA "+string('0'+byte(id))+" 1 end")
 			time.Sleep(10 * time.Second)
-			if got := site.calls(); !strings.HasSuffix(got, "done\nclose") {
+			if got := site.Calls(); !strings.HasSuffix(got, "done\nclose") {
 				t.Errorf("after some time: %s", got)
 			}
 		}
