@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +19,7 @@ type FS interface {
 	List() ([]string, error)
 	// Open opens a file to read and write; create makes it, empty.
 	Open(name string, create bool) (File, error)
+	// Remove is no error where there is no such file.
 	Remove(name string) error
 	// Lock makes the caller the folder's one user until the Closer is closed,
 	// or returns ErrLocked.
@@ -36,18 +39,22 @@ type File interface {
 // ErrLocked says that another process uses the folder.
 var ErrLocked = errors.New("another process uses this folder")
 
-// dirFS is a folder of the operating system.
-type dirFS struct{ root string }
+// dirFS is a folder of the operating system. It is made again when somebody
+// deletes it meanwhile.
+type dirFS struct {
+	root string
+	lock dirLock
+}
 
 // openDir makes the folder where it is missing, for its owner alone.
 func openDir(root string) (FS, error) {
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, err
 	}
-	return dirFS{root}, nil
+	return &dirFS{root: root}, nil
 }
 
-func (d dirFS) List() ([]string, error) {
+func (d *dirFS) List() ([]string, error) {
 	entries, err := os.ReadDir(d.root)
 	names := make([]string, 0, len(entries))
 	for _, e := range entries {
@@ -58,23 +65,93 @@ func (d dirFS) List() ([]string, error) {
 	return names, err
 }
 
-func (d dirFS) Open(name string, create bool) (File, error) {
+func (d *dirFS) Open(name string, create bool) (File, error) {
 	flags := os.O_RDWR
 	if create {
 		flags |= os.O_CREATE | os.O_TRUNC
 	}
-	f, err := os.OpenFile(filepath.Join(d.root, name), flags, 0o600)
+	path := filepath.Join(d.root, name)
+	f, err := os.OpenFile(path, flags, 0o600)
+	if create && errors.Is(err, fs.ErrNotExist) {
+		if err := d.remake(); err != nil {
+			return nil, err
+		}
+		f, err = os.OpenFile(path, flags, 0o600)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return diskFile{f}, nil
 }
 
-func (d dirFS) Remove(name string) error { return os.Remove(filepath.Join(d.root, name)) }
+// remake makes a folder that was deleted, and locks it as it was locked.
+func (d *dirFS) remake() error {
+	if err := os.MkdirAll(d.root, 0o700); err != nil {
+		return err
+	}
+	return d.lock.renew()
+}
+
+func (d *dirFS) Remove(name string) error {
+	err := os.Remove(filepath.Join(d.root, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
 
 // Lock uses flock, which ends with the process however that ends.
-func (d dirFS) Lock(name string) (io.Closer, error) {
-	f, err := os.OpenFile(filepath.Join(d.root, name), os.O_RDWR|os.O_CREATE, 0o600)
+func (d *dirFS) Lock(name string) (io.Closer, error) {
+	d.lock.mu.Lock()
+	defer d.lock.mu.Unlock()
+	f, err := lockFile(filepath.Join(d.root, name))
+	if err != nil {
+		return nil, err
+	}
+	d.lock.file = f
+	return &d.lock, nil
+}
+
+// dirLock is a folder's lock while it is held.
+type dirLock struct {
+	mu   sync.Mutex
+	file *os.File // nil = not held; guarded by mu
+}
+
+// renew locks the file anew where the one that is held is there no longer.
+func (l *dirLock) renew() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		return nil
+	}
+	held, err := l.file.Stat()
+	if err != nil {
+		return err
+	}
+	if there, err := os.Stat(l.file.Name()); err == nil && os.SameFile(there, held) {
+		return nil
+	}
+	f, err := lockFile(l.file.Name())
+	if err != nil {
+		return err
+	}
+	old := l.file
+	l.file = f
+	return old.Close()
+}
+
+// Close gives the folder free.
+func (l *dirLock) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := l.file
+	l.file = nil
+	return f.Close()
+}
+
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +160,7 @@ func (d dirFS) Lock(name string) (io.Closer, error) {
 		err = ErrLocked
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
 	}
 	return f, nil
 }
