@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"github.com/selvage-edge/selvage/edge/phase/cache/reserve"
+	"github.com/selvage-edge/selvage/edge/tier"
 )
 
 // ReserveOff is Config.CacheReserve of an edge without a reserve.
@@ -69,9 +70,11 @@ func (c *Config) checkReserve() error {
 }
 
 // askOrigin is the end of the cache's way down: the reserve, where the zone
-// keeps objects there, else the origin.
+// keeps objects there, else the origin. What breaks off in the reserve goes on
+// from the origin.
 func (e *Edge) askOrigin(r *Request) error {
 	if e.cache.Reserved(r) {
+		tier.Watch(r.Out, &descent{edge: e, r: r})
 		return nil
 	}
 	return e.Reenter(originRow, r)

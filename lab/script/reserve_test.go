@@ -2,8 +2,13 @@ package script
 
 import (
 	"io"
+	"io/fs"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 )
 
 // TestReserveOutlivesMemory wants an object of a zone with cache_reserve back
@@ -40,4 +45,46 @@ func TestReserveOutlivesMemory(t *testing.T) {
 	n.cli(t, "purge", "far.test", "--url", "http://far.test/a")
 	restart()
 	want(2)
+}
+
+// TestDamagedReserve wants a whole answer where the reserve's object is damaged
+// in the middle: the rest comes from the origin.
+func TestDamagedReserve(t *testing.T) {
+	content := strings.Repeat("0123456789abcdef", 20<<10)
+	origin, _ := page(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=86400")
+		w.Header().Set("ETag", `"one"`)
+		http.ServeContent(w, r, "a.txt", time.Time{}, strings.NewReader(content))
+	})
+	state := t.TempDir()
+	alone := []string{"--edges", "1", "--no-demo", "--cache-disk-bytes", "0"}
+	n := dev(t, state, alone...)
+	n.cli(t, "zone", "add", "far.test", "--origin", origin.URL)
+	n.cli(t, "settings", "set", "far.test", "cache_reserve", "on")
+	if got := get(t, visitor(t, n.Edges[0].HTTP, ""), "http://far.test/a"); got.Body != content {
+		t.Fatalf("%d, %d bytes", got.Status, len(got.Body))
+	}
+	if err := n.stop(t); err != nil {
+		t.Fatal(err)
+	}
+	damaged := 0
+	err := filepath.WalkDir(state, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() || !strings.Contains(path, "/reserve/") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		damaged++
+		b[len(b)-1] ^= 1
+		return os.WriteFile(path, b, 0o600)
+	})
+	if err != nil || damaged != 1 {
+		t.Fatalf("%d objects in the reserve, %v", damaged, err)
+	}
+	n = dev(t, state, alone...)
+	if got := get(t, visitor(t, n.Edges[0].HTTP, ""), "http://far.test/a"); got.Status != 200 || got.Body != content {
+		t.Fatalf("%d, %d bytes, want all %d as they were", got.Status, len(got.Body), len(content))
+	}
 }

@@ -154,6 +154,7 @@ func (f *far) collect(gauge func(*prometheus.Desc, float64), count func(*prometh
 	count(descFarLooked, st.Hits, "found")
 	count(descFarLooked, st.Misses, "nothing")
 	count(descFarLooked, st.Failed, "failed")
+	count(descFarLooked, st.Damaged, "damaged")
 	count(descFarWritten, st.Written)
 	count(descFarBytes, st.WrittenBytes)
 	count(descFarDropped, st.Dropped)

@@ -60,7 +60,7 @@ const partSuffix = ".part"
 func (d *Dir) Close() error { return d.root.Close() }
 
 // Get implements Store.
-func (d *Dir) Get(_ context.Context, name string, from, n int64) (io.ReadCloser, error) {
+func (d *Dir) Get(_ context.Context, name string) (io.ReadCloser, error) {
 	f, err := d.root.Open(filepath.FromSlash(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrNone
@@ -68,16 +68,7 @@ func (d *Dir) Get(_ context.Context, name string, from, n int64) (io.ReadCloser,
 	if err != nil {
 		return nil, err
 	}
-	if _, err := f.Seek(from, io.SeekStart); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	if n < 0 {
-		return f, nil
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(f, n), f}, nil
+	return f, nil
 }
 
 // Put implements Store: a file under another name until it is whole.

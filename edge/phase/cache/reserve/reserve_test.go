@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 )
@@ -47,7 +48,7 @@ func testStore(t *testing.T, s Store) {
 	if o := r.Get(t.Context(), "ab/none"); o != nil {
 		t.Error("an object that was never put is found")
 	}
-	for _, size := range []int{0, 1, 1000, first, 1 << 20} {
+	for _, size := range []int{0, 1, 1000, blockBytes, blockBytes + 1, 1 << 20} {
 		name := fmt.Sprintf("ab/%d", size)
 		body := bytes.Repeat([]byte("0123456789abcdef"), size/16+1)[:size]
 		if !r.Put(name, []byte("meta"), body, nil) {
@@ -62,22 +63,6 @@ func testStore(t *testing.T, s Store) {
 		o.Body.Close()
 		if err != nil || !bytes.Equal(got, body) || string(o.Meta) != "meta" || o.Size != int64(size) {
 			t.Errorf("%s: %d bytes, meta %q, size %d, %v", name, len(got), o.Meta, o.Size, err)
-		}
-		for _, part := range [][2]int64{{0, 1}, {5, 10}, {int64(size) / 2, -1}, {int64(size), 5}, {int64(size) + 7, -1}, {0, int64(size) + 100}} {
-			o := r.GetRange(t.Context(), name, part[0], part[1])
-			if o == nil {
-				t.Fatalf("%s %v is not found", name, part)
-			}
-			got, err := io.ReadAll(o.Body)
-			o.Body.Close()
-			from := min(part[0], int64(size))
-			to := int64(size)
-			if part[1] >= 0 {
-				to = min(to, from+part[1])
-			}
-			if err != nil || !bytes.Equal(got, body[from:to]) || o.Size != int64(size) {
-				t.Errorf("%s %v: %d bytes, %v", name, part, len(got), err)
-			}
 		}
 	}
 	r.Put("ab/1000", []byte("new"), []byte("x"), nil)
@@ -170,7 +155,7 @@ type stub struct {
 	del error
 }
 
-func (s *stub) Get(ctx context.Context, _ string, _, _ int64) (io.ReadCloser, error) {
+func (s *stub) Get(ctx context.Context, _ string) (io.ReadCloser, error) {
 	return s.get(ctx)
 }
 func (s *stub) Put(ctx context.Context, _ string, _ io.Reader, _ int64) error { return s.put(ctx) }
@@ -244,14 +229,21 @@ func TestFullQueueDrops(t *testing.T) {
 	}
 }
 
+func object(meta string, body []byte) []byte {
+	return append(appendHead(nil, []byte(meta), body), body...)
+}
+
+// What is damaged is not served, is deleted, and is no reason to leave the store
+// alone.
 func TestWhatIsNotOursIsNotServed(t *testing.T) {
 	d := newDir(t, 1<<30)
 	r := newReserve(t, d)
-	whole := append(appendHead(nil, []byte("meta"), 10), "0123456789"...)
-	for name, b := range map[string][]byte{"empty": {}, "short": whole[:20], "text": []byte("hello, this is not an object of ours, is it?"), "meta": append([]byte{}, whole...)} {
-		if name == "meta" {
-			b[headBytes] ^= 1
-		}
+	whole := object("meta", []byte("0123456789"))
+	for name, b := range map[string][]byte{
+		"empty": {}, "short": whole[:20], "text": []byte("hello, this is not an object of ours, is it?"),
+		"meta": flip(whole, headBytes), "sum": flip(whole, headBytes+4), "body": flip(whole, len(whole)-1), "cut": whole[:len(whole)-3],
+		"length": flip(whole, 13),
+	} {
 		if err := d.Put(t.Context(), name, bytes.NewReader(b), int64(len(b))); err != nil {
 			t.Fatal(err)
 		}
@@ -259,18 +251,14 @@ func TestWhatIsNotOursIsNotServed(t *testing.T) {
 			t.Errorf("%s: served", name)
 			o.Body.Close()
 		}
+		settle(t, r)
+		if d.sizeOf(name) != 0 {
+			t.Errorf("%s: kept", name)
+		}
 	}
-	if err := d.Put(t.Context(), "cut", bytes.NewReader(whole[:len(whole)-3]), int64(len(whole)-3)); err != nil {
-		t.Fatal(err)
+	if st := r.Stats(); st.Off || st.Failed != 0 || st.Damaged != 8 {
+		t.Errorf("stats %+v", st)
 	}
-	o := newReserve(t, d).Get(t.Context(), "cut")
-	if o == nil {
-		t.Fatal("not found")
-	}
-	if _, err := io.ReadAll(o.Body); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("a body that was cut off ends with %v", err)
-	}
-	o.Body.Close()
 	if err := os.WriteFile(filepath.Join(d.root.Name(), "x"+partSuffix), whole, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -284,11 +272,57 @@ func TestWhatIsNotOursIsNotServed(t *testing.T) {
 	}
 }
 
+func flip(b []byte, at int) []byte {
+	b = bytes.Clone(b)
+	b[at] ^= 1
+	return b
+}
+
+// A body that is damaged behind its first block is given out up to there.
+func TestDamagedBodyEndsBeforeTheDamage(t *testing.T) {
+	d := newDir(t, 1<<30)
+	r := newReserve(t, d)
+	content := bytes.Repeat([]byte("0123456789abcdef"), blockBytes/4)
+	whole := object("meta", content)
+	for name, b := range map[string][]byte{"flipped": flip(whole, len(whole)-1), "cut": whole[:len(whole)-1]} {
+		if err := d.Put(t.Context(), name, bytes.NewReader(b), int64(len(b))); err != nil {
+			t.Fatal(err)
+		}
+		o := r.Get(t.Context(), name)
+		if o == nil {
+			t.Fatalf("%s: not found", name)
+		}
+		got, err := io.ReadAll(o.Body)
+		o.Body.Close()
+		if !errors.Is(err, errDamaged) || !bytes.Equal(got, content[:3*blockBytes]) {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+		settle(t, r)
+		if d.sizeOf(name) != 0 {
+			t.Errorf("%s: kept", name)
+		}
+	}
+}
+
+// A connection that breaks says nothing of the object.
+func TestBrokenConnectionDeletesNothing(t *testing.T) {
+	whole := object("meta", make([]byte, 100))
+	r := newReserve(t, &stub{del: errors.New("deleted"), get: func(context.Context) (io.ReadCloser, error) {
+		return io.NopCloser(io.MultiReader(bytes.NewReader(whole[:len(whole)-1]), iotest.ErrReader(io.ErrUnexpectedEOF))), nil
+	}})
+	if r.Get(t.Context(), "a") != nil {
+		t.Error("found")
+	}
+	if st := r.Stats(); st.Failed != 1 || st.Damaged != 0 || st.Deleted != 0 || r.isGoing("a") {
+		t.Errorf("stats %+v", st)
+	}
+}
+
 func FuzzHead(f *testing.F) {
-	f.Add(append(appendHead(nil, []byte("meta"), 10), "0123456789"...))
+	f.Add(object("meta", []byte("0123456789")))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		o, n, err := readHead(bytes.NewReader(b))
-		if err == nil && (n > int64(len(b)) || o.Size < 0 || !bytes.Equal(appendHead(nil, o.Meta, o.Size)[:headBytes-4], b[:headBytes-4])) {
+		o, table, err := readHead(bytes.NewReader(b))
+		if err == nil && (headBytes+len(o.Meta)+len(table) > len(b) || o.Size < 0 || int64(len(table)) != 4*blocks(o.Size)) {
 			t.Fatalf("accepted %x", b)
 		}
 	})

@@ -48,18 +48,8 @@ func OpenS3(where, key, secret string) (*S3, error) {
 }
 
 // Get implements Store.
-func (s *S3) Get(ctx context.Context, name string, from, n int64) (io.ReadCloser, error) {
-	var o minio.GetObjectOptions
-	if from > 0 || n > 0 {
-		end := from + n - 1
-		if n < 0 {
-			end = 0 // to the end
-		}
-		if err := o.SetRange(from, end); err != nil {
-			return nil, err
-		}
-	}
-	body, _, _, err := s.core.GetObject(ctx, s.bucket, s.prefix+name, o)
+func (s *S3) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	body, _, _, err := s.core.GetObject(ctx, s.bucket, s.prefix+name, minio.GetObjectOptions{})
 	if err != nil {
 		if minio.ToErrorResponse(err).StatusCode == http.StatusNotFound {
 			return nil, ErrNone
