@@ -86,6 +86,13 @@ func (a *app) logger(level slog.Level) *slog.Logger {
 	return slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
 }
 
+// adoptLog gives what libraries write to Go's own log the form of ours: quic-go
+// tells there, once, that the UDP buffers are smaller than it wants.
+func (a *app) adoptLog() {
+	slog.SetLogLoggerLevel(slog.LevelWarn)
+	slog.SetDefault(a.logger(slog.LevelInfo))
+}
+
 // noCommand refuses words that are no command, naming the nearest one.
 func noCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {

@@ -26,5 +26,6 @@ func program() int {
 		out: os.Stdout, err: os.Stderr, getenv: os.Getenv, environ: os.Environ(),
 		executable: os.Executable, version: versionText(version),
 	}
+	a.adoptLog()
 	return a.run(ctx, os.Args[1:])
 }

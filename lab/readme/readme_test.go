@@ -186,7 +186,7 @@ func TestReadme(t *testing.T) {
 	n := makeRun(t)
 	want := map[string]string{
 		"-D - ":      "Cf-Cache-Status: ",
-		"--cacert":   "<html",
+		"--cacert":   "alt-svc: h3=",
 		"dig ":       "127.0.0.1",
 		"/zones":     `"demo.test"`,
 		"zone list":  "demo.test",
