@@ -2,9 +2,7 @@ package h1
 
 import (
 	"crypto/tls"
-	"errors"
 	"net"
-	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -55,19 +53,5 @@ func (c *Client) stale() bool {
 	if c.peek.raw != nil {
 		return c.peek.raw.Control(c.peek.look) != nil || !c.peek.quiet
 	}
-	return !c.dl.silent(c.peek.under)
-}
-
-// silent is the look at a connection without a descriptor: a read that may not
-// wait comes back empty-handed.
-func (d *deadlines) silent(nc net.Conn) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.held || nc.SetReadDeadline(past()) != nil {
-		return false
-	}
-	var b [1]byte
-	n, err := nc.Read(b[:])
-	d.read = 0 // the next read sets its own
-	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
+	return !c.dl.Silent(c.peek.under)
 }

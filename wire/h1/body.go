@@ -74,7 +74,7 @@ func (b *body) Close() error {
 		b.mu.Unlock()
 		return nil
 	}
-	b.c.dl.hold()
+	b.c.dl.Hold()
 	return nil
 }
 
@@ -100,7 +100,7 @@ func (b *body) finish(keep bool) bool {
 	_ = b.Close() // never fails
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.c.dl.free()
+	b.c.dl.Free()
 	if !keep || b.err != nil && b.err != io.EOF {
 		return false
 	}
@@ -112,9 +112,9 @@ func (b *body) finish(keep bool) bool {
 	}
 	blk := b.c.s.pools.stream.Get().(*block)
 	defer b.c.s.pools.stream.Put(blk)
-	until := b.c.s.clock.now() + b.c.s.l.BodyTimeout
+	until := b.c.s.clock.Now() + b.c.s.l.BodyTimeout
 	for room := b.c.s.l.DrainBytes; room >= 0; {
-		b.c.rd.wait = until - b.c.s.clock.now()
+		b.c.rd.wait = until - b.c.s.clock.Now()
 		if b.c.rd.wait <= 0 {
 			return false
 		}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/wire/head"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
@@ -32,7 +33,7 @@ type Client struct {
 	l      ClientLimits
 	bounds bounds
 	pools  *pools
-	dl     deadlines
+	dl     clock.Deadlines
 	rd     reader
 
 	closed atomic.Bool
@@ -51,7 +52,7 @@ func NewClient(nc net.Conn, l ClientLimits) *Client {
 	}
 	c := &Client{nc: nc, l: l, pools: l.Memory.pools, keep: true}
 	c.bounds = bounds{line: l.Line, head: l.Head, fields: l.Fields}
-	c.dl.nc, c.dl.clock = nc, l.Memory.clock
+	c.dl.Conn, c.dl.Clock = nc, l.Memory.clock
 	c.rd = reader{nc: nc, dl: &c.dl, pools: c.pools}
 	return c
 }
@@ -104,7 +105,7 @@ func (c *Client) Do(ctx context.Context, req *msg.Request, body io.Reader, res *
 		return &fault.Error{Op: "h1.do", Side: fault.Edge, Kind: fault.Malformed, Err: err}
 	}
 	c.ex, c.used, c.keep = ex, true, false
-	ex.stopCtx = context.AfterFunc(ctx, c.dl.cut)
+	ex.stopCtx = context.AfterFunc(ctx, c.dl.Cut)
 	if _, err := c.write(head); err != nil {
 		return ex.fail(err)
 	}
@@ -124,14 +125,14 @@ func (c *Client) Reusable() bool { return c.keep && c.ex == nil && !c.closed.Loa
 // Close ends the connection and whatever waits on it. It never fails.
 func (c *Client) Close() error {
 	if !c.closed.Swap(true) {
-		c.dl.cut()
+		c.dl.Cut()
 		hardClose(c.nc)
 	}
 	return nil
 }
 
 func (c *Client) write(p []byte) (int, error) {
-	if err := c.dl.armWrite(c.l.WriteTimeout); err != nil {
+	if err := c.dl.ArmWrite(c.l.WriteTimeout); err != nil {
 		return 0, err
 	}
 	return c.nc.Write(p)

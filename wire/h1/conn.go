@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -30,7 +31,7 @@ type conn struct {
 	sess  msg.Session              // nil before the first request, and while idle for long
 	step  msg.Stepper              // sess, if it is one
 	left  atomic.Pointer[farewell] // likewise, for the watch
-	dl    deadlines
+	dl    clock.Deadlines
 	rd    reader
 	idle  *idleReader // nil where there is no descriptor
 	out   *tcpWriter  // likewise
@@ -64,7 +65,7 @@ type conn struct {
 func newConn(s *Server, nc net.Conn, mc *msg.Conn) *conn {
 	c := &conn{s: s, nc: nc, mc: mc}
 	c.tcp, _ = nc.(*net.TCPConn)
-	c.dl.nc, c.dl.clock = nc, s.clock
+	c.dl.Conn, c.dl.Clock = nc, s.clock
 	c.rd = reader{nc: nc, dl: &c.dl, pools: s.pools}
 	c.idle = newIdleReader(c.tcp, c)
 	c.out = newTCPWriter(c.tcp, c)
@@ -75,15 +76,15 @@ func newConn(s *Server, nc net.Conn, mc *msg.Conn) *conn {
 // drain is called by Drain, from outside.
 func (c *conn) drain() {
 	if c.state.CompareAndSwap(idle, leaving) {
-		c.dl.hold()
+		c.dl.Hold()
 		return
 	}
-	c.dl.bound(drainGrace, func() bool { return c.state.Load() == fresh })
+	c.dl.Bound(drainGrace, func() bool { return c.state.Load() == fresh })
 }
 
 // cut is called by Drain, from outside.
 func (c *conn) cut() {
-	c.dl.cut()
+	c.dl.Cut()
 	hardClose(c.nc)
 }
 
@@ -248,7 +249,7 @@ func (c *conn) settle() bool {
 	if c.rest() != nil {
 		return false
 	}
-	return c.dl.armRead(min(c.s.l.IdleTimeout, c.s.settle)) == nil
+	return c.dl.ArmRead(min(c.s.l.IdleTimeout, c.s.settle)) == nil
 }
 
 // readHead waits for a whole head. What it returns is lent out.
@@ -281,7 +282,7 @@ func (c *conn) readHead() ([]byte, error) {
 // slowHead is for a head that has not come in one piece: the rest of it has
 // until HeadTimeout. A request line that is wrong is not waited behind.
 func (c *conn) slowHead(sc *scan) ([]byte, error) {
-	until := c.s.clock.now() + c.s.l.HeadTimeout
+	until := c.s.clock.Now() + c.s.l.HeadTimeout
 	judged := false
 	for {
 		if !judged && sc.lines > 0 {
@@ -292,7 +293,7 @@ func (c *conn) slowHead(sc *scan) ([]byte, error) {
 				return nil, err
 			}
 		}
-		if c.rd.wait = until - c.s.clock.now(); c.rd.wait <= 0 {
+		if c.rd.wait = until - c.s.clock.Now(); c.rd.wait <= 0 {
 			return nil, os.ErrDeadlineExceeded
 		}
 		if err := c.rd.fill(); err != nil {
@@ -348,7 +349,7 @@ func (c *conn) rest() error {
 	c.rd.shrink()
 	if c.state.Load() == fresh {
 		if c.s.conns.Draining() {
-			c.dl.bound(drainGrace, nil)
+			c.dl.Bound(drainGrace, nil)
 		}
 	} else if c.state.Store(idle); c.s.conns.Draining() {
 		return errQuiet // Drain has passed by, or waits for CompareAndSwap to fail
@@ -361,7 +362,7 @@ func (c *conn) wake() error {
 	if c.state.Load() == busy || c.state.CompareAndSwap(idle, busy) {
 		return nil
 	}
-	if !c.dl.unbound(func() bool { return c.state.CompareAndSwap(fresh, busy) }) {
+	if !c.dl.Unbound(func() bool { return c.state.CompareAndSwap(fresh, busy) }) {
 		return errQuiet // Drain was first
 	}
 	return nil
@@ -443,9 +444,9 @@ func (c *conn) linger() {
 	}
 	b := c.s.pools.stream.Get().(*block)
 	defer c.s.pools.stream.Put(b)
-	until := c.s.clock.now() + lingerTime
+	until := c.s.clock.Now() + lingerTime
 	for seen := 0; seen < lingerBytes; {
-		c.rd.wait = until - c.s.clock.now()
+		c.rd.wait = until - c.s.clock.Now()
 		if c.rd.wait <= 0 {
 			return
 		}

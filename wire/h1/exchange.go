@@ -44,7 +44,7 @@ type exchange struct {
 func (ex *exchange) fail(err error) error {
 	ex.c.closed.Store(true)
 	ex.halt()
-	ex.c.dl.cut()
+	ex.c.dl.Cut()
 	hardClose(ex.c.nc)
 	ex.join()
 	if ex.ctx.Err() == nil && ex.srcErr != nil {
@@ -109,7 +109,7 @@ func (ex *exchange) readHead(res *msg.Response) error {
 // the latest part that was sent it has headTime.
 func (ex *exchange) awaitHead() ([]byte, error) {
 	c := ex.c
-	from := max(int64(c.dl.clock.now()), ex.sentAt.Load())
+	from := max(int64(c.dl.Clock.Now()), ex.sentAt.Load())
 	sc := scan{start: 1}
 	for {
 		n, bad := sc.end(c.rd.buffered(), &c.bounds)
@@ -121,7 +121,7 @@ func (ex *exchange) awaitHead() ([]byte, error) {
 			c.rd.r += n
 			return p, nil
 		}
-		left := int64(ex.headTime) - (int64(c.dl.clock.now()) - max(from, ex.sentAt.Load()))
+		left := int64(ex.headTime) - (int64(c.dl.Clock.Now()) - max(from, ex.sentAt.Load()))
 		if ex.reading.Load() {
 			left = int64(ex.headTime) // the visitor's turn, who is timed elsewhere
 		}
@@ -133,7 +133,7 @@ func (ex *exchange) awaitHead() ([]byte, error) {
 		switch {
 		case err == nil:
 			ex.begun = true
-		case errors.Is(err, os.ErrDeadlineExceeded) && !c.dl.isHeld() && ex.moved(from):
+		case errors.Is(err, os.ErrDeadlineExceeded) && !c.dl.Held() && ex.moved(from):
 			from = ex.sentAt.Load()
 		default:
 			return nil, early(err)
@@ -224,9 +224,9 @@ func (ex *exchange) settle() {
 	ex.halt()
 	ex.join()
 	if ex.sendErr == nil {
-		c.dl.openWrite() // all had left before halt could matter
+		c.dl.OpenWrite() // all had left before halt could matter
 	}
-	c.keep = ex.whole && ex.keep && ex.sendErr == nil && len(c.rd.buffered()) == 0 && !c.dl.isHeld()
+	c.keep = ex.whole && ex.keep && ex.sendErr == nil && len(c.rd.buffered()) == 0 && !c.dl.Held()
 	if !c.keep {
 		_ = c.Close() // never fails
 	}
@@ -245,7 +245,7 @@ func (ex *exchange) switched(res *msg.Response) error {
 		res.Fields.AddID(msg.Upgrade, upgrade)
 	}
 	ex.join()
-	if err := c.dl.clear(); err != nil {
+	if err := c.dl.Clear(); err != nil {
 		return err
 	}
 	res.Tunnel = clientTunnel{c}

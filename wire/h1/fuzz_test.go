@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/wire/msg"
 	"github.com/selvage-edge/selvage/wire/msg/msgtest"
 )
@@ -31,7 +32,7 @@ func (c *byteConn) Read(b []byte) (int, error) {
 func newByteReader(p []byte, step int) *reader {
 	end, _ := msgtest.Conns(0)
 	nc := &byteConn{Conn: end, p: p, step: step}
-	return &reader{nc: nc, dl: &deadlines{nc: nc, clock: newClock()}, pools: newPools(4096), wait: 1 << 30}
+	return &reader{nc: nc, dl: &clock.Deadlines{Conn: nc, Clock: clock.New(nil)}, pools: newPools(4096), wait: 1 << 30}
 }
 
 var fuzzBounds = bounds{line: 2048, head: 4096, fields: 32}

@@ -90,7 +90,7 @@ func (r *idleReader) fill() error {
 	r.ended = false
 	settle := min(limit, r.c.s.settle)
 	err := r.wait(settle)
-	if limit > settle && errors.Is(err, os.ErrDeadlineExceeded) && !r.c.dl.isHeld() {
+	if limit > settle && errors.Is(err, os.ErrDeadlineExceeded) && !r.c.dl.Held() {
 		r.c.slim()
 		if r.c.quiet = r.c.parks && !r.c.s.noPark; r.c.quiet {
 			return err
@@ -101,7 +101,7 @@ func (r *idleReader) fill() error {
 }
 
 func (r *idleReader) wait(timeout time.Duration) error {
-	if err := r.c.dl.armRead(timeout); err != nil {
+	if err := r.c.dl.ArmRead(timeout); err != nil {
 		return err
 	}
 	if err := r.raw.Read(r.try); err != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"time"
 
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -59,14 +60,14 @@ type ClientLimits struct {
 
 // Memory is buffers and a clock that many clients share. Safe for all.
 type Memory struct {
-	clock *clock
+	clock *clock.Clock
 	pools *pools
 }
 
 // NewMemory makes memory for clients whose Head limit is head bytes or less;
 // 0 means the default limit.
 func NewMemory(head int) *Memory {
-	return &Memory{clock: newClock(), pools: newPools(max(head, ClientLimits{}.withDefaults().Head))}
+	return &Memory{clock: clock.New(nil), pools: newPools(max(head, ClientLimits{}.withDefaults().Head))}
 }
 
 func (l ClientLimits) withDefaults() ClientLimits {

@@ -95,7 +95,7 @@ func (p *park) add(c *conn, stay time.Duration) bool {
 	}
 	added := false
 	err = raw.Control(func(fd uintptr) {
-		c.parked = parked{fd: int32(fd), until: p.s.clock.now() + stay, prev: p.last} //nolint:gosec // G115: descriptors are small
+		c.parked = parked{fd: int32(fd), until: p.s.clock.Now() + stay, prev: p.last} //nolint:gosec // G115: descriptors are small
 		added = p.control(unix.EPOLL_CTL_ADD, c.parked.fd) == nil
 	})
 	if err != nil || !added {

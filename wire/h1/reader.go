@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/selvage-edge/selvage/internal/clock"
 )
 
 const (
@@ -58,7 +60,7 @@ func (p *pools) put(b *block) {
 // Owned by one goroutine at a time.
 type reader struct {
 	nc    net.Conn
-	dl    *deadlines
+	dl    *clock.Deadlines
 	pools *pools
 	wait  time.Duration // for the next read
 
@@ -151,7 +153,7 @@ func (rd *reader) fill() error {
 // read reads past the buffer, which is empty or kept in mind by the caller.
 // It returns bytes or an error, never both.
 func (rd *reader) read(p []byte) (int, error) {
-	if err := rd.dl.armRead(rd.wait); err != nil {
+	if err := rd.dl.ArmRead(rd.wait); err != nil {
 		return 0, err
 	}
 	for range 16 {

@@ -8,7 +8,7 @@ import (
 
 // startSending sends the request's body while the answer is awaited.
 func (ex *exchange) startSending() {
-	ex.sentAt.Store(int64(ex.c.dl.clock.now()))
+	ex.sentAt.Store(int64(ex.c.dl.Clock.Now()))
 	if ex.req.Length == 0 {
 		return
 	}
@@ -17,7 +17,7 @@ func (ex *exchange) startSending() {
 		defer close(ex.sent)
 		ex.sendErr = ex.send()
 		if ex.srcErr != nil {
-			ex.c.dl.cut() // the request cannot be completed: no answer is to be had
+			ex.c.dl.Cut() // the request cannot be completed: no answer is to be had
 		}
 	}()
 }
@@ -32,7 +32,7 @@ func (ex *exchange) halt() {
 		return
 	default:
 	}
-	ex.c.dl.shutWrite()
+	ex.c.dl.ShutWrite()
 	if ex.reading.Load() {
 		if body, ok := ex.src.(io.Closer); ok {
 			_ = body.Close() // what it says goes to the sender's Read
@@ -60,7 +60,7 @@ func (ex *exchange) send() error {
 				return err
 			}
 			sent, empty = sent+int64(n), 0
-			ex.sentAt.Store(int64(c.dl.clock.now()))
+			ex.sentAt.Store(int64(c.dl.Clock.Now()))
 		}
 		switch {
 		case err == io.EOF && length < 0:
@@ -101,7 +101,7 @@ func (ex *exchange) sendEnd() error {
 		return err
 	}
 	if _, err = ex.c.write(append(p, "\r\n"...)); err == nil {
-		ex.sentAt.Store(int64(ex.c.dl.clock.now()))
+		ex.sentAt.Store(int64(ex.c.dl.Clock.Now()))
 	}
 	return err
 }

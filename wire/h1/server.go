@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/internal/conns"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
@@ -24,7 +25,7 @@ type Server struct {
 	h      msg.Handler
 	l      Limits
 	bounds bounds
-	clock  *clock
+	clock  *clock.Clock
 	pools  *pools
 
 	conns conns.Set[*conn]
@@ -43,7 +44,7 @@ func NewServer(h msg.Handler, l Limits) *Server {
 	s := &Server{
 		h: h, l: l,
 		bounds: bounds{line: l.Line, head: l.Head, fields: l.Fields},
-		clock:  newClock(),
+		clock:  clock.New(dateLine),
 		pools:  newPools(l.Head),
 		settle: settleTime,
 	}

@@ -88,7 +88,7 @@ func (w *tcpWriter) writable(fd uintptr) bool {
 		}
 		w.mark = w.sent
 		w.c.moved()
-		if w.err = w.c.dl.armWrite(w.c.s.l.WriteTimeout); w.err != nil {
+		if w.err = w.c.dl.ArmWrite(w.c.s.l.WriteTimeout); w.err != nil {
 			return true
 		}
 	}

@@ -27,7 +27,7 @@ func (c *conn) upgrade() (sent int64, err error) {
 		return 0, visitorFault("h1.write", err)
 	}
 	t := &tunnel{c: c, far: c.res.Tunnel, downEnd: make(chan struct{})}
-	t.last.Store(int64(c.s.clock.now()))
+	t.last.Store(int64(c.s.clock.Now()))
 	t.watch = time.AfterFunc(time.Hour, t.check)
 	t.watch.Reset(c.s.l.IdleTimeout) // after watch is set
 	defer t.watch.Stop()
@@ -36,7 +36,7 @@ func (c *conn) upgrade() (sent int64, err error) {
 		t.downErr = t.down()
 	}()
 	upErr := t.up()
-	ended := c.dl.isHeld() // by down, which then knows why
+	ended := c.dl.Held() // by down, which then knows why
 	err = t.join(upErr)
 	switch {
 	case t.idle.Load():
@@ -59,7 +59,7 @@ func (c *conn) appendSwitch(p []byte) ([]byte, error) {
 		p = append(append(append(p, "Upgrade: "...), c.req.Upgrade...), "\r\n"...)
 	}
 	if !c.res.Fields.Has(msg.Date) {
-		p = append(p, c.s.clock.dateLine()...)
+		p = append(p, c.s.clock.Date()...)
 	}
 	return append(p, "Connection: Upgrade\r\n\r\n"...), nil
 }
@@ -75,11 +75,11 @@ type tunnel struct {
 	idle    atomic.Bool   // check ended it
 }
 
-func (t *tunnel) touch() { t.last.Store(int64(t.c.s.clock.now())) }
+func (t *tunnel) touch() { t.last.Store(int64(t.c.s.clock.Now())) }
 
 // quiet returns how long the tunnel may still be idle.
 func (t *tunnel) quiet() time.Duration {
-	return time.Duration(t.last.Load()) + t.c.s.l.IdleTimeout - t.c.s.clock.now()
+	return time.Duration(t.last.Load()) + t.c.s.l.IdleTimeout - t.c.s.clock.Now()
 }
 
 // up copies from the visitor, beginning with what came with its request. nil
@@ -102,7 +102,7 @@ func (t *tunnel) up() error {
 		switch {
 		case err == io.EOF:
 			return closeWrite(t.far)
-		case errors.Is(err, os.ErrDeadlineExceeded) && t.quiet() > 0 && !t.c.dl.isHeld():
+		case errors.Is(err, os.ErrDeadlineExceeded) && t.quiet() > 0 && !t.c.dl.Held():
 			continue // the other way was busy meanwhile
 		case err != nil:
 			return err
@@ -125,7 +125,7 @@ func (t *tunnel) down() error {
 		if n > 0 {
 			t.touch()
 			if _, werr := t.c.write(blk.b[:n]); werr != nil {
-				t.c.dl.hold()
+				t.c.dl.Hold()
 				return werr
 			}
 			t.sent.Add(int64(n))
@@ -137,7 +137,7 @@ func (t *tunnel) down() error {
 		if err == io.EOF && closeWrite(t.c.nc) == nil {
 			return nil
 		}
-		t.c.dl.hold()
+		t.c.dl.Hold()
 		if err == io.EOF {
 			return nil
 		}
@@ -161,7 +161,7 @@ func (t *tunnel) join(upErr error) error {
 // end cuts both sides.
 func (t *tunnel) end() {
 	_ = t.far.Close() // it ends what waits there; what it says does not matter any more
-	t.c.dl.cut()
+	t.c.dl.Cut()
 }
 
 // check runs when the tunnel may have been idle for too long. It is needed

@@ -58,7 +58,7 @@ func (s *Server) watch() {
 	p := s.park
 	s.mu.Unlock()
 	if p != nil {
-		p.expire(s.clock.now())
+		p.expire(s.clock.Now())
 	}
 }
 

@@ -28,13 +28,16 @@ var statusLines = func() (t [600]string) {
 	return t
 }()
 
+// dateLine is for a clock.Clock.
+func dateLine(date []byte) []byte { return append(append([]byte("Date: "), date...), "\r\n"...) }
+
 func appendStatus(p []byte, status int) []byte { return append(p, statusLines[status]...) }
 
 func appendInt(p []byte, n int64) []byte { return strconv.AppendInt(p, n, 10) }
 
 // appendPlain appends a short answer that ends the connection.
 func (c *conn) appendPlain(p []byte, status int) []byte {
-	p = append(appendStatus(p, status), c.s.clock.dateLine()...)
+	p = append(appendStatus(p, status), c.s.clock.Date()...)
 	text := http.StatusText(status)
 	p = append(p, "Content-Type: text/plain\r\nConnection: close\r\nContent-Length: "...)
 	p = append(appendInt(p, int64(len(text)+1)), "\r\n\r\n"...)
@@ -149,7 +152,7 @@ func (c *conn) appendHead(p []byte, s shape) ([]byte, error) {
 		return nil, err
 	}
 	if !dated {
-		p = append(p, c.s.clock.dateLine()...)
+		p = append(p, c.s.clock.Date()...)
 	}
 	switch {
 	case s.chunked:
@@ -244,7 +247,7 @@ func (c *conn) writeBytes(head, body []byte) (sent int64, err error) {
 // write writes p, of at most sliceMax bytes or a head, within WriteTimeout.
 func (c *conn) write(p []byte) (int, error) {
 	c.moved()
-	if err := c.dl.armWrite(c.s.l.WriteTimeout); err != nil {
+	if err := c.dl.ArmWrite(c.s.l.WriteTimeout); err != nil {
 		return 0, err
 	}
 	if c.out != nil {
@@ -272,7 +275,7 @@ func (c *conn) writeBoth(a, b []byte) (int, error) {
 		return n + m, err
 	}
 	c.moved()
-	if err := c.dl.armWrite(c.s.l.WriteTimeout); err != nil {
+	if err := c.dl.ArmWrite(c.s.l.WriteTimeout); err != nil {
 		return 0, err
 	}
 	if c.out != nil {
@@ -288,7 +291,7 @@ func (c *conn) writeBoth(a, b []byte) (int, error) {
 // sendFile writes a head and a body that lies in a file.
 func (c *conn) sendFile(head []byte, f *os.File, from, n int64) (sent int64, err error) {
 	c.moved()
-	if err := c.dl.armWrite(c.s.l.WriteTimeout); err != nil {
+	if err := c.dl.ArmWrite(c.s.l.WriteTimeout); err != nil {
 		return 0, visitorFault("h1.write", err)
 	}
 	wrote, err := c.out.sendFile(head, f, from, n)

@@ -134,7 +134,7 @@ func (c *conn) appendPlain(p []byte, id uint32, status int, bodiless bool) []byt
 	at := len(p)
 	p = frame.Append(p, frame.Header{})
 	p = hpack.AppendStatus(p, status)
-	p = append(p, c.s.clock.dateLine(c.s.clock.now())...)
+	p = append(p, c.s.clock.DateAt(c.s.clock.Now())...)
 	p = hpack.AppendID(p, msg.ContentType, textPlain)
 	if bodiless || int64(len(text)) > min(c.window, c.initial) {
 		return endHead(p, at, id, frame.EndStream)
@@ -225,7 +225,7 @@ func (c *conn) begin(st *stream) next {
 	res := &st.res
 	if res.Status == 0 && res.EndConn && c.dead == nil {
 		c.dead = &fault.Error{Op: "h2.answer", Side: fault.Edge, Err: errDropped}
-		c.dl.kick() // the loop ends by it
+		c.dl.Hold() // the loop ends by it
 	}
 	if st.reset || c.dead != nil {
 		return c.abandon(st)
@@ -233,7 +233,7 @@ func (c *conn) begin(st *stream) next {
 	c.openOut()
 	var now time.Duration
 	if st.serving {
-		now = c.s.clock.now()
+		now = c.s.clock.Now()
 	} else {
 		now = c.arrivedAt // the loop's, which is here
 	}
@@ -251,7 +251,7 @@ func (c *conn) begin(st *stream) next {
 	}
 	if res.EndConn && !c.endSoon {
 		c.endSoon = true
-		c.dl.kick()
+		c.dl.Hold()
 	}
 	what := nothing
 	switch {
@@ -353,7 +353,7 @@ func (c *conn) send(st *stream, p []byte, last bool) error {
 		c.mu.Unlock()
 		return st.why
 	}
-	if st.moved = c.s.clock.now(); len(p) == 0 {
+	if st.moved = c.s.clock.Now(); len(p) == 0 {
 		c.openOut()
 		c.out = frame.Append(c.out, frame.Header{Type: frame.Data, Flags: frame.EndStream, Stream: st.id})
 		c.endLocal(st)

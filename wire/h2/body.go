@@ -41,7 +41,7 @@ type body struct {
 }
 
 func newBody(c *conn, st *stream) *body {
-	b := &body{c: c, st: st, req: &st.req, declared: st.req.Length, moved: c.s.clock.now()}
+	b := &body{c: c, st: st, req: &st.req, declared: st.req.Length, moved: c.s.clock.Now()}
 	b.cond.L = &b.mu
 	return b
 }
@@ -64,7 +64,7 @@ func (b *body) take(p []byte) (int, error) {
 		b.c.sendContinue(b)
 		b.mu.Lock()
 	}
-	b.moved = b.c.s.clock.now()
+	b.moved = b.c.s.clock.Now()
 	for b.held == 0 && b.err == nil && !b.closed {
 		b.waiting = true
 		b.cond.Wait()

@@ -20,7 +20,7 @@ func (c *conn) stop(reason Reason, code frame.Code, text string) *frame.Error {
 
 // flooded counts a frame of a kind of which there must not be too many.
 func (c *conn) flooded(reason Reason, limit int) *frame.Error {
-	if c.meters[reason].over(c.s.clock.now(), limit, c.s.l.FloodTime) {
+	if c.meters[reason].Over(c.s.clock.Now(), limit, c.s.l.FloodTime) {
 		return c.stop(reason, frame.EnhanceYourCalm, reason.String())
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/wire/h2/frame"
 	"github.com/selvage-edge/selvage/wire/h2/hpack"
 	"github.com/selvage-edge/selvage/wire/head"
@@ -24,7 +25,7 @@ type conn struct {
 	s   *Server
 	nc  net.Conn
 	mc  *msg.Conn
-	dl  deadlines
+	dl  clock.Deadlines
 	tls bool
 
 	// Owned by the loop.
@@ -46,7 +47,7 @@ type conn struct {
 	arrivedAt time.Duration // latest bytes
 	busyAt    time.Duration // latest request
 	spared    bool          // buffers were given back
-	meters    [reasons]meter
+	meters    [reasons]clock.Meter
 	hot       *stream // the latest that was answered inline, with its session
 	full      bool    // another request would be one too many
 	much      bool    // so much waits to be written that nothing more is taken
@@ -93,16 +94,16 @@ func newConn(s *Server, nc net.Conn, mc *msg.Conn) *conn {
 		window: firstWindow, initial: firstWindow, maxFrame: frame.MinFrame, recv: firstWindow,
 		lastTaken: frame.MaxStream,
 	}
-	c.dl.nc, c.dl.clock = nc, s.clock
+	c.dl.Conn, c.dl.Clock = nc, s.clock
 	c.room.L = &c.mu
-	c.startAt = s.clock.now()
+	c.startAt = s.clock.Now()
 	c.arrivedAt, c.busyAt, c.checkAt, c.spared = c.startAt, c.startAt, c.startAt+tick, true
 	return c
 }
 
 // cut is called by Drain, from outside.
 func (c *conn) cut() {
-	c.dl.cut()
+	c.dl.Cut()
 	_ = rawConn(c.nc).Close() // whatever it says, the connection is done with
 }
 
@@ -238,7 +239,7 @@ func (c *conn) notePartial() {
 	case c.r == c.w && c.blockHead.Stream == 0:
 		c.partialAt = 0
 	case c.partialAt == 0:
-		c.partialAt = max(c.s.clock.now(), 1)
+		c.partialAt = max(c.s.clock.Now(), 1)
 	}
 }
 
@@ -286,7 +287,7 @@ const tick = time.Second
 // read waits for bytes. It looks after time-outs meanwhile.
 func (c *conn) read() error {
 	for {
-		now := c.s.clock.now()
+		now := c.s.clock.Now()
 		if now >= c.checkAt || c.s.conns.Draining() && c.goneSaid == 0 {
 			if err := c.check(now); err != nil {
 				return err
@@ -300,13 +301,13 @@ func (c *conn) read() error {
 		if c.spared && c.greeted {
 			want, slack = c.busyAt+c.s.l.IdleTimeout, 0
 		}
-		n, err := 0, c.dl.armRead(want, slack)
+		n, err := 0, c.armRead(want, slack)
 		if err == nil {
 			n, err = c.nc.Read(p)
 		}
 		c.w += n
 		if n > 0 {
-			c.arrivedAt = c.s.clock.now()
+			c.arrivedAt = c.s.clock.Now()
 			return c.unspare()
 		}
 		if err == nil {
@@ -315,17 +316,20 @@ func (c *conn) read() error {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
-		if c.isGone() {
+		if c.dl.Gone() {
 			return errGone
 		}
 		c.checkAt = 0
 	}
 }
 
-func (c *conn) isGone() bool {
-	c.dl.mu.Lock()
-	defer c.dl.mu.Unlock()
-	return c.dl.gone
+// armRead fails once after each Hold: the loop has something to look at.
+func (c *conn) armRead(want, early time.Duration) error {
+	err := c.dl.ArmReadUntil(want, early)
+	if err != nil {
+		c.dl.Free()
+	}
+	return err
 }
 
 // unspare takes a buffer for what has come into tiny, and what else has come:
@@ -341,7 +345,7 @@ func (c *conn) unspare() error {
 	if c.w < len(c.tiny) {
 		return nil
 	}
-	if err := c.dl.armRead(0, 0); err != nil {
+	if err := c.armRead(0, 0); err != nil {
 		c.checkAt = 0 // somebody wants the loop's attention
 		return nil
 	}
@@ -451,9 +455,9 @@ func (c *conn) linger() {
 		return
 	}
 	var away [512]byte
-	until := c.s.clock.now() + lingerTime
+	until := c.s.clock.Now() + lingerTime
 	for seen := 0; seen < lingerBytes; {
-		if c.s.clock.now() >= until || c.dl.armRead(until, 0) != nil {
+		if c.s.clock.Now() >= until || c.armRead(until, 0) != nil {
 			return
 		}
 		n, err := c.nc.Read(away[:])

@@ -67,7 +67,7 @@ func (c *conn) appendHead(st *stream, f form, switched bool, now time.Duration) 
 		return errOutField
 	}
 	if !dated {
-		p = append(p, c.s.clock.dateLine(now)...)
+		p = append(p, c.s.clock.DateAt(now)...)
 	}
 	if !switched && f.sized(st) {
 		p = hpack.AppendNumber(p, msg.ContentLength, f.length)
@@ -88,6 +88,9 @@ func (c *conn) closeHead(p []byte, at int, id uint32, flags frame.Flags) []byte 
 	block := append([]byte{}, p[at+frame.HeaderLen:]...)
 	return frame.AppendHeaders(p[:at], id, block, c.maxFrame, flags.Has(frame.EndStream))
 }
+
+// dateLine is for a clock.Clock.
+func dateLine(date []byte) []byte { return hpack.AppendID(nil, msg.Date, date) }
 
 // appendPrepared makes the block of a prepared head. A line that must not be
 // written is left out.

@@ -2,7 +2,6 @@ package h2
 
 import (
 	"sync/atomic"
-	"time"
 )
 
 // Reason is why a connection or a stream was ended by us.
@@ -64,19 +63,4 @@ func (c *counters) end(r Reason) {
 	if r != None {
 		c.ended[r].Add(1)
 	}
-}
-
-// meter counts one kind of frame over a span of time.
-type meter struct {
-	n    int
-	from time.Duration // on the clock
-}
-
-// over counts one more and reports whether that is more than limit in span.
-func (m *meter) over(now time.Duration, limit int, span time.Duration) bool {
-	if now-m.from >= span {
-		m.n, m.from = 0, now
-	}
-	m.n++
-	return m.n > limit
 }

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/internal/conns"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
@@ -23,7 +24,7 @@ import (
 type Server struct {
 	h     msg.Handler
 	l     Limits
-	clock *clock
+	clock *clock.Clock
 	pools pools
 	count counters
 	conns conns.Set[*conn]
@@ -31,7 +32,7 @@ type Server struct {
 
 // NewServer makes a server that asks h for a session for each request in flight.
 func NewServer(h msg.Handler, l Limits) *Server {
-	return &Server{h: h, l: l.withDefaults(), clock: newClock(), pools: newPools()}
+	return &Server{h: h, l: l.withDefaults(), clock: clock.New(dateLine), pools: newPools()}
 }
 
 // ServeConn answers requests on nc until the connection ends, then closes it.
@@ -61,7 +62,7 @@ const drainGrace = time.Second
 // returns when none is left; at ctx's end it cuts the rest and returns ctx's
 // error. Connections that are given to ServeConn later are told at once.
 func (s *Server) Drain(ctx context.Context) error {
-	s.conns.Drain(func(c *conn) { c.dl.kick() })
+	s.conns.Drain(func(c *conn) { c.dl.Hold() })
 	return s.conns.Wait(ctx, (*conn).cut)
 }
 

@@ -167,7 +167,7 @@ func (c *conn) unlist(st *stream, by ending) {
 		break
 	}
 	if len(c.ids) == 0 && (c.endSoon || c.lastTaken != frame.MaxStream) {
-		c.dl.kick() // the loop may be waiting for a reason to end
+		c.dl.Hold() // the loop may be waiting for a reason to end
 	}
 }
 

@@ -30,7 +30,7 @@ func (c *conn) fill() {
 		return
 	}
 	c.openOut()
-	now := c.s.clock.now()
+	now := c.s.clock.Now()
 	for len(c.out) < sendMark && c.window > 0 {
 		st := c.queue.next()
 		if st == nil {
@@ -177,7 +177,7 @@ func (c *conn) round() bool {
 // write writes p within WriteTimeout for each sendMark bytes of it.
 func (c *conn) write(p []byte) error {
 	for len(p) > 0 {
-		if err := c.dl.armWrite(c.s.l.WriteTimeout); err != nil {
+		if err := c.dl.ArmWrite(c.s.l.WriteTimeout); err != nil {
 			return visitorFault("h2.write", fault.Closed, err)
 		}
 		n, err := c.nc.Write(p[:min(len(p), sendMark)])

@@ -210,7 +210,7 @@ func (f *frames) next() error {
 
 func (f *frames) arm() {
 	l, clock := &f.x.c.s.l, f.x.c.s.clock
-	_ = f.x.st.SetReadDeadline(clock.at(clock.now() + l.BodyTimeout)) // never fails
+	_ = f.x.st.SetReadDeadline(clock.At(clock.Now() + l.BodyTimeout)) // never fails
 	if f.halt.Load() {
 		f.end()
 	}
@@ -218,7 +218,7 @@ func (f *frames) arm() {
 
 // end ends a read that waits.
 func (f *frames) end() {
-	_ = f.x.st.SetReadDeadline(f.x.c.s.clock.start) // a time that has passed; never fails
+	_ = f.x.st.SetReadDeadline(f.x.c.s.clock.At(0)) // a time that has passed; never fails
 }
 
 // fill reads more behind buf, which is short.

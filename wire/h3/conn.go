@@ -10,6 +10,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -35,9 +36,9 @@ type conn struct {
 	waiting map[quic.StreamID]*exchange // requests that others than serve work on
 	early   map[quic.StreamID]priority  // priorities of requests to come
 	signals bool                        // the visitor speaks RFC 9218
-	resets  meter
-	unknown meter
-	updates meter
+	resets  clock.Meter
+	unknown clock.Meter
+	updates clock.Meter
 	kinds   [4]bool       // critical streams the visitor has opened
 	limit   quic.StreamID // the first request that is refused, behind GOAWAY; noLimit before
 	goAway  uint64        // the visitor's, of pushes
@@ -52,7 +53,7 @@ func newConn(s *Server, qc *quic.Conn, mc *msg.Conn) *conn {
 	return c
 }
 
-func (c *conn) touch() { c.touched.Store(int64(c.s.clock.now())) }
+func (c *conn) touch() { c.touched.Store(int64(c.s.clock.Now())) }
 
 // end ends the connection.
 func (c *conn) end(f *failure) {
@@ -220,7 +221,7 @@ func (c *conn) put(x *exchange) {
 // given counts requests that the visitor gave up or broke.
 func (c *conn) given() {
 	c.mu.Lock()
-	over := c.resets.over(c.s.clock.now(), c.s.l.Resets, c.s.l.FloodTime)
+	over := c.resets.Over(c.s.clock.Now(), c.s.l.Resets, c.s.l.FloodTime)
 	c.mu.Unlock()
 	if over {
 		c.end(errResetFlood)
@@ -283,7 +284,7 @@ func (c *conn) leave() {
 		}
 	}
 	// What was sent long ago has arrived.
-	quiet := c.s.clock.now() - time.Duration(c.touched.Load())
+	quiet := c.s.clock.Now() - time.Duration(c.touched.Load())
 	select {
 	case <-time.After(drainLinger - min(quiet, drainLinger)):
 		c.end(errDrained)

@@ -75,7 +75,7 @@ func (c *conn) first(kind uint64) bool {
 func (c *conn) sawUnknown() *failure {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.unknown.over(c.s.clock.now(), c.s.l.Unknown, c.s.l.FloodTime) {
+	if c.unknown.Over(c.s.clock.Now(), c.s.l.Unknown, c.s.l.FloodTime) {
 		return errUnknownFlood
 	}
 	return nil
@@ -91,7 +91,7 @@ func (u *uniReader) fill(wait time.Duration) error {
 	}
 	var until time.Time
 	if wait > 0 {
-		until = u.c.s.clock.at(u.c.s.clock.now() + wait)
+		until = u.c.s.clock.At(u.c.s.clock.Now() + wait)
 	}
 	_ = u.st.SetReadDeadline(until) // never fails
 	n, err := u.st.Read(u.buf[u.w:])

@@ -112,7 +112,7 @@ func (x *exchange) reusable() bool {
 // errWait when that was not enough, and can be called again.
 func (x *exchange) receive(wait time.Duration) error {
 	clock := x.c.s.clock
-	_ = x.st.SetReadDeadline(clock.at(clock.now() + wait)) // never fails
+	_ = x.st.SetReadDeadline(clock.At(clock.Now() + wait)) // never fails
 	for {
 		err := x.parse()
 		if err != nil || x.phase == whole {

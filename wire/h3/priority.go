@@ -48,7 +48,7 @@ func (c *conn) priorityUpdate(p []byte) *failure {
 	pr := head.ParsePriority(p[n:], head.DefaultPriority)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.updates.over(c.s.clock.now(), c.s.l.Updates, c.s.l.FloodTime) {
+	if c.updates.Over(c.s.clock.Now(), c.s.l.Updates, c.s.l.FloodTime) {
 		return errPriorityFlood
 	}
 	c.ahead.Store(true)

@@ -2,7 +2,6 @@ package h3
 
 import (
 	"sync/atomic"
-	"time"
 )
 
 // Reason is why a connection or a stream was ended by us.
@@ -122,18 +121,3 @@ var (
 	errBodyLength = &reject{codeMessage, 0, Malformed, "body of another length than declared"}
 	errRejected   = &reject{codeRequestRejected, 0, Refused, "request behind GOAWAY"}
 )
-
-// meter counts one kind of event over a span of time.
-type meter struct {
-	n    int
-	from time.Duration // on the clock
-}
-
-// over counts one more and reports whether that is more than limit in span.
-func (m *meter) over(now time.Duration, limit int, span time.Duration) bool {
-	if now-m.from >= span {
-		m.n, m.from = 0, now
-	}
-	m.n++
-	return m.n > limit
-}

@@ -87,7 +87,7 @@ func (x *exchange) appendHead(p []byte, s shape) ([]byte, error) {
 		return nil, err
 	}
 	if !dated {
-		p = append(p, x.c.s.clock.dateLine()...)
+		p = append(p, x.c.s.clock.Date()...)
 	}
 	if x.sized(s) {
 		p = qpack.AppendNumber(p, msg.ContentLength, s.length)
@@ -95,6 +95,9 @@ func (x *exchange) appendHead(p []byte, s shape) ([]byte, error) {
 	putLength(p[start+1:], len(p)-start-headRoom)
 	return p, nil
 }
+
+// dateLine is for a clock.Clock.
+func dateLine(date []byte) []byte { return qpack.AppendID(nil, msg.Date, date) }
 
 // staticBlock makes the block that is kept with an object; nil when a line
 // must not be written.
@@ -209,7 +212,7 @@ func (x *exchange) giveUp(why error) {
 func (x *exchange) plain(status int) {
 	p := append(x.out[:0], frameHeaders, 0, 0, 0, 0)
 	p = qpack.AppendStatus(qpack.AppendPrefix(p), status)
-	p = append(p, x.c.s.clock.dateLine()...)
+	p = append(p, x.c.s.clock.Date()...)
 	text := http.StatusText(status) + "\n"
 	p = qpack.AppendNumber(qpack.AppendID(p, msg.ContentType, plainText), msg.ContentLength, int64(len(text)))
 	putLength(p[1:], len(p)-headRoom)
@@ -274,7 +277,7 @@ func (x *exchange) respond() {
 // write writes p within WriteTimeout.
 func (x *exchange) write(p []byte) error {
 	clock := x.c.s.clock
-	_ = x.st.SetWriteDeadline(clock.at(clock.now() + x.c.s.l.WriteTimeout)) // never fails
+	_ = x.st.SetWriteDeadline(clock.At(clock.Now() + x.c.s.l.WriteTimeout)) // never fails
 	_, err := x.st.Write(p)
 	if err != nil {
 		x.slow(err)
@@ -311,7 +314,7 @@ func (x *exchange) writeLong(body []byte) error {
 	watch = time.AfterFunc(time.Hour, func() {
 		now := taken.Load()
 		if now == seen {
-			_ = x.st.SetWriteDeadline(x.c.s.clock.start) // a time that has passed; never fails
+			_ = x.st.SetWriteDeadline(x.c.s.clock.At(0)) // a time that has passed; never fails
 			return
 		}
 		seen = now

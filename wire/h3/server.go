@@ -15,6 +15,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/internal/conns"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
@@ -27,7 +28,7 @@ const NextProto = "h3"
 type Server struct {
 	h        msg.Handler
 	l        Limits
-	clock    *clock
+	clock    *clock.Clock
 	pools    pools
 	count    counters
 	greeting []byte // what a control stream begins with
@@ -37,7 +38,7 @@ type Server struct {
 // NewServer makes a server that asks h for sessions.
 func NewServer(h msg.Handler, l Limits) *Server {
 	l = l.withDefaults()
-	s := &Server{h: h, l: l, clock: newClock()}
+	s := &Server{h: h, l: l, clock: clock.New(dateLine)}
 	s.conns.Every, s.conns.Look = watchEvery, s.watch
 	s.pools.init()
 	s.greeting = s.appendGreeting(nil)
@@ -103,6 +104,6 @@ const watchEvery = time.Second
 
 // watch runs once in watchEvery while there are connections.
 func (s *Server) watch() {
-	now := s.clock.now()
+	now := s.clock.Now()
 	s.conns.Each(func(c *conn) { c.look(now) })
 }

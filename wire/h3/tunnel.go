@@ -26,7 +26,7 @@ func (x *exchange) tunnel() {
 		return
 	}
 	if !x.res.Fields.Has(msg.Date) {
-		p = append(p, x.c.s.clock.dateLine()...)
+		p = append(p, x.c.s.clock.Date()...)
 	}
 	putLength(p[1:], len(p)-headRoom)
 	x.out = p
@@ -59,11 +59,11 @@ type tunnel struct {
 	ended atomic.Bool
 }
 
-func (t *tunnel) moved() { t.last.Store(int64(t.x.c.s.clock.now())) }
+func (t *tunnel) moved() { t.last.Store(int64(t.x.c.s.clock.Now())) }
 
 // check ends the tunnel when nothing has moved for IdleTimeout.
 func (t *tunnel) check() {
-	quiet := t.x.c.s.clock.now() - time.Duration(t.last.Load())
+	quiet := t.x.c.s.clock.Now() - time.Duration(t.last.Load())
 	if left := t.x.c.s.l.IdleTimeout - quiet; left > 0 {
 		t.watch.Reset(left)
 		return
@@ -75,7 +75,7 @@ func (t *tunnel) check() {
 func (t *tunnel) stop() {
 	t.ended.Store(true)
 	_ = t.far.Close() // whoever reads or writes it learns of it
-	_ = t.x.st.SetDeadline(t.x.c.s.clock.start)
+	_ = t.x.st.SetDeadline(t.x.c.s.clock.At(0))
 }
 
 // up copies what the visitor sends.
