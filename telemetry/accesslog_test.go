@@ -98,6 +98,32 @@ func TestFullRingDropsAndCounts(t *testing.T) {
 	})
 }
 
+// What is held is rendered in small portions as it comes, so that requests never
+// wait behind a large one; it is written after flushEvery at the latest.
+func TestRendersInPortions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &sink{}
+		l := NewAccessLog(out, "FRA", nil, 1, quiet())
+		n := 1 + portion/len(sample().appendTo(make([]byte, 2)))
+		for range n {
+			l.Append(0, sample())
+		}
+		synctest.Wait()
+		if got := l.Written(); got != uint64(n) || out.Len() > 0 {
+			t.Errorf("%d of %d lines are rendered, %d bytes written before their time", got, n, out.Len())
+		}
+		l.Append(0, sample())
+		time.Sleep(flushEvery)
+		synctest.Wait()
+		if got := strings.Count(out.String(), "\n"); got != n+1 {
+			t.Errorf("%d lines are written after %s, want %d", got, flushEvery, n+1)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestFailingDiskIsCountedNotFatal(t *testing.T) {
 	l := NewAccessLog(&sink{err: errors.New("no space left on device")}, "FRA", nil, 1, quiet())
 	l.Append(0, sample())
