@@ -64,7 +64,7 @@ func TestStatusSaysWhoseFaultItIs(t *testing.T) {
 	}{
 		{fault.Visitor, fault.Malformed, 400}, {fault.Visitor, fault.Forbidden, 403}, {fault.Visitor, fault.NotFound, 421},
 		{fault.Visitor, fault.TooLarge, 413}, {fault.Visitor, fault.Timeout, 408}, {fault.Visitor, fault.Other, 400},
-		{fault.Origin, fault.Other, 520}, {fault.Origin, fault.Malformed, 520}, {fault.Origin, fault.Closed, 520},
+		{fault.Origin, fault.Other, 520}, {fault.Origin, fault.Malformed, 520}, {fault.Origin, fault.Closed, 520}, {fault.Origin, fault.Version, 520},
 		{fault.Origin, fault.Refused, 521}, {fault.Origin, fault.ConnectTime, 522}, {fault.Origin, fault.Unreachable, 523},
 		{fault.Origin, fault.Timeout, 524}, {fault.Origin, fault.Handshake, 525}, {fault.Origin, fault.Certificate, 526},
 		{fault.Origin, fault.Resolve, 530}, {fault.Origin, fault.Forbidden, 530}, {fault.Origin, fault.Limit, 503},

@@ -46,12 +46,13 @@ const (
 	Conflict         // it exists already, or changed meanwhile
 	Draining         // this server is going away
 	TooEarly         // a request in TLS early data that must not be a replay
+	Version          // the other side does not speak the version of a protocol that is needed
 )
 
 var kindNames = [...]string{
 	"other", "malformed", "too large", "timeout", "refused", "connect timeout",
 	"unreachable", "handshake", "certificate", "resolve", "forbidden", "loop",
-	"limit", "closed", "not found", "conflict", "draining", "too early",
+	"limit", "closed", "not found", "conflict", "draining", "too early", "version",
 }
 
 func (k Kind) String() string {

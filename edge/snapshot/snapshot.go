@@ -131,7 +131,7 @@ func hashParts(spec *zone.Spec, shared *zone.Shared) parts {
 	}
 	v := spec.Settings.Value
 	return parts{
-		origin: hash(spec.Records, spec.Rulesets, v("ssl"), v("origin_max_http_version"), v("early_hints")),
+		origin: hash(spec.Records, spec.Rulesets, v("ssl"), v("origin_max_http_version"), v("origin_h2c"), v("early_hints")),
 		cache:  hash(spec.Settings, spec.Rulesets),
 		dns:    hash(spec.Records, spec.Meta, shared.Advertise),
 		tls:    hash(spec.Certificates, keys, v("min_tls_version"), v("http2"), v("http3"), v("0rtt")),

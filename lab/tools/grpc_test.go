@@ -99,13 +99,18 @@ func service(left chan<- struct{}) *grpc.ServiceDesc {
 
 // TestGRPC calls a grpc-go server through an edge with a grpc-go client.
 func TestGRPC(t *testing.T) {
-	left := make(chan struct{}, 10)
 	chain, key := selfSigned(t, "rpc.test")
 	cert, err := tls.X509KeyPair([]byte(chain), []byte(key))
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer(grpc.Creds(credentials.NewServerTLSFromCert(&cert)))
+	t.Run("origin of https", func(t *testing.T) { callService(t, "https", grpc.Creds(credentials.NewServerTLSFromCert(&cert))) })
+	t.Run("origin of http", func(t *testing.T) { callService(t, "http") })
+}
+
+func callService(t *testing.T, scheme string, options ...grpc.ServerOption) {
+	left := make(chan struct{}, 10)
+	server := grpc.NewServer(options...)
 	server.RegisterService(service(left), struct{}{})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -120,7 +125,7 @@ func TestGRPC(t *testing.T) {
 		}
 	})
 	e := startDev(t)
-	e.run(t, "zone", "add", "rpc.test", "--origin", "https://"+l.Addr().String())
+	e.run(t, "zone", "add", "rpc.test", "--origin", scheme+"://"+l.Addr().String())
 	roots := x509.NewCertPool()
 	pem, err := os.ReadFile(e.CA)
 	if err != nil || !roots.AppendCertsFromPEM(pem) {

@@ -466,6 +466,51 @@ func TestInterimAnswersReachTheLeaderWhileItWaits(t *testing.T) {
 	})
 }
 
+// The page goes on to those who share its fetch while who began it takes not even
+// the early hints.
+func TestALeaderWhoTakesNoHintsHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, Config{}, nil)
+		g.serve = func(r *request.Request) error {
+			time.Sleep(time.Second)
+			for range 3 * maxEarly {
+				var f msg.Fields
+				link := []byte("</a.css>")
+				f.Add([]byte("Link"), link)
+				if err := r.In.Interim(103, &f); err != nil {
+					return err
+				}
+				clear(link) // it is the connection's
+			}
+			return reply(r, 200, "ok", "Cache-Control: max-age=60")
+		}
+		gate := make(chan struct{})
+		told := 0
+		slow := ask(t.Context(), "GET /a")
+		slow.In.Interim = func(_ int, fields *msg.Fields) error {
+			<-gate
+			if told++; string(fields.Lookup("link")) != "</a.css>" {
+				t.Errorf("got %q", fields.Lookup("link"))
+			}
+			return nil
+		}
+		answered := make(chan *answer, 1)
+		go func() { answered <- g.do(slow) }()
+		synctest.Wait()
+		shares := ask(t.Context(), "GET /a")
+		shares.In.Interim = func(int, *msg.Fields) error {
+			t.Error("who shares a fetch is told what may be another's")
+			return nil
+		}
+		g.want(g.do(shares), 200, "MISS", "ok")
+		close(gate)
+		g.want(<-answered, 200, "MISS", "ok")
+		if told < maxEarly || told > maxEarly+1 {
+			t.Errorf("told of %d, want %d and the one that was being sent", told, maxEarly)
+		}
+	})
+}
+
 func TestLargeObjectWithoutReadersIsAbandoned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, Config{Bytes: 1 << 20, MaxObject: 4 << 10, Window: 64 << 10}, nil)

@@ -52,6 +52,7 @@ type fill struct {
 	// the fill itself: the last of them releases obj and stale.
 	expected, holders atomic.Int32
 
+	early chan *interim // 1xx answers for the leader; nil = nobody takes them
 	ready chan struct{} // closed when what follows is settled
 	outcome
 	status request.CacheStatus
@@ -93,7 +94,8 @@ func (e *Engine) newFill(p *Plan, r *request.Request, k key, stale *object, want
 	}
 	f.d.In.Method, f.d.In.MethodText = msg.GET, []byte("GET")
 	if led && r.In.Interim != nil {
-		f.d.In.Interim = f.toLeader(r.In.Interim)
+		f.early = make(chan *interim, maxEarly)
+		f.d.In.Interim = f.toLeader
 	}
 	f.want = bytes.Clone(want)
 	f.ask(f.firstWish())
@@ -388,18 +390,54 @@ func (f *fill) hand(status request.CacheStatus, got time.Time) {
 	}
 }
 
-// toLeader passes 1xx answers on to the leader (RFC 9110 §15.2) for as long as
-// it waits: once it has left, its connection speaks of something else.
-func (f *fill) toLeader(tell func(int, *msg.Fields) error) func(int, *msg.Fields) error {
-	return func(status int, fields *msg.Fields) error {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if f.gone {
-			return nil
+// interim is a 1xx answer, in memory of its own.
+type interim struct {
+	status int
+	fields msg.Fields
+}
+
+// maxEarly is how many 1xx answers may wait for a leader to send them.
+const maxEarly = 16
+
+// toLeader keeps a 1xx answer (RFC 9110 §15.2) for the leader, who sends it while
+// it waits: a visitor who takes nothing holds up itself and not the fill. Those
+// who share the fetch get none: whether the answer may be shared is not known yet.
+func (f *fill) toLeader(status int, fields *msg.Fields) error {
+	i := &interim{status: status}
+	if fields != nil {
+		fields.CopyTo(&i.fields, bytes.Clone)
+	}
+	select {
+	case f.early <- i:
+	default: // it takes none, and who misses one misses nothing
+	}
+	return nil
+}
+
+// await waits for the head of f, and sends what comes ahead of it to a leader.
+// It is false when the visitor has left.
+func (t task) await(f *fill, led bool) bool {
+	var early <-chan *interim
+	if led {
+		early = f.early
+	}
+	for {
+		select {
+		case i := <-early:
+			t.tell(i)
+		case <-f.ready:
+			for len(early) > 0 {
+				t.tell(<-early)
+			}
+			return true
+		case <-t.r.Ctx.Done():
+			return false
 		}
-		return tell(status, fields)
 	}
 }
+
+// tell sends a 1xx answer; who cannot take it misses nothing.
+func (t task) tell(i *interim) { _ = t.r.In.Interim(i.status, &i.fields) }
 
 // abandon is called by a leader that leaves before the head is there, or
 // just when it comes.

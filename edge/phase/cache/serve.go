@@ -193,9 +193,7 @@ func (t task) follow(f *fill, led bool, k key, s *shard, o *object) (v request.V
 		t.e.coalesced.Add(1)
 	}
 	defer f.arrived()
-	select {
-	case <-f.ready:
-	case <-t.r.Ctx.Done():
+	if !t.await(f, led) {
 		if led {
 			f.abandon()
 		}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/zone"
 )
 
@@ -23,7 +24,7 @@ type Plan struct {
 	// wild is the same for what stands behind "*.".
 	wild   map[string]*entry
 	mode   mode
-	two    bool   // HTTP/2 may be spoken
+	two    two    // to whom HTTP/2 is spoken
 	hints  bool   // early hints are made
 	rules  *Rules // nil = none
 	anyOne bool   // at least one name is proxied
@@ -39,6 +40,15 @@ const (
 	plain    mode = iota // http (ssl off, flexible)
 	anyCert              // https, any certificate (ssl full)
 	verified             // https, verified certificate (ssl strict)
+)
+
+// two is which requests go over HTTP/2 where the origin speaks it.
+type two uint8
+
+const (
+	twoNever two = iota
+	twoGRPC      // calls of gRPC, over http
+	twoAll
 )
 
 func (m mode) port() uint16 {
@@ -60,7 +70,7 @@ func Compile(spec *zone.Spec) (*Plan, error) {
 	if p.rules, err = rulesOf(spec.Rulesets); err != nil {
 		return nil, err
 	}
-	p.two = p.mode != plain && spec.Settings.Text("origin_max_http_version") == "2"
+	p.two = twoOf(p.mode, spec.Settings)
 	p.hints = spec.Settings.On("early_hints")
 	r := newRecords(spec.Records)
 	for name := range r.byName {
@@ -145,6 +155,27 @@ func modeOf(ssl string) (mode, error) {
 		return verified, nil
 	}
 	return 0, fmt.Errorf("settings: ssl: value must be off, flexible, full or strict, got %q", ssl)
+}
+
+func twoOf(m mode, s zone.Settings) two {
+	if s.Text("origin_max_http_version") != "2" {
+		return twoNever
+	}
+	if m != plain {
+		return twoAll
+	}
+	switch s.Text("origin_h2c") {
+	case "on":
+		return twoAll
+	case "grpc":
+		return twoGRPC
+	}
+	return twoNever
+}
+
+// overTwo reports whether r goes over HTTP/2 where the origin speaks it.
+func (p *Plan) overTwo(r *request.Request) bool {
+	return p.two == twoAll || p.two == twoGRPC && r.CallsGRPC()
 }
 
 func rulesOf(sets []zone.Ruleset) (*Rules, error) {

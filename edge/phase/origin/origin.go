@@ -9,6 +9,10 @@
 // port 443 with any certificate, strict wants one that is valid for the name
 // in the Host field (or the rule's SNI). A rule may set another port.
 //
+// HTTP/2 is spoken to https where it is offered, and to http, which cannot be
+// asked, to those that the zone says: calls of gRPC, unless it says otherwise. A
+// call of gRPC that would have to go over HTTP/1.1 is not sent.
+//
 // A request that came round is refused: its CDN-Loop (RFC 8586) names this
 // zone already, or too many Selvages. Chains of different zones are allowed.
 package origin
@@ -18,6 +22,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"io"
 	"net"
@@ -156,6 +161,8 @@ var (
 	errQueueFull = errors.New("every connection to the origin is in use and the queue is full")
 	errQueueTime = errors.New("no connection to the origin became free in time")
 	errClosed    = errors.New("the edge is going away")
+	errGRPC      = errors.New("gRPC needs HTTP/2, which the origin does not offer or the zone's settings forbid")
+	errPrior     = errors.New("the origin of http did not answer in HTTP/2")
 )
 
 // Attempts at one request: maxReplays on connections that had gone stale, and
@@ -193,6 +200,10 @@ func (e *Engine) run(p *Plan, r *request.Request) (request.Verdict, error) {
 		c, err := e.connect(r, targets, fresh)
 		if err != nil {
 			return request.Respond, err
+		}
+		if c.session == nil && r.CallsGRPC() {
+			c.pool.release(c, true)
+			return request.Respond, failure("origin.grpc", fault.Version, errGRPC)
 		}
 		err = e.exchange(r, c)
 		if err == nil {
@@ -267,7 +278,7 @@ func (e *Engine) targets(p *Plan, r *request.Request, one bool, pools []*pool) (
 	var avoided []*pool
 	for i := range list {
 		k.host = list[(from+i)%len(list)]
-		pl, err := e.find(r, k, p.two && !one)
+		pl, err := e.find(r, k, !one && p.overTwo(r))
 		if err != nil {
 			return nil, err
 		}
@@ -330,7 +341,10 @@ func (e *Engine) exchange(r *request.Request, c *conn) error {
 	e.compose(r, &c.req)
 	c.req.Interim = c.early
 	if c.session != nil {
-		c.req.Scheme, c.req.Proto = msg.HTTPS, msg.HTTP2 // of this connection: servers compare
+		c.req.Scheme, c.req.Proto = msg.HTTP, msg.HTTP2 // of this connection: servers compare
+		if c.pool.tls != nil {
+			c.req.Scheme = msg.HTTPS
+		}
 	}
 	shake := shakeHands(r, c)
 	c.visitor, c.body = r.In.Interim, sender{body: &r.Body, in: r.In, out: &c.req}
@@ -349,7 +363,10 @@ func (e *Engine) exchange(r *request.Request, c *conn) error {
 	}
 	c.visitor = nil
 	if err != nil {
-		return e.blame(r, err)
+		if err = e.blame(r, err); c.unanswered(fault.As(err)) {
+			err = failure("origin.exchange", fault.Version, fmt.Errorf("%w: %w", errPrior, err))
+		}
+		return err
 	}
 	r.Tried.Wait = time.Since(start)
 	r.Tried.Status = r.Out.Status
@@ -386,6 +403,13 @@ func (e *Engine) blame(r *request.Request, err error) error {
 		return f
 	}
 	return failure("origin.exchange", kindOf(err), err)
+}
+
+// unanswered reports that an exchange failed because the origin was spoken to in
+// HTTP/2 without being asked, and did not take it: what came was none, or the end.
+func (c *conn) unanswered(f *fault.Error) bool {
+	return c.session != nil && c.pool.tls == nil && !c.session.client.Greeted() && f.Side == fault.Origin &&
+		(f.Kind == fault.Malformed || f.Kind == fault.Closed || f.Kind == fault.Refused)
 }
 
 func failure(op string, kind fault.Kind, err error) *fault.Error {

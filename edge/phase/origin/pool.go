@@ -245,6 +245,9 @@ func (p *pool) connect(ctx context.Context) (*conn, *session, error) {
 		return nil, nil, dialFailure(ctx, err)
 	}
 	raw, agreed := nc, ""
+	if p.tls == nil && p.key.two {
+		agreed = "h2" // by prior knowledge: there is nobody to ask
+	}
 	if p.tls != nil {
 		if nc, agreed, err = e.handshake(ctx, nc, p.tls); err != nil {
 			return nil, nil, err

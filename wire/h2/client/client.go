@@ -96,10 +96,12 @@ type peer struct {
 	frame   int   // largest payload
 	list    int   // largest head, 0 = any
 	connect bool  // extended CONNECT is taken
+	greeted bool  // the first SETTINGS have come
 }
 
 // New speaks HTTP/2 on an established connection, which it owns. Over TLS the
-// protocol h2 has been agreed on.
+// protocol h2 has been agreed on; without, the origin is known to speak it (RFC
+// 9113 §3.3), and Greeted tells whether it does.
 func New(nc net.Conn, l Limits) *Conn {
 	l = l.withDefaults()
 	c := &Conn{
@@ -132,6 +134,13 @@ func (c *Conn) Capacity() int {
 		return 0
 	}
 	return min(c.peer.streams, c.l.Streams)
+}
+
+// Greeted reports that the origin has sent its SETTINGS: it does speak HTTP/2.
+func (c *Conn) Greeted() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.peer.greeted
 }
 
 // Upgrades waits for the origin's SETTINGS and reports whether it takes

@@ -360,6 +360,7 @@ func (c *Conn) settings(h frame.Header, p []byte) *frame.Error {
 			return err
 		}
 	}
+	c.peer.greeted = true
 	c.settle()
 	return c.control(frame.AppendSettingsAck)
 }
