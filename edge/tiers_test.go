@@ -174,7 +174,7 @@ func figure(t *testing.T, name, unit string, ours, bar int) {
 	t.Helper()
 	line, err := json.Marshal(map[string]any{
 		"name": name, "unit": unit, "ours": ours, "peer": nil, "peer_name": nil, "ratio": nil,
-		"spread": [2]int{ours, ours}, "bar": bar, "sense": "<=", "met": ours <= bar,
+		"spread": [2]int{ours, ours}, "pairs": 1, "bar": bar, "sense": "<=", "met": ours <= bar,
 	})
 	if err != nil {
 		t.Fatal(err)

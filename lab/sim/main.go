@@ -12,10 +12,11 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/selvage-edge/selvage/lab/figure"
 )
 
 type options struct {
@@ -49,41 +50,17 @@ func main() {
 	}
 }
 
-// figure is one line of the result, in the form of lab/bench.
-type figure struct {
-	Name     string     `json:"name"`
-	Unit     string     `json:"unit"`
-	Ours     float64    `json:"ours"`
-	Peer     *float64   `json:"peer"`
-	PeerName *string    `json:"peer_name"`
-	Ratio    *float64   `json:"ratio"`
-	Spread   [2]float64 `json:"spread"`
-	Bar      *float64   `json:"bar"`
-	Sense    string     `json:"sense"`
-	Met      *bool      `json:"met"`
-}
-
-// most is a figure that may be at most bar.
-func most(name, unit string, ours, bar float64) figure {
+// most is a figure that may be at most bar, which may be 0.
+func most(name, unit string, ours, bar float64) figure.Figure {
 	met := ours <= bar
-	return figure{Name: name, Unit: unit, Ours: ours, Spread: [2]float64{ours, ours}, Bar: &bar, Sense: "<=", Met: &met}
+	f := told(name, unit, ours)
+	f.Bar, f.Met = &bar, &met
+	return f
 }
 
 // told is a figure without a bar.
-func told(name, unit string, ours float64) figure {
-	return figure{Name: name, Unit: unit, Ours: ours, Spread: [2]float64{ours, ours}, Sense: "<="}
-}
-
-func (f figure) String() string {
-	text := fmt.Sprintf("%s: %.5g %s (%.5g to %.5g)", f.Name, f.Ours, f.Unit, f.Spread[0], f.Spread[1])
-	if f.Met == nil {
-		return text
-	}
-	verdict := "missed"
-	if *f.Met {
-		verdict = "met"
-	}
-	return fmt.Sprintf("%s, bar %.5g %s", text, *f.Bar, verdict)
+func told(name, unit string, ours float64) figure.Figure {
+	return figure.Alone(name, unit, []float64{ours}, 0)
 }
 
 func run(ctx context.Context, o options) error {
@@ -101,7 +78,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer n.stop()
-	for _, work := range []func(context.Context, options, *network, *origin) ([]figure, error){cold, lifetimes, purges, everything} {
+	for _, work := range []func(context.Context, options, *network, *origin) ([]figure.Figure, error){cold, lifetimes, purges, everything} {
 		more, err := work(ctx, o, n, src)
 		if err != nil {
 			return err
@@ -111,27 +88,12 @@ func run(ctx context.Context, o options) error {
 		}
 		figures = append(figures, more...)
 	}
-	text, err := json.MarshalIndent(figures, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(o.out), 0o755); err != nil {
-		return err
-	}
-	if err := os.WriteFile(o.out, append(text, '\n'), 0o644); err != nil {
-		return err
-	}
-	for _, f := range figures {
-		if f.Met != nil && !*f.Met {
-			err = errors.Join(err, fmt.Errorf("bar missed: %s", f))
-		}
-	}
-	return err
+	return errors.Join(figure.Write(o.out, figures), figure.Missed(figures))
 }
 
 // others reads what was measured in one process: each file is a list of
 // figures, one a line.
-func others(files string) (figures []figure, err error) {
+func others(files string) (figures []figure.Figure, err error) {
 	for name := range strings.SplitSeq(files, ",") {
 		if name == "" {
 			continue
@@ -141,7 +103,7 @@ func others(files string) (figures []figure, err error) {
 			return nil, err
 		}
 		for line := range strings.Lines(string(text)) {
-			var f figure
+			var f figure.Figure
 			if err := json.Unmarshal([]byte(line), &f); err != nil {
 				return nil, fmt.Errorf("read figures of %s: %w", name, err)
 			}

@@ -10,10 +10,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/selvage-edge/selvage/lab/figure"
 )
 
 // cold asks all edges for the same page at once, as often as there are pages.
-func cold(ctx context.Context, o options, n *network, src *origin) ([]figure, error) {
+func cold(ctx context.Context, o options, n *network, src *origin) ([]figure.Figure, error) {
 	const pages = 100
 	src.slow.Store(int64(20 * time.Millisecond))
 	defer src.slow.Store(0)
@@ -30,7 +32,7 @@ func cold(ctx context.Context, o options, n *network, src *origin) ([]figure, er
 		}
 	}
 	_, most1 := src.asked()
-	return []figure{most(fmt.Sprintf("origin fetches of the object fetched most, %d edges cold at the same time, %d objects", o.edges, pages), "fetches", float64(most1), 1)}, nil
+	return []figure.Figure{most(fmt.Sprintf("origin fetches of the object fetched most, %d edges cold at the same time, %d objects", o.edges, pages), "fetches", float64(most1), 1)}, nil
 }
 
 // want gets a page and is an error unless it is the origin's present one.
@@ -43,7 +45,7 @@ func (n *network) want(ctx context.Context, i int, path string, src *origin) err
 }
 
 // lifetimes loads all edges with requests for one page whose edge TTL is 5 s.
-func lifetimes(ctx context.Context, o options, n *network, src *origin) ([]figure, error) {
+func lifetimes(ctx context.Context, o options, n *network, src *origin) ([]figure.Figure, error) {
 	const ttl = 5
 	rule := `starts_with(http.request.uri.path, "/ttl/")`
 	seq, err := n.call(ctx, "PUT", n.zone+"/rulesets/phases/http_request_cache_settings/entrypoint", map[string]any{"rules": []any{map[string]any{
@@ -65,7 +67,7 @@ func lifetimes(ctx context.Context, o options, n *network, src *origin) ([]figur
 		return nil, *l.first.Load()
 	}
 	sum, _ := src.asked()
-	return []figure{
+	return []figure.Figure{
 		most(fmt.Sprintf("origin requests in %s with an edge TTL of %d s, %d edges, %d requests", o.load, ttl, o.edges, l.sent.Load()), "requests",
 			float64(sum), o.load.Seconds()/ttl+1),
 	}, nil
@@ -122,7 +124,7 @@ func (l *load) run(ctx context.Context) {
 
 // purges measures the time from a purge's call to its acknowledgement by all
 // edges, and looks that none of them serves what was purged.
-func purges(ctx context.Context, o options, n *network, src *origin) ([]figure, error) {
+func purges(ctx context.Context, o options, n *network, src *origin) ([]figure.Figure, error) {
 	kinds := []map[string]any{
 		{"files": []string{"http://" + host + "/purged/page"}}, {"tags": []string{"all"}},
 		{"prefixes": []string{host + "/purged"}}, {"hosts": []string{host}}, {"purge_everything": true},
@@ -154,14 +156,14 @@ func purges(ctx context.Context, o options, n *network, src *origin) ([]figure, 
 	at := func(q float64) float64 { return took[int(q*float64(len(took)-1))] }
 	f := most(fmt.Sprintf("purge to the acknowledgement of %d edges, p99 of %d by url, tag, prefix, host, everything", o.edges, len(took)), "ms", at(.99), 150)
 	f.Spread = [2]float64{at(.25), at(.75)}
-	return []figure{f}, nil
+	return []figure.Figure{f}, nil
 }
 
 // originLimit is how many connections an edge may have to an origin.
 const originLimit = 256
 
 // everything purges all objects of a zone under load.
-func everything(ctx context.Context, o options, n *network, src *origin) ([]figure, error) {
+func everything(ctx context.Context, o options, n *network, src *origin) ([]figure.Figure, error) {
 	if err := sweep(ctx, o, n, src); err != nil {
 		return nil, err
 	}
@@ -200,7 +202,7 @@ func everything(ctx context.Context, o options, n *network, src *origin) ([]figu
 		fmt.Println("first of the bad answers:", *l.first.Load())
 	}
 	name := fmt.Sprintf("purge of everything, %d objects, %d req/s over %d edges: ", o.objects, o.rate, o.edges)
-	return []figure{
+	return []figure.Figure{
 		most(name+"the origin's most requests at a time", "requests", float64(src.peak.Load()), originLimit),
 		most(name+"origin fetches of the object fetched most", "fetches", float64(most1), 1),
 		most(name+"origin fetches in all", "fetches", float64(sum), float64(o.objects)),
