@@ -17,6 +17,7 @@ PAIRS      ?= 7
 TRACES     ?= ../shared/data/traces
 ONLY       ?=
 SOAK       ?= 1h
+RATE       ?= 0
 OBJECTS    ?= 10000000
 # The older edition of the caches' suite, and what the current one imports.
 SUITE_NPM  := http-cache-tests@0.4.5 undici@7.4.0
@@ -102,9 +103,9 @@ sim: build ## twelve edges and 330, cold, purged and under load: what the origin
 	go build -o build/sim ./lab/sim
 	build/sim -with build/sim.edge.json,build/sim.cache.json
 
-soak: build ## an hour of mixed load while the origin suffers (SOAK=10m for less): no wrong byte, no leak
+soak: build ## an hour of mixed load while the origin suffers (SOAK=10m RATE=200 for less): no wrong byte, no leak, no panic
 	cd lab/soak && go build -o ../../build/soak .
-	build/soak -for $(SOAK)
+	build/soak -for $(SOAK) -rate $(RATE)
 
 cover: ## unit tests with coverage, to build/cover.html
 	@mkdir -p build

@@ -1,7 +1,8 @@
 // Command soak loads a running Selvage for a long time with a mixture of requests
-// while the way to its origin suffers every fault that toxiproxy knows. It holds
-// the edges to two promises: no visitor ever gets a wrong byte that looks right,
-// and memory, goroutines and descriptors do not grow.
+// over HTTP/1.1, HTTP/2 and HTTP/3, and with purges, while the way to its origin
+// suffers every fault that toxiproxy knows. It holds the edges to three promises: no
+// visitor ever gets a wrong byte that looks right; memory, goroutines and
+// descriptors do not grow; no edge ends or prints that it panicked.
 //
 // Each body is a function of its path, so that whoever reads it can tell.
 package main
@@ -25,6 +26,7 @@ type options struct {
 	binary  string
 	length  time.Duration
 	clients int
+	rate    float64 // requests per second of all visitors, 0 = as many as are answered
 	out     string
 }
 
@@ -32,7 +34,8 @@ func main() {
 	var o options
 	flag.StringVar(&o.binary, "selvage", "bin/selvage", "program under test")
 	flag.DurationVar(&o.length, "for", time.Hour, "how long to load it")
-	flag.IntVar(&o.clients, "clients", 24, "visitors at a time")
+	flag.IntVar(&o.clients, "clients", 128, "visitors at a time")
+	flag.Float64Var(&o.rate, "rate", 0, "requests per second, 0 = as many as are answered")
 	flag.StringVar(&o.out, "out", "bench/out/soak.json", "file for the figures")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -47,10 +50,12 @@ const host = "soak.test"
 
 // dev is what dev.json says.
 type dev struct {
-	Edges []struct {
+	API, Token string
+	Edges      []struct {
 		HTTP, HTTPS, Metrics string
 		PID                  int
 	}
+	log string // file with what all processes print
 }
 
 func run(ctx context.Context, o options) (err error) {
@@ -83,8 +88,9 @@ func run(ctx context.Context, o options) (err error) {
 	var work sync.WaitGroup
 	work.Go(func() { src.suffer(loading) })
 	for i := range o.clients {
-		work.Go(func() { visit(loading, d, i, &t) })
+		work.Go(func() { visit(loading, o, d, i, &t) })
 	}
+	work.Go(func() { purge(loading, d, &t) })
 	if err := w.run(loading, &t); err != nil {
 		done()
 		work.Wait()
@@ -119,7 +125,7 @@ func startSelvage(ctx context.Context, o options, dir, origin string) (*dev, fun
 		_ = cmd.Wait()                          // how it ended is in its output
 		_ = log.Close()
 	}
-	d := new(dev)
+	d := &dev{log: log.Name()}
 	for until := time.Now().Add(30 * time.Second); ; {
 		text, err := os.ReadFile(filepath.Join(state, "dev.json"))
 		if err == nil {

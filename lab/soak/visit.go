@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -13,15 +14,20 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
 )
 
 // tally is what visitors saw.
 type tally struct {
-	whole, part, failed, cut, other atomic.Int64
-	mu                              sync.Mutex
-	wrong                           []string // the first few
-	wrongs                          int
-	byTier                          sync.Map // CF-Cache-Status → *atomic.Int64
+	whole, part, failed, cut, other, purges atomic.Int64
+
+	mu     sync.Mutex
+	wrong  []string // guarded by mu: the first few
+	wrongs int      // guarded by mu
+	// byStatus counts each protocol's answers of each CF-Cache-Status, as *atomic.Int64.
+	byStatus sync.Map
 }
 
 func (t *tally) bad(format string, args ...any) {
@@ -32,12 +38,22 @@ func (t *tally) bad(format string, args ...any) {
 	}
 }
 
-// paths is how often each kind is asked for.
+// wrongSoFar is how many answers were wrong.
+func (t *tally) wrongSoFar() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.wrongs
+}
+
+// kinds is how often each kind is asked for.
 var kinds = []string{"page", "page", "page", "page", "page", "short", "short", "large", "chunks", "private", "fails"}
 
 func pick() string {
 	kind := kinds[rand.IntN(len(kinds))]
-	name := int(rand.ExpFloat64() * 300) // some are asked for often
+	name := int(rand.ExpFloat64() * 100) // some are asked for often
+	if rand.IntN(4) > 0 {
+		kind, name = "page", rand.IntN(50) // these most
+	}
 	size := []int{100, 1000, 5000, 40_000, 150_000}[name%5] + name
 	if kind == "large" {
 		name %= 12
@@ -46,40 +62,135 @@ func pick() string {
 	return fmt.Sprintf("/%s/%d/%d", kind, name, size)
 }
 
-// visit asks until ctx ends, over HTTP/1.1, TLS or HTTP/2.
-func visit(ctx context.Context, d *dev, n int, t *tally) {
+// visit asks until ctx ends: each visitor over HTTP/1.1, the same over TLS, HTTP/2
+// or HTTP/3.
+func visit(ctx context.Context, o options, d *dev, n int, t *tally) {
+	pace := make(<-chan time.Time)
+	if o.rate > 0 {
+		tick := time.NewTicker(time.Duration(float64(o.clients) / o.rate * float64(time.Second)))
+		defer tick.Stop()
+		pace = tick.C
+	}
+	scheme := "https"
+	if n%4 == 0 {
+		scheme = "http"
+	}
 	for ctx.Err() == nil {
-		client := &http.Client{Timeout: 30 * time.Second, Transport: transport(d, n)}
-		scheme := "https"
-		if n%3 == 0 {
-			scheme = "http"
-		}
+		tr, leave := transport(d, n)
+		client := &http.Client{Timeout: 30 * time.Second, Transport: tr}
 		for range 200 { // then with new connections
+			if o.rate > 0 {
+				select {
+				case <-pace:
+				case <-ctx.Done():
+				}
+			}
 			if ctx.Err() != nil {
 				break
 			}
 			ask(ctx, client, scheme, t)
 		}
-		client.CloseIdleConnections()
+		leave()
 	}
 }
 
-func transport(d *dev, n int) *http.Transport {
-	edge := d.Edges[n%len(d.Edges)]
+// transport is visitor n's way to its edge, and what closes its connections.
+func transport(d *dev, n int) (http.RoundTripper, func()) {
+	edge := d.Edges[n/4%len(d.Edges)]
+	tc := &tls.Config{ServerName: host, InsecureSkipVerify: true} //nolint:gosec // G402: a certificate made for this run
+	if n%4 == 3 {
+		tr := &http3.Transport{TLSClientConfig: tc, Dial: func(ctx context.Context, _ string, tc *tls.Config, qc *quic.Config) (*quic.Conn, error) {
+			return quic.DialAddrEarly(ctx, edge.HTTPS, tc, qc)
+		}}
+		return tr, func() { _ = tr.Close() } // nothing is under way
+	}
 	addr := edge.HTTPS
-	if n%3 == 0 {
+	if n%4 == 0 {
 		addr = edge.HTTP
 	}
 	var p http.Protocols
-	p.SetHTTP1(n%3 != 2)
-	p.SetHTTP2(n%3 == 2)
-	return &http.Transport{
+	p.SetHTTP1(n%4 != 2)
+	p.SetHTTP2(n%4 == 2)
+	tr := &http.Transport{
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, addr)
 		},
-		TLSClientConfig: &tls.Config{ServerName: host, InsecureSkipVerify: true}, //nolint:gosec // G402: a certificate made for this run
+		TLSClientConfig: tc,
 		Protocols:       &p,
 	}
+	return tr, tr.CloseIdleConnections
+}
+
+// purge purges something every few seconds, for what it does to memory and to
+// those who are being answered.
+func purge(ctx context.Context, d *dev, t *tally) {
+	tick := time.NewTicker(3 * time.Second)
+	defer tick.Stop()
+	zone := ""
+	for k := 0; ; k++ {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		var err error
+		if zone == "" {
+			zone, err = zoneOf(ctx, d)
+		} else {
+			what := []string{
+				`{"files":["http://` + host + pick() + `"]}`, `{"tags":["` + pick() + `"]}`,
+				`{"prefixes":["` + host + `/large/1"]}`, `{"prefixes":["` + host + `/page/2"]}`,
+			}[k%4]
+			if k%20 == 19 {
+				what = []string{`{"tags":["page"]}`, `{"hosts":["` + host + `"]}`, `{"purge_everything":true}`}[k/20%3]
+			}
+			err = call(ctx, d, http.MethodPost, "/zones/"+zone+"/purge_cache", what, nil)
+		}
+		if ctx.Err() == nil && err != nil {
+			t.bad("purge: %v", err)
+		}
+		t.purges.Add(1)
+	}
+}
+
+func zoneOf(ctx context.Context, d *dev) (string, error) {
+	var zones []struct{ ID string }
+	if err := call(ctx, d, http.MethodGet, "/zones?name="+host, "", &zones); err != nil {
+		return "", err
+	}
+	if len(zones) != 1 {
+		return "", fmt.Errorf("%d zones %s", len(zones), host)
+	}
+	return zones[0].ID, nil
+}
+
+// call makes one API call.
+func call(ctx context.Context, d *dev, method, path, body string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, method, d.API+path, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+d.Token)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	var envelope struct {
+		Success        bool
+		Errors, Result json.RawMessage
+	}
+	if err := json.NewDecoder(res.Body).Decode(&envelope); err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	if !envelope.Success {
+		return fmt.Errorf("%s %s %s: %d %s", method, path, body, res.StatusCode, envelope.Errors)
+	}
+	if into == nil {
+		return nil
+	}
+	return json.Unmarshal(envelope.Result, into)
 }
 
 // ask makes one request and judges the answer.
@@ -107,7 +218,7 @@ func ask(ctx context.Context, client *http.Client, scheme string, t *tally) {
 		return
 	}
 	defer res.Body.Close()
-	count, _ := t.byTier.LoadOrStore(res.Header.Get("CF-Cache-Status"), new(atomic.Int64))
+	count, _ := t.byStatus.LoadOrStore(res.Proto+" "+res.Header.Get("CF-Cache-Status"), new(atomic.Int64))
 	count.(*atomic.Int64).Add(1)
 	got, err := io.ReadAll(res.Body)
 	if err != nil {

@@ -2,10 +2,12 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -28,6 +30,7 @@ type watch struct {
 	dev     *dev
 	began   time.Time
 	samples []sample
+	read    int64  // bytes of the log that were read
 	end     sample // when nobody has asked for a while
 }
 
@@ -51,9 +54,12 @@ func (w *watch) run(ctx context.Context, t *tally) error {
 		if err != nil {
 			return err
 		}
+		if err := w.readLog(); err != nil {
+			return err
+		}
 		w.samples = append(w.samples, s)
 		fmt.Printf("%7s whole %d, parts %d, 5xx %d, cut %d, wrong %d; goroutines %.0f, descriptors %.0f, resident %.0f MiB\n",
-			s.at.Round(time.Second), t.whole.Load(), t.part.Load(), t.failed.Load(), t.cut.Load(), t.wrongs, s.goroutines, s.fds, s.mem/(1<<20))
+			s.at.Round(time.Second), t.whole.Load(), t.part.Load(), t.failed.Load(), t.cut.Load(), t.wrongSoFar(), s.goroutines, s.fds, s.mem/(1<<20))
 	}
 }
 
@@ -65,8 +71,39 @@ func (w *watch) settle(ctx context.Context) error {
 		return ctx.Err()
 	}
 	var err error
-	w.end, err = w.sample(ctx)
-	return err
+	if w.end, err = w.sample(ctx); err != nil {
+		return err
+	}
+	return w.readLog()
+}
+
+// broken is what a process prints that has found itself broken.
+var broken = []string{"panic: ", "fatal error: ", "DATA RACE"}
+
+// readLog is an error when something broken was printed since it was last called.
+func (w *watch) readLog() error {
+	f, err := os.Open(w.dev.log)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Seek(w.read, io.SeekStart); err != nil {
+		return err
+	}
+	text, err := io.ReadAll(f)
+	if err != nil {
+		return err
+	}
+	text = text[:bytes.LastIndexByte(text, '\n')+1] // the rest of a line comes later
+	w.read += int64(len(text))
+	for line := range strings.Lines(string(text)) {
+		for _, word := range broken {
+			if strings.Contains(line, word) {
+				return fmt.Errorf("%s: %s", w.dev.log, line)
+			}
+		}
+	}
+	return nil
 }
 
 func (w *watch) sample(ctx context.Context) (sample, error) {
@@ -159,10 +196,10 @@ func report(o options, w *watch, t *tally) error {
 			err = errors.Join(err, fmt.Errorf("%s: %.0f, at most %.0f", f.Name, f.Ours, f.Bar))
 		}
 	}
-	t.byTier.Range(func(status, n any) bool {
+	fmt.Printf("%d purges\n", t.purges.Load())
+	for status, n := range t.byStatus.Range {
 		fmt.Printf("%s: %d\n", status, n.(*atomic.Int64).Load())
-		return true
-	})
+	}
 	if t.whole.Load() == 0 || t.part.Load() == 0 {
 		err = errors.Join(err, errors.New("no whole page or no part was ever answered: the test has tested nothing"))
 	}
