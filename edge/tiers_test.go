@@ -169,7 +169,7 @@ func TestLogNamesTheTierThatAnswered(t *testing.T) {
 
 var figuresFile = flag.String("figures", "", "file to which figures are appended, one a line")
 
-// figure appends a count that may be at most bar, in the form of lab/bench.
+// figure appends a count that may be at most bar, in the form of lab/figure.
 func figure(t *testing.T, name, unit string, ours, bar int) {
 	t.Helper()
 	line, err := json.Marshal(map[string]any{

@@ -78,8 +78,17 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer n.stop()
-	for _, work := range []func(context.Context, options, *network, *origin) ([]figure.Figure, error){cold, lifetimes, purges, everything} {
-		more, err := work(ctx, o, n, src)
+	for _, work := range []struct {
+		name string
+		do   func(context.Context, options, *network, *origin) ([]figure.Figure, error)
+	}{
+		{"edges that are cold at the same time", cold},
+		{"an edge TTL of 5 s under load", lifetimes},
+		{"purges and their acknowledgements", purges},
+		{"a purge of everything under load", everything},
+	} {
+		fmt.Println("measure", work.name)
+		more, err := work.do(ctx, o, n, src)
 		if err != nil {
 			return err
 		}

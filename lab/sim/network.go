@@ -162,21 +162,42 @@ func startNetwork(ctx context.Context, o options, addr string) (n *network, err 
 
 // knows is an error unless an edge knows as many others.
 func knows(ctx context.Context, metrics string, others int) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+metrics+"/metrics", nil)
+	n, err := metric(ctx, metrics, `selvage_tier_nodes{state="up"}`)
+	if err == nil && n != float64(others) {
+		err = fmt.Errorf("%s knows %g others of %d", metrics, n, others)
+	}
+	return err
+}
+
+// metric reads one of an edge's metrics.
+func metric(ctx context.Context, addr, name string) (float64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/metrics", nil)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer res.Body.Close()
 	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
-		if lines.Text() == fmt.Sprintf(`selvage_tier_nodes{state="up"} %d`, others) {
-			return nil
+		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			return strconv.ParseFloat(value, 64)
 		}
 	}
-	return fmt.Errorf("%s does not know %d others", metrics, others)
+	return 0, fmt.Errorf("%s has no %s", addr, name)
+}
+
+// sum adds one metric of all edges.
+func (n *network) sum(ctx context.Context, name string) (sum float64, err error) {
+	for _, e := range n.Edges {
+		value, err := metric(ctx, e.Metrics, name)
+		if err != nil {
+			return 0, err
+		}
+		sum += value
+	}
+	return sum, nil
 }
 
 // visitor reaches one edge whatever the URL's host.

@@ -87,7 +87,7 @@ type load struct {
 }
 
 // senders is how many requests may wait for their answers.
-const senders = 256
+const senders = 1024
 
 func (l *load) run(ctx context.Context) {
 	began := time.Now()
@@ -198,6 +198,14 @@ func everything(ctx context.Context, o options, n *network, src *origin) ([]figu
 		return nil, err
 	}
 	sum, most1 := src.asked()
+	lost, err := n.sum(ctx, "selvage_tier_losses_total")
+	if err != nil {
+		return nil, err
+	}
+	moved, err := n.sum(ctx, "selvage_tier_moves_total")
+	if err != nil {
+		return nil, err
+	}
 	if l.first.Load() != nil {
 		fmt.Println("first of the bad answers:", *l.first.Load())
 	}
@@ -207,6 +215,8 @@ func everything(ctx context.Context, o options, n *network, src *origin) ([]figu
 		most(name+"origin fetches of the object fetched most", "fetches", float64(most1), 1),
 		most(name+"origin fetches in all", "fetches", float64(sum), float64(o.objects)),
 		most(name+fmt.Sprintf("answers other than 200, of %d (%d fetches meanwhile)", l.sent.Load(), under), "answers", float64(l.bad.Load()), 0),
+		told("edges taken for gone by others, since the start", "times", lost),
+		told("upper tiers that moved, since the start", "times", moved),
 		told(name+"requests sent 100 ms late", "requests", float64(l.late.Load())),
 	}, nil
 }

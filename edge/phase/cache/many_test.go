@@ -22,7 +22,7 @@ var (
 	figuresFile = flags.String("figures", "", "file to which figures are appended, one a line")
 )
 
-// figure appends a figure in the form of lab/bench.
+// figure appends a figure in the form of lab/figure.
 func figure(t *testing.T, name, unit string, sorted []float64, q, bar float64) {
 	t.Helper()
 	at := func(q float64) float64 { return sorted[int(q*float64(len(sorted)-1))] }
