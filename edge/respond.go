@@ -74,7 +74,11 @@ func (e *Edge) errorPage(r *Request) {
 	}
 	r.Out.Close()
 	r.Out.Reset()
-	e.errors.Render(r, statusOf(r.Fault), r.Fault)
+	if status := statusOf(r.Fault); r.CallsGRPC() {
+		e.errors.RenderGRPC(r, grpcStatusOf(r), status, r.Fault)
+	} else {
+		e.errors.Render(r, status, r.Fault)
+	}
 	if r.Fault.Side == fault.Visitor && r.Body.Present() {
 		r.Out.EndConn = true
 	}

@@ -391,15 +391,20 @@ func (c *conn) sendTrailer(st *stream) error {
 }
 
 // breakOff ends an answer that cannot be completed so that nobody takes it for
-// a whole one.
+// a whole one. That an origin called it off is passed on: to gRPC it means that
+// a deadline is over.
 func (c *conn) breakOff(st *stream, err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if st.reset {
 		return st.why
 	}
+	code := frame.InternalError
+	if fault.Is(err, fault.Cancelled) {
+		code = frame.Cancel
+	}
 	c.openOut()
-	c.out = frame.AppendReset(c.out, st.id, frame.InternalError)
+	c.out = frame.AppendReset(c.out, st.id, code)
 	st.reset, st.why, st.data = true, err, nil
 	c.queue.remove(st)
 	c.unlist(st, byUs)

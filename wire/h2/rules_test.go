@@ -228,8 +228,11 @@ func TestAnswersThatCannotBeWritten(t *testing.T) {
 			res.Status, res.Length, res.Body = 200, 10, io.NopCloser(strings.NewReader("abc"))
 		}, []string{"HEADERS 1 200", "DATA 1 3", "RST_STREAM 1 INTERNAL_ERROR"}},
 		"broken": {func(_ *msg.Request, res *msg.Response) {
-			res.Status, res.Length, res.Body = 200, msg.LengthUnknown, io.NopCloser(io.MultiReader(strings.NewReader("abc"), broken{}))
+			res.Status, res.Length, res.Body = 200, msg.LengthUnknown, io.NopCloser(io.MultiReader(strings.NewReader("abc"), broken{errors.New("origin broke")}))
 		}, []string{"HEADERS 1 200", "DATA 1 3", "RST_STREAM 1 INTERNAL_ERROR"}},
+		"called off": {func(_ *msg.Request, res *msg.Response) {
+			res.Status, res.Length, res.Body = 200, 5, io.NopCloser(broken{&fault.Error{Side: fault.Origin, Kind: fault.Cancelled}})
+		}, []string{"HEADERS 1 200", "RST_STREAM 1 CANCEL"}},
 		"stuck": {func(_ *msg.Request, res *msg.Response) {
 			res.Status, res.Length, res.Body = 200, msg.LengthUnknown, io.NopCloser(nothingness{})
 		}, []string{"HEADERS 1 200", "RST_STREAM 1 INTERNAL_ERROR"}},
@@ -255,9 +258,9 @@ func TestAnswersThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-type broken struct{}
+type broken struct{ err error }
 
-func (broken) Read([]byte) (int, error) { return 0, errors.New("origin broke") }
+func (b broken) Read([]byte) (int, error) { return 0, b.err }
 
 type nothingness struct{}
 

@@ -425,10 +425,15 @@ func (x *exchange) endStream(p []byte) error {
 	return x.write(p)
 }
 
-// abort makes sure that a broken answer is not taken for a whole one.
+// abort makes sure that a broken answer is not taken for a whole one. That an
+// origin called it off is passed on: to gRPC it means that a deadline is over.
 func (x *exchange) abort(why error) {
 	x.err = why
-	x.st.CancelWrite(codeInternal.stream())
+	code := codeInternal
+	if fault.Is(why, fault.Cancelled) {
+		code = codeRequestCancelled
+	}
+	x.st.CancelWrite(code.stream())
 }
 
 // slow counts a visitor that does not take what we send.

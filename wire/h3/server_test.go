@@ -12,6 +12,9 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/quic-go/quic-go/http3"
+
+	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -246,7 +249,7 @@ func TestTrailersAndInterimAnswers(t *testing.T) {
 func TestBrokenAnswerIsNoWholeOne(t *testing.T) {
 	h := &handler{step: inline(func(_ *msg.Request, res *msg.Response) {
 		res.Status, res.Length = 200, msg.LengthUnknown
-		res.Body = io.NopCloser(io.MultiReader(strings.NewReader("begin"), brokenReader{}))
+		res.Body = io.NopCloser(io.MultiReader(strings.NewReader("begin"), brokenReader{errBroken}))
 	})}
 	c := start(t, h, Limits{}).client(t)
 	res, err := c.Get("https://h3.test/")
@@ -263,6 +266,24 @@ func TestBrokenAnswerIsNoWholeOne(t *testing.T) {
 
 var errBroken = errors.New("broken")
 
-type brokenReader struct{}
+type brokenReader struct{ err error }
 
-func (brokenReader) Read([]byte) (int, error) { return 0, errBroken }
+func (b brokenReader) Read([]byte) (int, error) { return 0, b.err }
+
+func TestOriginsThatCallAnAnswerOffAreToldApart(t *testing.T) {
+	for want, err := range map[http3.ErrCode]error{
+		http3.ErrCodeInternalError:   errBroken,
+		http3.ErrCodeRequestCanceled: &fault.Error{Side: fault.Origin, Kind: fault.Cancelled},
+	} {
+		h := &handler{step: inline(func(_ *msg.Request, res *msg.Response) {
+			res.Status, res.Length, res.Body = 200, msg.LengthUnknown, io.NopCloser(brokenReader{err})
+		})}
+		res, got := start(t, h, Limits{}).client(t).Get("https://h3.test/")
+		if got == nil {
+			_, got = io.ReadAll(res.Body)
+		}
+		if e, ok := errors.AsType[*http3.Error](got); !ok || e.ErrorCode != want {
+			t.Errorf("%v ends the stream with %v", err, got)
+		}
+	}
+}

@@ -54,8 +54,9 @@ var special = map[int]map[fault.Kind]page{
 		fault.NotFound:  {"No origin is known for this name", fault.Origin, "Only the site's owner can mend this.", "No proxied DNS record has this name.", 0},
 	},
 	520: {
-		fault.Version: {"The origin does not speak HTTP/2", fault.Origin, "Only the site's owner can mend this.", "gRPC needs HTTP/2: offer it by ALPN over https, or speak it without TLS over http. Settings: origin_max_http_version, origin_h2c.", 0},
-		fault.Closed:  {"The origin ended the connection", fault.Origin, "Try again in a few minutes.", "The origin closed the connection before its answer was whole. Look at its log for the time below.", 0},
+		fault.Version:   {"The origin does not speak HTTP/2", fault.Origin, "Only the site's owner can mend this.", "gRPC needs HTTP/2: offer it by ALPN over https, or speak it without TLS over http. Settings: origin_max_http_version, origin_h2c.", 0},
+		fault.Closed:    {"The origin ended the connection", fault.Origin, "Try again in a few minutes.", "The origin closed the connection before its answer was whole. Look at its log for the time below.", 0},
+		fault.Cancelled: {"The origin called the request off", fault.Origin, "Try again in a few minutes.", "The origin reset the request (CANCEL) before its answer was whole. Look at its log for the time below.", 0},
 	},
 }
 

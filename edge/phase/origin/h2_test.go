@@ -24,6 +24,8 @@ import (
 
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/wire/h2/client"
+	"github.com/selvage-edge/selvage/wire/h2/frame"
 	"github.com/selvage-edge/selvage/wire/msg"
 	"github.com/selvage-edge/selvage/zone"
 )
@@ -361,6 +363,31 @@ func TestResetRequestsAreNotSentAgain(t *testing.T) {
 	wantKind(t, err, fault.Origin, fault.Closed)
 	if got := metric(t, e, "selvage_origin_retries_total", ""); got != 0 {
 		t.Errorf("%v retries", got)
+	}
+}
+
+// A cancelled request is told apart, before an answer and in its middle.
+func TestTheOriginCallsARequestOff(t *testing.T) {
+	dial := framed(t, nil, func(fr *http2.Framer, n int, h *http2.MetaHeadersFrame) {
+		if n > 0 {
+			_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: h.StreamID, EndHeaders: true, BlockFragment: block(":status", "200")})
+		}
+		_ = fr.WriteRSTStream(h.StreamID, http2.ErrCodeCancel)
+	})
+	e, p := engine2(t, dial, nil)
+	_, err := e.Run(p, ask(t, "GET", "/", nil))
+	wantKind(t, err, fault.Origin, fault.Cancelled)
+	r := ask(t, "GET", "/", nil)
+	if _, err = e.Run(p, r); err == nil { // else the reset overtook the head's reader
+		_, err = io.ReadAll(r.Out.Body)
+		r.Out.Close()
+	}
+	wantKind(t, err, fault.Origin, fault.Cancelled)
+	if code, ok := client.ResetCode(err); !ok || code != frame.Cancel {
+		t.Errorf("reset with %v, %v", code, ok)
+	}
+	if code, ok := client.ResetCode(fault.As(io.EOF)); ok {
+		t.Errorf("no reset is one with %v", code)
 	}
 }
 

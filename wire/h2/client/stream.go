@@ -20,6 +20,13 @@ type resetError frame.Code
 
 func (e resetError) Error() string { return "h2: reset by the origin: " + frame.Code(e).String() }
 
+// ResetCode returns with which code the origin reset the request's stream, where
+// that is why it failed.
+func ResetCode(err error) (frame.Code, bool) {
+	e, ok := errors.AsType[resetError](err)
+	return frame.Code(e), ok
+}
+
 func (e resetError) Is(target error) bool {
 	switch frame.Code(e) {
 	case frame.RefusedStream:
@@ -390,6 +397,9 @@ func (st *stream) failure(op string, err error) error {
 	f := &fault.Error{Op: op, Side: fault.Origin, Kind: fault.Closed, Err: err}
 	if _, ok := errors.AsType[*frame.Error](err); ok {
 		f.Kind = fault.Malformed
+	}
+	if code, ok := ResetCode(err); ok && code == frame.Cancel {
+		f.Kind = fault.Cancelled
 	}
 	switch {
 	case errors.Is(err, ErrUnprocessed):
