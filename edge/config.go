@@ -43,9 +43,10 @@ type Config struct {
 	CacheDiskDir      string // its folder; default State/cache
 
 	CacheReserve       string // URL of an S3 bucket, or "off"; default the folder State/reserve
-	CacheReserveBytes  int64  // what that folder may have; default 1 GiB
+	CacheReserveBytes  int64  // what that folder may have, or large objects on their way to a bucket; default 1 GiB
 	CacheReserveKey    string // access key of the bucket
 	CacheReserveSecret string
+	CacheReserveRetain time.Duration // how long an object stays there after its last use; default 30 days, at least 1 h
 
 	MaxConnections int // visitors' connections at a time; default 65,536
 	DrainTimeout   time.Duration
@@ -61,6 +62,8 @@ const (
 	DefaultCacheBytes        = 256 << 20
 	DefaultMaxConnections    = 65536
 	DefaultReserveBytes      = 1 << 30
+	DefaultReserveRetain     = 30 * 24 * time.Hour // as Cloudflare documents
+	MinReserveRetain         = time.Hour
 	DefaultDrainTimeout      = 30 * time.Second
 	MinCacheBytes            = 1 << 20
 )

@@ -73,7 +73,7 @@ type Edge struct {
 	cache      *cache.Engine
 	disk       *ssd.Store       // below the cache; nil = none
 	reserve    *reserve.Reserve // behind it; nil = none
-	reserveDir io.Closer        // of the reserve; nil = a bucket
+	reserveDir io.Closer        // of the reserve, or of the spool of a bucket
 	marks      *mark.Ledger
 	errors     *pages.Engine
 

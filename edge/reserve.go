@@ -1,10 +1,12 @@
 package edge
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 
+	"github.com/selvage-edge/selvage/edge/phase/cache"
 	"github.com/selvage-edge/selvage/edge/phase/cache/reserve"
 	"github.com/selvage-edge/selvage/edge/tier"
 )
@@ -19,25 +21,41 @@ func (e *Edge) openReserve() {
 	if e.cfg.CacheReserve == ReserveOff {
 		return
 	}
-	store, closer, err := e.reserveStore()
+	store, spool, closer, err := e.reserveStore()
 	if err != nil {
 		e.log.Error("the cache reserve cannot be used; serving without it", "reserve", e.cfg.CacheReserve, "err", err)
 		return
 	}
 	queue := min(reserve.DefaultQueue, e.cfg.CacheBytes/8) // what waits is held in the cache's memory
-	e.reserve = reserve.New(reserve.Config{Store: store, Ctx: e.requests, Queue: queue, Log: e.log})
+	e.reserve = reserve.New(reserve.Config{
+		Store: store, Spool: spool, Ctx: e.requests, Queue: queue, Log: e.log,
+		Retain: e.cfg.CacheReserveRetain, Own: cache.ReserveOwn(e.marks),
+	})
 	e.reserveDir = closer
 	e.cache.UseReserve(e.reserve, 0)
 }
 
-// reserveStore opens what the configuration names; closer may be nil.
-func (e *Edge) reserveStore() (store reserve.Store, closer io.Closer, err error) {
-	if e.cfg.CacheReserve != "" {
-		store, err = reserve.OpenS3(e.cfg.CacheReserve, e.cfg.CacheReserveKey, e.cfg.CacheReserveSecret)
-		return store, nil, err
+// reserveStore opens what the configuration names, and where large objects wait for
+// it.
+func (e *Edge) reserveStore() (store reserve.Store, spool *reserve.Spool, closer io.Closer, err error) {
+	path := filepath.Join(e.cfg.State, "reserve")
+	if e.cfg.CacheReserve == "" {
+		dir, err := reserve.OpenDir(path, e.cfg.CacheReserveBytes)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		if spool, err = dir.Spool(); err != nil {
+			return nil, nil, nil, errors.Join(err, dir.Close())
+		}
+		return dir, spool, dir, nil
 	}
-	dir, err := reserve.OpenDir(filepath.Join(e.cfg.State, "reserve"), e.cfg.CacheReserveBytes)
-	return dir, dir, err
+	if store, err = reserve.OpenS3(e.cfg.CacheReserve, e.cfg.CacheReserveKey, e.cfg.CacheReserveSecret); err != nil {
+		return nil, nil, nil, err
+	}
+	if spool, err = reserve.OpenSpool(filepath.Join(path, "spool"), e.cfg.CacheReserveBytes); err != nil {
+		return nil, nil, nil, err
+	}
+	return store, spool, spool, nil
 }
 
 // closeReserve comes after the cache is closed.
@@ -46,9 +64,6 @@ func (e *Edge) closeReserve() error {
 		return nil
 	}
 	e.reserve.Close()
-	if e.reserveDir == nil {
-		return nil
-	}
 	return e.reserveDir.Close()
 }
 
@@ -59,6 +74,12 @@ func (c *Config) checkReserve() error {
 	}
 	if c.CacheReserveBytes == 0 {
 		c.CacheReserveBytes = DefaultReserveBytes
+	}
+	if c.CacheReserveRetain == 0 {
+		c.CacheReserveRetain = DefaultReserveRetain
+	}
+	if c.CacheReserveRetain < MinReserveRetain {
+		return fmt.Errorf("cache_reserve_retain: at least %s is needed, got %s", MinReserveRetain, c.CacheReserveRetain)
 	}
 	if c.CacheReserve == "" || c.CacheReserve == ReserveOff {
 		return nil

@@ -24,6 +24,9 @@ type Purge struct {
 	// Soft keeps what is named, expired: it is revalidated, and may be served
 	// stale where stale-while-revalidate, stale-if-error or Always Online say so.
 	Soft bool `json:"soft,omitempty"`
+	// Reserve names what the cache reserve has of the zone, and nothing else: what
+	// memory and disks have stays.
+	Reserve bool `json:"reserve,omitempty"`
 }
 
 // Limits on one purge. The counts are those that Cloudflare documents.
@@ -40,7 +43,7 @@ const (
 
 // Empty reports a purge that names nothing.
 func (p *Purge) Empty() bool {
-	return !p.Everything && len(p.Files)+len(p.Tags)+len(p.Prefixes)+len(p.Hosts) == 0
+	return !p.Everything && !p.Reserve && len(p.Files)+len(p.Tags)+len(p.Prefixes)+len(p.Hosts) == 0
 }
 
 // Check refuses a purge that names nothing, names everything and something
@@ -52,6 +55,8 @@ func (p *Purge) Check(zoneName string) error {
 		return errors.New("files: send files, tags, prefixes or hosts, or purge_everything: true")
 	case p.Everything && (len(p.Files)+len(p.Tags)+len(p.Prefixes)+len(p.Hosts) > 0):
 		return errors.New("purge_everything: excludes files, tags, prefixes and hosts")
+	case p.Reserve && (p.Everything || p.Soft || len(p.Files)+len(p.Tags)+len(p.Prefixes)+len(p.Hosts) > 0):
+		return errors.New("reserve: excludes all else")
 	}
 	total := 0
 	for _, list := range []struct {

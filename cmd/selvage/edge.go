@@ -25,6 +25,7 @@ type edgeFlags struct {
 	diskBytes     conf.Size
 	reserveBytes  conf.Size
 	drainTimeout  conf.Duration
+	reserveRetain conf.Duration
 }
 
 func (a *app) edgeCommand() *cobra.Command {
@@ -70,7 +71,7 @@ their names http, https, https-udp, dns-tcp, dns-udp, metrics and peer.`,
 func defineEdge(cmd *cobra.Command) *edgeFlags {
 	f := &edgeFlags{
 		parents: conf.NewStrings("HOST:PORT,..."), peerAdvertise: conf.NewStrings("HOST:PORT,..."), advertise: conf.NewAddrs(), allowOrigins: conf.NewPrefixes(), geoIP: conf.NewStrings("FILE,..."),
-		accessLogMax: edge.DefaultAccessLogMaxBytes, cacheBytes: edge.DefaultCacheBytes, reserveBytes: edge.DefaultReserveBytes, drainTimeout: conf.Duration(edge.DefaultDrainTimeout),
+		accessLogMax: edge.DefaultAccessLogMaxBytes, cacheBytes: edge.DefaultCacheBytes, reserveBytes: edge.DefaultReserveBytes, drainTimeout: conf.Duration(edge.DefaultDrainTimeout), reserveRetain: conf.Duration(edge.DefaultReserveRetain),
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.config.State, "state", "", "`DIR` for identity, copy of the configuration and edge.json")
@@ -93,7 +94,8 @@ func defineEdge(cmd *cobra.Command) *edgeFlags {
 	fl.Var(&f.cacheBytes, "cache-bytes", "memory for cached objects")
 	fl.Var(&f.diskBytes, "cache-disk-bytes", "disk for cached objects that memory has no room for, at least 8MiB; 0 = none")
 	fl.StringVar(&f.config.CacheReserve, "cache-reserve", "", "S3 bucket for zones with cache_reserve, an `URL` as https://HOST/BUCKET, or off (default a folder in the state folder)")
-	fl.Var(&f.reserveBytes, "cache-reserve-bytes", "disk for that folder")
+	fl.Var(&f.reserveBytes, "cache-reserve-bytes", "disk for that folder; with a bucket, for large objects on their way there")
+	fl.Var(&f.reserveRetain, "cache-reserve-retain", "how long an object stays in the reserve that nobody asks for, at least 1h")
 	fl.StringVar(&f.config.CacheDiskDir, "cache-disk-dir", "", "`DIR` for them (default cache in the state folder)")
 	fl.IntVar(&f.config.MaxConnections, "max-connections", edge.DefaultMaxConnections, "`N` visitors' connections at a time")
 	fl.Var(&f.drainTimeout, "drain-timeout", "how long requests in flight may finish after SIGTERM, at most 30s")
@@ -116,6 +118,7 @@ func (f *edgeFlags) build(getenv func(string) string) (edge.Config, error) {
 	cfg.CacheDiskBytes = int64(f.diskBytes)
 	cfg.CacheReserveBytes = int64(f.reserveBytes)
 	cfg.CacheReserveKey, cfg.CacheReserveSecret = getenv("SELVAGE_RESERVE_KEY"), getenv("SELVAGE_RESERVE_SECRET")
+	cfg.CacheReserveRetain = time.Duration(f.reserveRetain)
 	cfg.DrainTimeout = time.Duration(f.drainTimeout)
 	if cfg.Join == "" {
 		cfg.Join = getenv("SELVAGE_JOIN")

@@ -69,6 +69,9 @@ type Request struct {
 	// CacheKey is the text of the key under which the cache will store the
 	// answer; who else may hold it is found by it. nil = it is not for the cache.
 	CacheKey []byte
+	// ReserveKey is the key under which a reserve may have the answer, of a request
+	// whose answer is not for the cache: it is too large, say. nil = CacheKey.
+	ReserveKey []byte
 	// Held is the age of a stored answer, exactly: the cache's own, or that of
 	// another edge's as it tells; 0 = the fields alone tell it. Left is how long
 	// it is fresh from then on.

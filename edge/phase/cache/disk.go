@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"io"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,12 +31,10 @@ import (
 // asks. Small answers come back into memory, read once for all who ask;
 // larger ones are sent from the disk.
 type disk struct {
-	e     *Engine
-	store *ssd.Store
-	seen  doorkeeper
-
-	mu     sync.Mutex
-	epochs map[ssd.Key]uint64 // numbers of Vary records that were seen; guarded by mu
+	e      *Engine
+	store  *ssd.Store
+	seen   doorkeeper
+	epochs epochs
 
 	hits, misses, stale, restored, saved atomic.Uint64
 }
@@ -54,7 +51,7 @@ const (
 // UseDisk gives the engine a disk below its memory, before the first request.
 // Closing the store, after the engine, is for who opened it.
 func (e *Engine) UseDisk(store *ssd.Store) {
-	d := &disk{e: e, store: store, epochs: make(map[ssd.Key]uint64)}
+	d := &disk{e: e, store: store, epochs: newEpochs()}
 	d.seen.open(store.Stats().Budget / perSeen)
 	e.disk, e.lower = d, d
 }
@@ -62,9 +59,7 @@ func (e *Engine) UseDisk(store *ssd.Store) {
 // invalidate forgets what is stored under a key's text, and its variants.
 func (d *disk) invalidate(text []byte) {
 	k := recordKey(text)
-	d.mu.Lock()
-	delete(d.epochs, k)
-	d.mu.Unlock()
+	d.epochs.forget(k)
 	for _, k := range [...]ssd.Key{k, bodyKey(k)} {
 		d.store.Delete(k)
 	}
@@ -137,7 +132,7 @@ func (d *disk) look(k key, r *request.Request) (l *lying, h stored, expired int6
 	l, h = d.read(at)
 	if l != nil && h.kind == storedVary {
 		l.close()
-		d.remember(at, h.stamp)
+		d.epochs.remember(at, h.stamp, h.vary)
 		at = variantKey(k.text, h.stamp, h.vary, func(v *varyField) []byte { return normalValue(&r.In.Fields, v, r.Arena) })
 		if l, h = d.read(at); l != nil && h.kind == storedVary {
 			l.close()

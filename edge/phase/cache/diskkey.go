@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/selvage-edge/selvage/edge/phase/cache/ssd"
 )
@@ -58,35 +60,86 @@ func sortedNames(list []varyField) []varyField {
 	return slices.CompactFunc(names, func(a, b varyField) bool { return bytes.Equal(a.fieldName(), b.fieldName()) })
 }
 
-// epochOf returns the number under which variants of a key are stored; made
-// says that it is a new one.
-func (d *disk) epochOf(k ssd.Key) (epoch uint64, made bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if e, ok := d.epochs[k]; ok {
-		return e, false
-	}
-	epoch = randomStamp()
-	d.rememberLocked(k, epoch)
-	return epoch, true
+// epochs are the numbers under which the variants of keys are stored, as far as
+// their Vary records were seen or written lately.
+type epochs struct {
+	mu    sync.Mutex
+	known map[ssd.Key]epoch // guarded by mu
 }
 
-func (d *disk) remember(k ssd.Key, epoch uint64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if _, known := d.epochs[k]; !known {
-		d.rememberLocked(k, epoch)
+type epoch struct {
+	number uint64
+	names  uint64 // hash of the fields by which the answers are chosen
+	since  time.Time
+}
+
+func newEpochs() epochs { return epochs{known: make(map[ssd.Key]epoch)} }
+
+// of returns the number under which variants of a key are stored that are chosen by
+// these fields; made says that it is a new one.
+func (l *epochs) of(k ssd.Key, names []varyField) (number uint64, made bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	hash := hashNames(names)
+	if e, ok := l.known[k]; ok && e.names == hash {
+		return e.number, false
+	}
+	number = randomStamp()
+	l.set(k, epoch{number, hash, time.Now()})
+	return number, true
+}
+
+// remember notes what a Vary record says.
+func (l *epochs) remember(k ssd.Key, number uint64, names []varyField) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, known := l.known[k]; !known {
+		l.set(k, epoch{number, hashNames(names), time.Now()})
 	}
 }
 
-func (d *disk) rememberLocked(k ssd.Key, epoch uint64) {
-	if len(d.epochs) >= maxEpochs {
-		for old := range d.epochs {
-			delete(d.epochs, old)
+func (l *epochs) set(k ssd.Key, e epoch) {
+	if len(l.known) >= maxEpochs {
+		for old := range l.known {
+			delete(l.known, old)
 			break
 		}
 	}
-	d.epochs[k] = epoch
+	l.known[k] = e
+}
+
+func (l *epochs) forget(k ssd.Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.known, k)
+}
+
+// clear forgets all.
+func (l *epochs) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.known)
+}
+
+// missing notes that there is no Vary record where one may have been written
+// lately.
+func (l *epochs) missing(k ssd.Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e, ok := l.known[k]; ok && time.Since(e.since) > onTheWay {
+		delete(l.known, k)
+	}
+}
+
+// onTheWay is how long a record may take to where it is found.
+const onTheWay = 5 * time.Minute
+
+func hashNames(names []varyField) uint64 {
+	parts := make([][]byte, len(names))
+	for i := range names {
+		parts[i] = names[i].fieldName()
+	}
+	return hashKey(parts...).Hi
 }
 
 func randomStamp() uint64 {

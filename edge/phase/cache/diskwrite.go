@@ -52,15 +52,11 @@ func (d *disk) placeOf(o *object, k ssd.Key) ssd.Key {
 		return k
 	}
 	names := sortedNames(o.vary().fields())
-	epoch, made := d.epochOf(k)
-	h := stored{kind: storedVary, stamp: epoch}
-	for i := range names {
-		h.vary = append(h.vary, varyField{id: names[i].id, name: names[i].name})
-	}
+	epoch, made := d.epochs.of(k, names)
 	if made || !d.store.Has(k) {
-		d.store.Put(k, h.append(nil), nil, nil)
+		d.store.Put(k, varyRecord(epoch, names).append(nil), nil, nil)
 	}
-	return variantKey(o.text(), epoch, names, func(v *varyField) []byte { return v.value })
+	return variantOf(o, epoch, names)
 }
 
 // headOf is an object's head as it is stored, but for kind and size.

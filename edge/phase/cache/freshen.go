@@ -17,7 +17,7 @@ func (t task) freshen(k key, s *shard, o *object, asked, got time.Time) {
 	}
 	if !o.agrees(&out.Fields) {
 		o.expire(t.e.since(got))
-		t.e.invalidateBelow(k.text) // it is as old there
+		t.e.invalidateBelow(t.r.ZoneID, k.text) // it is as old there
 		return
 	}
 	f := t.e.readFill(t, k)

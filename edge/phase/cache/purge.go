@@ -42,7 +42,7 @@ func (e *Engine) PurgeAll(seq, life uint64) {
 // their memory comes back a little later. An error names the URL that is not
 // absolute http(s), and nothing has been dropped then.
 func (e *Engine) Purge(zoneID string, seq uint64, p zone.Purge) error {
-	what := mark.Purge{Everything: p.Everything, Soft: p.Soft, Tags: p.Tags}
+	what := mark.Purge{Everything: p.Everything, Soft: p.Soft, Reserve: p.Reserve, Tags: p.Tags}
 	urls := make([]location, len(p.Files))
 	for i, file := range p.Files {
 		var err error
@@ -61,6 +61,10 @@ func (e *Engine) Purge(zoneID string, seq uint64, p zone.Purge) error {
 	seq = e.marks.Note(zoneID, seq, &what, e.cfg.Now())
 	if p.Soft {
 		return nil
+	}
+	if e.far != nil && (p.Reserve || p.Everything) {
+		e.far.epochs.clear()
+		e.far.store.Clear(e.farZone(zoneID)) // it is not found any more; this gives its room back
 	}
 	for _, u := range urls {
 		e.invalidate(zoneID, u, func(objectSeq uint64) bool { return objectSeq < seq })
@@ -155,25 +159,25 @@ func (e *Engine) invalidate(zoneID string, u location, older func(seq uint64) bo
 	for _, scheme := range [...]msg.Scheme{msg.HTTP, msg.HTTPS} {
 		for _, sorted := range [...]bool{true, false} {
 			text = appendKey(text[:0], zoneID, scheme, u.host, u.path, u.query, sorted)
-			e.invalidateKey(key{hash: maphash.Bytes(e.seed, text), text: text}, older)
+			e.invalidateKey(zoneID, key{hash: maphash.Bytes(e.seed, text), text: text}, older)
 		}
 	}
 }
 
-func (e *Engine) invalidateKey(k key, older func(seq uint64) bool) {
-	e.invalidateBelow(k.text)
+func (e *Engine) invalidateKey(zoneID string, k key, older func(seq uint64) bool) {
+	e.invalidateBelow(zoneID, k.text)
 	if e.dropKey(k, older) && e.disk != nil {
 		e.disk.invalidate(k.text) // one was on its way there
 	}
 }
 
 // invalidateBelow forgets what the tiers below memory have of a key.
-func (e *Engine) invalidateBelow(text []byte) {
+func (e *Engine) invalidateBelow(zoneID string, text []byte) {
 	if e.disk != nil {
 		e.disk.invalidate(text)
 	}
 	if e.far != nil {
-		e.far.store.Delete(e.farName(text))
+		e.forgetFar(zoneID, text)
 	}
 }
 

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -124,6 +125,110 @@ func TestReserveMindsVary(t *testing.T) {
 	f.want(f.get("/v", request.TierOrigin, 2, "X-Kind: b"), 200, "MISS", "for b")
 	f.forget()
 	f.want(f.get("/v", request.TierReserve, 2, "X-Kind: b"), 200, "MISS", "for b")
+	f.forget()
+	f.want(f.get("/v", request.TierReserve, 2, "X-Kind: a"), 200, "MISS", "for a")
+	f.want(f.get("/v", request.TierOrigin, 3), 200, "MISS", "for ") // without the field
+	f.forget()
+	f.get("/v", request.TierReserve, 3)
+	// All variants go with the URL, also where only the reserve had them.
+	f.e.Advance(5)
+	f.forget()
+	if err := f.e.Purge(testZone, 6, zone.Purge{Files: []string{"https://www.example.com/v"}}); err != nil {
+		t.Fatal(err)
+	}
+	f.settle()
+	f.get("/v", request.TierOrigin, 4, "X-Kind: a")
+	f.forget()
+	f.get("/v", request.TierOrigin, 5, "X-Kind: b")
+	f.forget()
+	f.get("/v", request.TierReserve, 5, "X-Kind: a")
+	f.forget()
+	f.run("POST /v")
+	f.settle()
+	f.asked = 0
+	f.get("/v", request.TierOrigin, 1, "X-Kind: a")
+}
+
+// What an origin's answers are chosen by may change.
+func TestReserveFollowsAChangedVary(t *testing.T) {
+	by := "X-Kind"
+	f := newFarRig(t, func(r *request.Request) error {
+		lines := []string{"Cache-Control: max-age=72000", "Vary: " + by}
+		if by == "" {
+			lines = lines[:1]
+		}
+		return reply(r, 200, "by "+by, lines...)
+	})
+	for i, names := range []string{"X-Kind", "X-Other", "", "X-Kind"} {
+		by = names
+		f.forget()
+		f.e.Advance(uint64(10 * i))
+		if err := f.e.Purge(testZone, uint64(10*i+1), zone.Purge{Everything: true}); err != nil {
+			t.Fatal(err)
+		}
+		for _, kind := range []string{"a", "b"} {
+			f.asked = 0
+			f.want(f.get("/v", request.TierOrigin, 1, "X-Kind: "+kind, "X-Other: "+kind), 200, "MISS", "by "+by)
+			f.forget()
+			f.want(f.get("/v", request.TierReserve, 1, "X-Kind: "+kind, "X-Other: "+kind), 200, "MISS", "by "+by)
+			f.forget()
+			if by == "" {
+				break
+			}
+		}
+	}
+}
+
+func TestReserveAnswersRanges(t *testing.T) {
+	body := strings.Repeat("0123456789", 30000)
+	f := newFarRig(t, always(200, body, "Cache-Control: max-age=72000", `ETag: "v"`))
+	f.get("/a", request.TierOrigin, 1)
+	for _, c := range []struct{ span, has, want string }{
+		{"bytes=10-19", "bytes 10-19/300000", body[10:20]},
+		{"bytes=65530-131080", "bytes 65530-131080/300000", body[65530:131081]},
+		{"bytes=-7", "bytes 299993-299999/300000", body[299993:]},
+	} {
+		f.forget()
+		a := f.get("/a", request.TierReserve, 1, "Range: "+c.span)
+		f.want(a, 206, "MISS", c.want)
+		if a.get("Content-Range") != c.has || a.get("ETag") != `"v"` {
+			t.Errorf("%s: %v", c.span, a.fields.All())
+		}
+		f.want(f.get("/a", request.TierRAM, 1, "Range: "+c.span), 206, "HIT", c.want)
+	}
+	// What memory lacks of it comes from there too.
+	f.want(f.get("/a", request.TierReserve, 1), 200, "MISS", body)
+	f.want(f.get("/a", request.TierRAM, 1), 200, "HIT", body)
+	f.forget()
+	f.get("/a", request.TierOrigin, 2, "Range: bytes=300000-") // beyond its end: the origin says so
+	f.forget()
+	f.get("/a", request.TierOrigin, 3, "Range: bytes=1-2,4-5")
+	f.forget()
+	f.get("/a", request.TierOrigin, 4, "Range: bytes=1-2", `If-Range: "other"`)
+	f.forget()
+	f.e.Advance(5)
+	if err := f.e.Purge(testZone, 6, zone.Purge{Everything: true}); err != nil {
+		t.Fatal(err)
+	}
+	f.get("/a", request.TierOrigin, 5, "Range: bytes=1-2")
+}
+
+// A clearing of the reserve takes what is there and leaves what memory has.
+func TestReserveIsCleared(t *testing.T) {
+	f := newFarRig(t, always(200, "hello", "Cache-Control: max-age=72000"))
+	f.e.Advance(5)
+	f.get("/a", request.TierOrigin, 1)
+	if err := f.e.Purge(testZone, 6, zone.Purge{Reserve: true}); err != nil {
+		t.Fatal(err)
+	}
+	f.get("/a", request.TierRAM, 1)
+	f.forget()
+	f.get("/a", request.TierOrigin, 2)
+	f.forget()
+	f.get("/a", request.TierReserve, 2)
+	if st := f.e.far.store.Stats(); st.Deleted != 1 {
+		t.Errorf("%d objects were deleted", st.Deleted)
+	}
 }
 
 func TestPurgesReachTheReserve(t *testing.T) {

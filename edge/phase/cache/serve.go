@@ -469,6 +469,9 @@ func (t task) label(status request.CacheStatus) {
 // is told, and a key that has become storable loses its marker.
 func (t task) passBeside(s *shard, k key, o *object, status request.CacheStatus) (request.Verdict, error) {
 	asked := t.e.cfg.Now()
+	if status == request.CacheNone {
+		t.r.ReserveKey = k.text
+	}
 	err := t.e.cfg.Fetch(t.r)
 	got := t.e.cfg.Now()
 	now := t.e.since(got)
@@ -493,6 +496,8 @@ func (t task) passBeside(s *shard, k key, o *object, status request.CacheStatus)
 		j := t.p.decide(t.r).judge(t.r, &t.r.In.Fields, out, asked, got)
 		status = j.status
 		switch {
+		case t.r.Cache.Tier == request.TierReserve:
+			status = request.CacheMiss
 		case !j.store:
 		case out.Length < 0 || out.Length > t.e.cfg.MaxObject:
 			// Of unknown length it may be what outgrew the limit before.
@@ -525,7 +530,7 @@ func (t task) unsafe() (request.Verdict, error) {
 		return request.Respond, nil
 	}
 	all := func(uint64) bool { return true }
-	t.e.invalidateKey(k, all)
+	t.e.invalidateKey(t.r.ZoneID, k, all)
 	t.e.invalidate(t.r.ZoneID, location{t.r.Host, t.r.In.Path, t.r.In.Query}, all)
 	turn++
 	for _, id := range [...]msg.ID{msg.Location, msg.ContentLocation} {

@@ -107,7 +107,14 @@ func (j *journal) purge(z *Zone, p *Purge, m Mark) {
 		all = m
 	}
 	w := recordWriter{b: j.pending}
-	w.zone(z.id, z.purged.Load(), all, len(p.Tags)+len(p.Hosts)+len(p.Prefixes)+len(p.Pages))
+	names := len(p.Tags) + len(p.Hosts) + len(p.Prefixes) + len(p.Pages)
+	if p.Reserve {
+		names++
+	}
+	w.zone(z.id, z.purged.Load(), all, names)
+	if p.Reserve {
+		w.name(reserve, 0, m)
+	}
 	for _, t := range p.Tags {
 		w.name(tag, TagHash(t), m)
 	}

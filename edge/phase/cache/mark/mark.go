@@ -49,7 +49,8 @@ const (
 	tag
 	host
 	prefix
-	page // URL
+	page    // URL
+	reserve // all that a reserve has of the zone; no name
 	kinds
 )
 
@@ -181,6 +182,8 @@ type Subject struct {
 	// Loose: more than one URL leads to it, so a purge of any URL with its path
 	// is about it.
 	Loose bool
+	// Reserve: it lies in a reserve, which may have been cleared.
+	Reserve bool
 }
 
 // Gone reports whether the zone was purged whole after entry seq.
@@ -215,6 +218,9 @@ func (z *Zone) Judge(s *Subject) Verdict {
 		for _, t := range s.Tags {
 			v.add(names[t], s.Seq)
 		}
+	}
+	if s.Reserve {
+		v.add(z.names[reserve][0], s.Seq)
 	}
 	if len(z.names[host])+len(z.names[prefix])+len(z.names[page]) > 0 {
 		z.judgeURL(s, &v)
@@ -269,6 +275,7 @@ const maxSegments = 32
 type Purge struct {
 	Everything bool
 	Soft       bool
+	Reserve    bool     // what a reserve has of the zone
 	Tags       []string // compared without regard to case
 	Hosts      []string // lower case
 	Prefixes   []string // host, path: lower case host, path in the form of cache keys
@@ -311,6 +318,9 @@ func (l *Ledger) apply(z *Zone, p *Purge, m Mark) {
 		z.all = z.all.join(m)
 		raise(&z.purged, m.Hard)
 	}
+	if p.Reserve {
+		z.set(reserve, 0, m)
+	}
 	for _, t := range p.Tags {
 		z.set(tag, TagHash(t), m)
 	}
@@ -328,7 +338,7 @@ func (l *Ledger) apply(z *Zone, p *Purge, m Mark) {
 	}
 	l.marks += z.count - before
 	z.mu.Unlock()
-	if len(p.Tags)+len(p.Hosts)+len(p.Prefixes) > 0 || p.Soft {
+	if len(p.Tags)+len(p.Hosts)+len(p.Prefixes) > 0 || p.Soft || p.Reserve {
 		raise(&z.newest, m.newest())
 	}
 	if len(p.Pages) > 0 {

@@ -8,21 +8,23 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
+	"time"
 )
 
 // Dir is a Store in a folder of this machine. It takes no more than its budget:
-// what has no room is refused.
+// what has no room is refused. The time of a file is when it was used.
 type Dir struct {
-	root *os.Root
-	most int64
-
-	mu   sync.Mutex
-	used int64 // bytes of all files; guarded by mu
+	root   *os.Root
+	budget budget
 }
 
 // ErrFull says that a folder has no room for an object.
 var ErrFull = errors.New("the folder of the reserve is full")
+
+const (
+	partSuffix = ".part"
+	spoolName  = "spool"
+)
 
 // OpenDir opens a folder for at most bytes of objects, and makes it where it is
 // missing.
@@ -34,7 +36,7 @@ func OpenDir(path string, bytes int64) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Dir{root: root, most: bytes}
+	d := &Dir{root: root, budget: budget{most: bytes}}
 	err = fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
 			return err
@@ -44,7 +46,7 @@ func OpenDir(path string, bytes int64) (*Dir, error) {
 		}
 		info, err := e.Info()
 		if err == nil {
-			d.used += info.Size()
+			d.budget.used += info.Size()
 		}
 		return err
 	})
@@ -54,40 +56,74 @@ func OpenDir(path string, bytes int64) (*Dir, error) {
 	return d, nil
 }
 
-const partSuffix = ".part"
-
 // Close gives the folder back.
 func (d *Dir) Close() error { return d.root.Close() }
 
-// Get implements Store.
-func (d *Dir) Get(_ context.Context, name string) (io.ReadCloser, error) {
-	f, err := d.root.Open(filepath.FromSlash(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrNone
-	}
-	if err != nil {
+// Spool makes a spool of the folder: of its budget, and without a copy when an
+// object is whole. It is closed with d.
+func (d *Dir) Spool() (*Spool, error) {
+	if err := d.root.MkdirAll(spoolName, 0o700); err != nil {
 		return nil, err
 	}
-	return f, nil
+	return &Spool{root: d.root, budget: &d.budget, within: spoolName + "/"}, nil
+}
+
+func (d *Dir) room() (used, most int64) { return d.budget.room() }
+
+// Get implements Store.
+func (d *Dir) Get(_ context.Context, name string, from, n int64) (io.ReadCloser, time.Time, error) {
+	f, err := d.root.Open(filepath.FromSlash(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, time.Time{}, ErrNone
+	}
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	info, err := f.Stat()
+	if err == nil && from > 0 {
+		_, err = f.Seek(from, io.SeekStart)
+	}
+	if err != nil {
+		return nil, time.Time{}, errors.Join(err, f.Close())
+	}
+	if n < 0 {
+		return f, info.ModTime(), nil
+	}
+	return &fewer{io.LimitReader(f, n), f}, info.ModTime(), nil
+}
+
+// fewer is the first bytes of a file.
+type fewer struct {
+	io.Reader
+	io.Closer
 }
 
 // Put implements Store: a file under another name until it is whole.
 func (d *Dir) Put(_ context.Context, name string, body io.Reader, size int64) error {
+	name = filepath.FromSlash(name)
 	old := d.sizeOf(name)
-	if !d.claim(size, old) {
+	if err := d.root.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return err
+	}
+	if f, ok := body.(*spooled); ok && f.s.root == d.root {
+		if err := d.root.Rename(f.name, name); err != nil {
+			return err
+		}
+		f.adopted = true
+		d.budget.claim(0, old)
+		return nil
+	}
+	if !d.budget.claim(size, old) {
 		return ErrFull
 	}
-	if err := d.put(filepath.FromSlash(name), body); err != nil {
-		d.claim(old, size)
+	if err := d.put(name, body); err != nil {
+		d.budget.claim(old, size)
 		return err
 	}
 	return nil
 }
 
 func (d *Dir) put(name string, body io.Reader) error {
-	if err := d.root.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		return err
-	}
 	f, err := d.root.OpenFile(name+partSuffix, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -109,17 +145,6 @@ func (d *Dir) sizeOf(name string) int64 {
 	return 0
 }
 
-// claim counts size bytes in place of old ones.
-func (d *Dir) claim(size, old int64) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if size > old && d.used+size-old > d.most {
-		return false
-	}
-	d.used += size - old
-	return true
-}
-
 // Delete implements Store.
 func (d *Dir) Delete(_ context.Context, name string) error {
 	size := d.sizeOf(name)
@@ -128,7 +153,54 @@ func (d *Dir) Delete(_ context.Context, name string) error {
 		return nil
 	}
 	if err == nil {
-		d.claim(0, size)
+		d.budget.claim(0, size)
 	}
 	return err
+}
+
+// Use implements Store.
+func (d *Dir) Use(_ context.Context, name string) error {
+	now := time.Now()
+	err := d.root.Chtimes(filepath.FromSlash(name), now, now)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// List implements Store.
+func (d *Dir) List(ctx context.Context, prefix string, each func(string, int64, time.Time) error) error {
+	err := fs.WalkDir(d.root.FS(), filepath.Clean(filepath.FromSlash(prefix)), func(name string, e fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // deleted meanwhile
+			return nil
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !e.Type().IsRegular() || filepath.Ext(name) == partSuffix:
+			return nil
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return each(filepath.ToSlash(name), info.Size(), info.ModTime())
+	})
+	return err
+}
+
+// Tops implements Store.
+func (d *Dir) Tops(context.Context) ([]string, error) {
+	list, err := fs.ReadDir(d.root.FS(), ".")
+	var tops []string
+	for _, e := range list {
+		if e.IsDir() && e.Name() != spoolName {
+			tops = append(tops, e.Name())
+		}
+	}
+	return tops, err
 }

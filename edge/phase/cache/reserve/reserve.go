@@ -3,18 +3,15 @@
 // they mean. It promises that nobody waits for it longer than Config.Patience
 // before the first byte, that one that fails is left alone for a while, that
 // writes happen in the background from a bounded queue which drops what it has
-// no room for, and that no byte is given out that does not match its checksum:
-// meta and body are one object, and what is damaged is deleted.
+// no room for, that an object is seen whole or not at all, that no byte is given
+// out that does not match its checksum, and that what nobody asked for within
+// Config.Retain goes: meta and body are one object, and what is damaged is deleted.
 package reserve
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
-	"hash/crc32"
 	"io"
 	"log/slog"
 	"sync"
@@ -25,13 +22,22 @@ import (
 // Store is where objects are: a bucket or a folder. Names have letters, digits
 // and slashes. Its methods may be called by several goroutines.
 type Store interface {
-	// Get opens an object. It returns ErrNone where there is no such object. The
-	// body is to be closed, and ends with ctx.
-	Get(ctx context.Context, name string) (io.ReadCloser, error)
+	// Get opens n bytes of an object that begin at byte from, all the rest where n
+	// is negative, fewer where it ends before. used is when it was put, or Use was
+	// told of it. It returns ErrNone where there is no such object. The body is to
+	// be closed, and ends with ctx.
+	Get(ctx context.Context, name string, from, n int64) (body io.ReadCloser, used time.Time, err error)
 	// Put writes an object whole or not at all.
 	Put(ctx context.Context, name string, body io.Reader, size int64) error
 	// Delete is no error where there is no such object.
 	Delete(ctx context.Context, name string) error
+	// Use makes an object as new as if it had been put now.
+	Use(ctx context.Context, name string) error
+	// List tells of all objects whose names begin with prefix, which ends with a
+	// slash, until each returns an error.
+	List(ctx context.Context, prefix string, each func(name string, size int64, used time.Time) error) error
+	// Tops are what names have before their first slash.
+	Tops(ctx context.Context) ([]string, error)
 }
 
 // ErrNone says that there is no such object.
@@ -43,8 +49,15 @@ type Config struct {
 	Ctx      context.Context // parent of what happens in the background
 	Patience time.Duration   // until the first byte of an object; default 1 s
 	Queue    int64           // bytes that wait to be written; default 64 MiB
-	Writers  int             // writes at a time; default 4
-	Log      *slog.Logger
+	Writers  int             // writes at a time, beside one of what Begin began; default 4
+	// Spool holds what Begin begins until it is in the store; nil = Begin takes nothing.
+	Spool *Spool
+	// Retain is how long an object stays after its last use; 0 = for ever. Own is
+	// what the names of this reserve's objects begin with, up to the first slash:
+	// those are looked at each round, those of others now and then.
+	Retain time.Duration
+	Own    string
+	Log    *slog.Logger
 }
 
 // Defaults of Config.
@@ -53,36 +66,26 @@ const (
 	DefaultQueue    = 64 << 20
 	DefaultWriters  = 4
 
-	writeTime = 5 * time.Minute // for one object
-	sickAfter = 5               // failures without a success between
+	stallTime = 10 * time.Second // for 64 KiB of a body
+	sickAfter = 5                // failures without a success between
 	sickFor   = 10 * time.Second
 )
 
 // Reserve is one object store as a tier. Its methods may be called by several
 // goroutines.
 type Reserve struct {
-	cfg  Config
-	work sync.WaitGroup
-
-	mu     sync.Mutex
-	wake   sync.Cond
-	items  [][]item          // of each writer: one name is one writer's; guarded by mu
-	bytes  int64             // queued and being written; guarded by mu
-	closed bool              // guarded by mu
-	turn   uint64            // of the newest item; guarded by mu
-	going  map[string]uint64 // names whose deletion is not carried out, and its turn; guarded by mu
+	cfg   Config
+	ctx   context.Context // of what happens in the background
+	stop  context.CancelFunc
+	work  sync.WaitGroup
+	queue queue
+	sweep sweeper
 
 	failures atomic.Int32
 	until    atomic.Int64 // Unix nanoseconds: not asked before
-	counts   struct{ hits, misses, failed, damaged, written, bytes, dropped, deleted atomic.Uint64 }
-}
-
-type item struct {
-	name       string
-	meta, body []byte
-	done       func()
-	deleted    bool
-	turn       uint64
+	counts   struct {
+		hits, misses, failed, damaged, written, bytes, dropped, deleted, expired, used atomic.Uint64
+	}
 }
 
 // New starts the writers. Store and Ctx are required.
@@ -93,97 +96,151 @@ func New(c Config) *Reserve {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Reserve{cfg: c, going: make(map[string]uint64)}
-	r.wake.L = &r.mu
-	r.items = make([][]item, c.Writers)
-	for i := range c.Writers {
+	r := &Reserve{cfg: c}
+	r.ctx, r.stop = context.WithCancel(c.Ctx)
+	r.queue.open(c.Queue, c.Writers+1)
+	for i := range r.queue.lanes {
 		r.work.Go(func() { r.write(i) })
 	}
+	sweeping := r.sweep.open(r.ctx)
+	r.work.Go(func() { r.expire(sweeping) })
 	return r
 }
 
-// Close writes what is queued, until Config.Ctx ends, and waits.
+// closeTime is how long Close writes what is queued.
+const closeTime = 10 * time.Second
+
+// Close writes what is queued, for 10 s at most and until Config.Ctx ends, and
+// waits. What is not written by then is not kept.
 func (r *Reserve) Close() {
-	r.mu.Lock()
-	r.closed = true
-	r.wake.Broadcast()
-	r.mu.Unlock()
+	late := time.AfterFunc(closeTime, r.stop)
+	defer late.Stop()
+	defer r.stop()
+	r.sweep.stop()
+	r.queue.close()
 	r.work.Wait()
 }
 
-// What an object begins with: magic, length of the meta, length of the body,
-// checksum of all that goes before the body, four bytes of nothing, the meta, and
-// the checksums of the body's blocks. Numbers are little-endian, checksums CRC-32C.
-const (
-	headBytes = 24
-	magic     = 0x32565253 // "SRV2"
-	// MaxMeta bounds a meta, in bytes.
-	MaxMeta = 256 << 10
-	// maxBody bounds a body, in bytes.
-	maxBody = 1 << 36
-	// blockBytes of a body have one checksum.
-	blockBytes = 64 << 10
-)
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-var errDamaged = errors.New("not as it was written")
-
-func sum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
-
-// blocks counts the checksums of a body.
-func blocks(body int64) int64 { return (body + blockBytes - 1) / blockBytes }
-
-func appendHead(b, meta, body []byte) []byte {
-	le := binary.LittleEndian
-	b = le.AppendUint32(b, magic)
-	b = le.AppendUint32(b, uint32(len(meta)))
-	b = le.AppendUint64(b, uint64(len(body)))
-	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0)
-	b = append(b, meta...)
-	for len(body) > 0 {
-		n := min(len(body), blockBytes)
-		b = le.AppendUint32(b, sum(body[:n]))
-		body = body[n:]
-	}
-	le.PutUint32(b[16:], headSum(b))
-	return b
-}
-
-// headSum is the checksum of all that goes before a body.
-func headSum(b []byte) uint32 { return crc32.Update(sum(b[:16]), castagnoli, b[headBytes:]) }
-
-// Object is one that was found. Body is its body, and is to be closed.
+// Object is one that was found.
 type Object struct {
 	Meta []byte
 	Size int64 // of the body, in bytes
 	Body io.ReadCloser
+
+	r    *Reserve
+	name string
+	head head
 }
 
-// Get finds an object. It is nil when there is none, when the store fails or is
-// slow, when it did lately, and when the object is damaged as far as its first
-// 64 KiB tell. A body that is damaged further on ends with an error there.
+// Close closes the body, where there is one.
+func (o *Object) Close() {
+	if o.Body != nil {
+		_ = o.Body.Close() // nothing was read of it
+	}
+}
+
+// Get finds an object with its body, which is to be closed. It is nil when there
+// is none, when the store fails or is slow, when it did lately, and when the object
+// is damaged as far as its first 64 KiB tell. A body that is damaged further on
+// ends with an error there.
 func (r *Reserve) Get(ctx context.Context, name string) *Object {
-	if r.isGoing(name) || time.Now().UnixNano() < r.until.Load() {
+	return r.find(ctx, name, -1, func(o *Object, src *ending) (err error) {
+		o.Body, err = newBody(o, src, ctx.Err, 0, o.Size)
+		return err
+	})
+}
+
+// lookBytes are read of an object whose head is looked at: most metas are there.
+const lookBytes = 16 << 10
+
+// Look is Get without the body; Range gets parts of it.
+func (r *Reserve) Look(ctx context.Context, name string) *Object {
+	return r.find(ctx, name, lookBytes, func(_ *Object, src *ending) error { return src.Close() })
+}
+
+// find opens an object's first n bytes, reads what goes before the body and leaves
+// the rest to then.
+func (r *Reserve) find(ctx context.Context, name string, n int64, then func(*Object, *ending) error) *Object {
+	if r.queue.isGoing(name) || r.off() {
 		r.counts.misses.Add(1)
 		return nil
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	late := time.AfterFunc(r.cfg.Patience, cancel)
-	o, err := r.get(ctx, name)
-	if !late.Stop() && err == nil {
-		_ = o.Body.Close() // cut off already
-		err = context.DeadlineExceeded
-	}
+	o := &Object{r: r, name: name}
+	var used time.Time
+	err := r.within(ctx, func(ctx context.Context, end func()) error {
+		var src io.ReadCloser
+		var err error
+		if src, used, err = r.cfg.Store.Get(ctx, name, 0, n); err != nil {
+			return err
+		}
+		if o.head, err = readHead(src); err == errDamaged && n > 0 {
+			// Its meta may be longer than what was asked for.
+			_ = src.Close() // it has ended
+			if src, used, err = r.cfg.Store.Get(ctx, name, 0, -1); err != nil {
+				return err
+			}
+			o.head, err = readHead(src)
+		}
+		if err != nil {
+			return errors.Join(err, src.Close())
+		}
+		o.Meta, o.Size = o.head.meta, o.head.size
+		return then(o, &ending{src, end})
+	})
 	if err != nil {
-		cancel()
-		r.lost(name, err)
+		r.lost(ctx.Err, name, err)
 		return nil
 	}
 	r.failures.Store(0)
 	r.counts.hits.Add(1)
-	o.Body = &ending{o.Body, cancel}
+	r.used(name, used)
 	return o
+}
+
+// Range opens bytes from..to of the body of an object that Look found; nil where
+// Get would be. It reads whole blocks and no others.
+func (o *Object) Range(ctx context.Context, from, to int64) io.ReadCloser {
+	var b io.ReadCloser
+	err := o.r.within(ctx, func(inner context.Context, end func()) error {
+		at, n := o.head.span(from, to)
+		src, _, err := o.r.cfg.Store.Get(inner, o.name, at, n)
+		if err != nil {
+			return err
+		}
+		b, err = newBody(o, &ending{src, end}, ctx.Err, from, to)
+		return err
+	})
+	if errors.Is(err, errDamaged) && o.replaced(ctx) {
+		o.r.counts.misses.Add(1)
+		return nil
+	}
+	if err != nil {
+		o.r.lost(ctx.Err, o.name, err)
+		return nil
+	}
+	o.r.failures.Store(0)
+	return b
+}
+
+// replaced reports whether the name has another object by now.
+func (o *Object) replaced(ctx context.Context) bool {
+	now := o.r.Look(ctx, o.name)
+	return now == nil || now.head.stamp != o.head.stamp
+}
+
+// within runs open, which has Config.Patience until it returns. What it opens lives
+// on its ctx until end is called.
+func (r *Reserve) within(ctx context.Context, open func(ctx context.Context, end func()) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	late := time.AfterFunc(r.cfg.Patience, cancel)
+	err := open(ctx, cancel)
+	if !late.Stop() && err == nil {
+		err = context.DeadlineExceeded
+	}
+	if err != nil {
+		cancel()
+	}
+	return err
 }
 
 // ending is a body that gives its context back.
@@ -197,21 +254,24 @@ func (e *ending) Close() error {
 	return e.ReadCloser.Close()
 }
 
+func (r *Reserve) off() bool { return time.Now().UnixNano() < r.until.Load() }
+
 // lost counts why there is no object. The store does what it should when it gives
-// what is damaged.
-func (r *Reserve) lost(name string, err error) {
+// what is damaged, and can do nothing for one who has left.
+func (r *Reserve) lost(gone func() error, name string, err error) {
 	switch {
+	case gone() != nil:
+		r.counts.misses.Add(1)
 	case errors.Is(err, ErrNone):
 		r.failures.Store(0)
 		r.counts.misses.Add(1)
-		return
 	case errors.Is(err, errDamaged):
 		r.counts.damaged.Add(1)
 		r.cfg.Log.Warn("an object of the cache reserve is damaged and deleted", "object", name)
 		r.Delete(name)
-		return
+	default:
+		r.failed(err)
 	}
-	r.failed(err)
 }
 
 // failed counts what the store did not do.
@@ -224,251 +284,26 @@ func (r *Reserve) failed(err error) {
 	}
 }
 
-// get reads what goes before the body and the body's first block, then leaves the
-// rest to be read.
-func (r *Reserve) get(ctx context.Context, name string) (*Object, error) {
-	src, err := r.cfg.Store.Get(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	o, table, err := readHead(src)
-	if err != nil {
-		return nil, errors.Join(err, src.Close())
-	}
-	b := &body{ReadCloser: src, r: r, name: name, table: table, left: o.Size}
-	if b.err = b.load(); b.err != nil && b.err != io.EOF {
-		return nil, errors.Join(b.err, src.Close())
-	}
-	o.Body = b
-	return o, nil
-}
-
-// readHead reads what goes before a body; table has the checksums of its blocks.
-func readHead(src io.Reader) (o *Object, table []byte, err error) {
-	b := make([]byte, headBytes)
-	if err := readFull(src, b); err != nil {
-		return nil, nil, err
-	}
-	le := binary.LittleEndian
-	meta, size := int64(le.Uint32(b[4:])), le.Uint64(b[8:])
-	if le.Uint32(b) != magic || meta > MaxMeta || size > maxBody {
-		return nil, nil, errDamaged
-	}
-	// The numbers are not proven yet: what they say is not claimed but grows.
-	rest, err := io.ReadAll(io.LimitReader(src, meta+4*blocks(int64(size))))
-	if err != nil {
-		return nil, nil, err
-	}
-	if b = append(b, rest...); int64(len(rest)) != meta+4*blocks(int64(size)) || headSum(b) != le.Uint32(b[16:]) {
-		return nil, nil, errDamaged
-	}
-	return &Object{Meta: rest[:meta:meta], Size: int64(size)}, rest[meta:], nil
-}
-
-// readFull takes an end that comes too early for damage; a connection that breaks
-// ends with another error.
-func readFull(src io.Reader, p []byte) error {
-	for n := 0; n < len(p); {
-		more, err := src.Read(p[n:])
-		n += more
-		if err == io.EOF && n < len(p) {
-			return errDamaged
-		}
-		if err != nil && err != io.EOF {
-			return err
-		}
-	}
-	return nil
-}
-
-// body gives what was compared with its checksum, and an error for the rest.
-type body struct {
-	io.ReadCloser // of the store
-	r             *Reserve
-	name          string
-	table         []byte // checksums of the blocks that are not loaded
-	left          int64  // bytes that are not loaded
-	block         []byte // loaded
-	at            int    // in block: the next byte to give
-	err           error  // comes after block
-}
-
-// load reads the next block; io.EOF when there is none.
-func (b *body) load() error {
-	b.at, b.block = 0, b.block[:0]
-	if b.left == 0 {
-		return io.EOF
-	}
-	n := min(b.left, blockBytes)
-	if b.block == nil {
-		b.block = make([]byte, 0, n)
-	}
-	block := b.block[:n]
-	if err := readFull(b.ReadCloser, block); err != nil {
-		return err
-	}
-	if sum(block) != binary.LittleEndian.Uint32(b.table) {
-		return errDamaged
-	}
-	b.block, b.table, b.left = block, b.table[4:], b.left-n
-	return nil
-}
-
-// Read implements io.Reader.
-func (b *body) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	if b.at == len(b.block) && b.err == nil {
-		if b.err = b.load(); b.err != nil && b.err != io.EOF {
-			b.r.lost(b.name, b.err)
-			b.err = fmt.Errorf("read %s of the cache reserve: %w", b.name, b.err)
-		}
-	}
-	if b.at == len(b.block) {
-		return 0, b.err
-	}
-	n := copy(p, b.block[b.at:])
-	b.at += n
-	return n, nil
-}
-
-// Put queues an object to be written, in place of any of that name. done, if not
-// nil, is called once when meta and body are needed no longer. It reports whether
-// the object was queued.
-func (r *Reserve) Put(name string, meta, body []byte, done func()) bool {
-	ok := len(meta) <= MaxMeta && time.Now().UnixNano() >= r.until.Load() &&
-		r.push(item{name: name, meta: meta, body: body, done: done})
-	if !ok {
-		r.counts.dropped.Add(1)
-		if done != nil {
-			done()
-		}
-	}
-	return ok
-}
-
-// maxGoing is how many deletions may wait. With more, those in vain so far are
-// forgotten, and what they were about is found again.
-const maxGoing = 64 << 10
-
-// Delete queues the deletion of an object. From now on it is not found, until it
-// is put again.
-func (r *Reserve) Delete(name string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.going) < maxGoing {
-		r.going[name] = r.turn + 1
-	}
-	if !r.pushLocked(item{name: name, deleted: true}) {
-		r.counts.dropped.Add(1)
-	}
-}
-
-func (r *Reserve) isGoing(name string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	_, going := r.going[name]
-	return going
-}
-
-// gone notes that what was deleted or put anew is as the store has it.
-func (r *Reserve) gone(it *item) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if it.turn >= r.going[it.name] { // not what a later deletion is about
-		delete(r.going, it.name)
-	}
-}
-
-func (it *item) cost() int64 { return int64(len(it.meta)+len(it.body)) + 256 }
-
-func (r *Reserve) push(it item) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.pushLocked(it)
-}
-
-func (r *Reserve) pushLocked(it item) bool {
-	r.turn++
-	it.turn = r.turn
-	if r.closed || r.bytes+it.cost() > r.cfg.Queue {
-		return false
-	}
-	r.bytes += it.cost()
-	i := int(crc32.ChecksumIEEE([]byte(it.name))) % len(r.items)
-	r.items[i] = append(r.items[i], it)
-	r.wake.Broadcast()
-	return true
-}
-
-// write is one writer.
-func (r *Reserve) write(i int) {
-	for {
-		r.mu.Lock()
-		for len(r.items[i]) == 0 && !r.closed {
-			r.wake.Wait()
-		}
-		if len(r.items[i]) == 0 {
-			r.mu.Unlock()
-			return
-		}
-		it := r.items[i][0]
-		r.items[i][0] = item{}
-		r.items[i] = r.items[i][1:]
-		r.mu.Unlock()
-		if err := r.carryOut(&it); err != nil {
-			r.counts.dropped.Add(1)
-			r.failed(fmt.Errorf("write %s: %w", it.name, err))
-		} else {
-			r.gone(&it)
-		}
-		if it.done != nil {
-			it.done()
-		}
-		r.mu.Lock()
-		r.bytes -= it.cost()
-		r.mu.Unlock()
-	}
-}
-
-func (r *Reserve) carryOut(it *item) error {
-	ctx, cancel := context.WithTimeout(r.cfg.Ctx, writeTime)
-	defer cancel()
-	if it.deleted {
-		r.counts.deleted.Add(1)
-		return r.cfg.Store.Delete(ctx, it.name)
-	}
-	room := headBytes + len(it.meta) + 4*int(blocks(int64(len(it.body))))
-	head := appendHead(make([]byte, 0, room), it.meta, it.body)
-	size := int64(len(head) + len(it.body))
-	err := r.cfg.Store.Put(ctx, it.name, io.MultiReader(bytes.NewReader(head), bytes.NewReader(it.body)), size)
-	if err == nil {
-		r.counts.written.Add(1)
-		r.counts.bytes.Add(uint64(size))
-	}
-	return err
-}
-
 // Stats is what a reserve counts, at one moment.
 type Stats struct {
 	Hits, Misses, Failed  uint64 // lookups
 	Damaged               uint64 // objects that did not match their checksums
 	Written, WrittenBytes uint64
-	Dropped               uint64 // not written: queue full, store failing
-	Deleted               uint64
+	Dropped               uint64 // not written: queue or spool full, store failing
+	Deleted, Expired      uint64 // asked to, and because nobody asked for them
+	Used                  uint64 // told the store of their use
 	QueuedBytes           int64
-	Off                   bool // after failures
+	Spooled               int64 // bytes of large objects on their way
+	Off                   bool  // after failures
 }
 
 // Stats reads all counters.
 func (r *Reserve) Stats() Stats {
-	r.mu.Lock()
-	queued := r.bytes
-	r.mu.Unlock()
 	c := &r.counts
 	return Stats{
-		Hits: c.hits.Load(), Misses: c.misses.Load(), Failed: c.failed.Load(), Damaged: c.damaged.Load(), Written: c.written.Load(), WrittenBytes: c.bytes.Load(),
-		Dropped: c.dropped.Load(), Deleted: c.deleted.Load(), QueuedBytes: queued, Off: time.Now().UnixNano() < r.until.Load(),
+		Hits: c.hits.Load(), Misses: c.misses.Load(), Failed: c.failed.Load(), Damaged: c.damaged.Load(),
+		Written: c.written.Load(), WrittenBytes: c.bytes.Load(), Dropped: c.dropped.Load(),
+		Deleted: c.deleted.Load(), Expired: c.expired.Load(), Used: c.used.Load(),
+		QueuedBytes: r.queue.queued(), Spooled: r.cfg.Spool.held(), Off: r.off(),
 	}
 }

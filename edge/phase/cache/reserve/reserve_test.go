@@ -64,6 +64,7 @@ func testStore(t *testing.T, s Store) {
 		if err != nil || !bytes.Equal(got, body) || string(o.Meta) != "meta" || o.Size != int64(size) {
 			t.Errorf("%s: %d bytes, meta %q, size %d, %v", name, len(got), o.Meta, o.Size, err)
 		}
+		testRanges(t, r, name, body)
 	}
 	r.Put("ab/1000", []byte("new"), []byte("x"), nil)
 	settle(t, r)
@@ -80,6 +81,30 @@ func testStore(t *testing.T, s Store) {
 	}
 	if st := r.Stats(); st.Failed != 0 || st.Dropped != 0 {
 		t.Errorf("stats %+v", st)
+	}
+}
+
+// testRanges reads parts of an object.
+func testRanges(t *testing.T, r *Reserve, name string, body []byte) {
+	t.Helper()
+	o := r.Look(t.Context(), name)
+	if o == nil || o.Size != int64(len(body)) || string(o.Meta) != "meta" {
+		t.Fatalf("%s: looked at: %+v", name, o)
+	}
+	n := len(body)
+	for _, s := range [][2]int{{0, 1}, {0, n}, {n - 1, n}, {n / 2, n/2 + 1}, {blockBytes - 1, blockBytes + 1}, {blockBytes, 3 * blockBytes}, {100_000, 300_000}} {
+		if s[0] < 0 || s[1] > n || s[0] >= s[1] {
+			continue
+		}
+		b := o.Range(t.Context(), int64(s[0]), int64(s[1]))
+		if b == nil {
+			t.Fatalf("%s: no bytes %v", name, s)
+		}
+		got, err := io.ReadAll(iotest.OneByteReader(b))
+		b.Close()
+		if err != nil || !bytes.Equal(got, body[s[0]:s[1]]) {
+			t.Errorf("%s: bytes %v: %d bytes, %v", name, s, len(got), err)
+		}
 	}
 }
 
@@ -111,6 +136,8 @@ func TestS3(t *testing.T) {
 		t.Fatal(err)
 	}
 	testStore(t, s)
+	testLarge(t, s)
+	testExpiry(t, s, 4*time.Second)
 }
 
 func TestOpenS3(t *testing.T) {
@@ -139,8 +166,8 @@ func TestDirKeepsItsBudget(t *testing.T) {
 		t.Errorf("after a deletion: %v", err)
 	}
 	again, err := OpenDir(d.root.Name(), 10000)
-	if err != nil || again.used != 10000 {
-		t.Errorf("opened again it counts %d bytes, %v", again.used, err)
+	if err != nil || again.budget.used != 10000 {
+		t.Errorf("opened again it counts %d bytes, %v", again.budget.used, err)
 	}
 	again.Close()
 	if err := d.Put(t.Context(), "../out", bytes.NewReader(nil), 0); err == nil {
@@ -155,8 +182,14 @@ type stub struct {
 	del error
 }
 
-func (s *stub) Get(ctx context.Context, _ string) (io.ReadCloser, error) {
-	return s.get(ctx)
+func (s *stub) Get(ctx context.Context, _ string, _, _ int64) (io.ReadCloser, time.Time, error) {
+	b, err := s.get(ctx)
+	return b, time.Now(), err
+}
+func (s *stub) Use(context.Context, string) error      { return nil }
+func (s *stub) Tops(context.Context) ([]string, error) { return nil, nil }
+func (s *stub) List(context.Context, string, func(string, int64, time.Time) error) error {
+	return nil
 }
 func (s *stub) Put(ctx context.Context, _ string, _ io.Reader, _ int64) error { return s.put(ctx) }
 func (s *stub) Delete(context.Context, string) error                          { return s.del }
@@ -175,7 +208,7 @@ func TestDeletedWhileWritten(t *testing.T) {
 	r.Delete("a")
 	close(end)
 	r.Close()
-	if !r.isGoing("a") {
+	if !r.queue.isGoing("a") {
 		t.Error("it would be found")
 	}
 }
@@ -215,7 +248,7 @@ func TestFullQueueDrops(t *testing.T) {
 	var given atomic.Int32
 	taken := 0
 	for range 50 {
-		if r.Put("a", nil, make([]byte, 1000), func() { given.Add(1) }) {
+		if r.Put("a", nil, make([]byte, 1000), func(bool) { given.Add(1) }) {
 			taken++
 		}
 	}
@@ -230,7 +263,11 @@ func TestFullQueueDrops(t *testing.T) {
 }
 
 func object(meta string, body []byte) []byte {
-	return append(appendHead(nil, []byte(meta), body), body...)
+	b, err := io.ReadAll(encode([]byte(meta), body, 7))
+	if err != nil {
+		panic(err)
+	}
+	return b
 }
 
 // What is damaged is not served, is deleted, and is no reason to leave the store
@@ -241,7 +278,7 @@ func TestWhatIsNotOursIsNotServed(t *testing.T) {
 	whole := object("meta", []byte("0123456789"))
 	for name, b := range map[string][]byte{
 		"empty": {}, "short": whole[:20], "text": []byte("hello, this is not an object of ours, is it?"),
-		"meta": flip(whole, headBytes), "sum": flip(whole, headBytes+4), "body": flip(whole, len(whole)-1), "cut": whole[:len(whole)-3],
+		"meta": flip(whole, headBytes), "sum": flip(whole, headBytes-1), "stamp": flip(whole, 17), "body": flip(whole, len(whole)-1), "cut": whole[:len(whole)-3],
 		"length": flip(whole, 13),
 	} {
 		if err := d.Put(t.Context(), name, bytes.NewReader(b), int64(len(b))); err != nil {
@@ -256,7 +293,7 @@ func TestWhatIsNotOursIsNotServed(t *testing.T) {
 			t.Errorf("%s: kept", name)
 		}
 	}
-	if st := r.Stats(); st.Off || st.Failed != 0 || st.Damaged != 8 {
+	if st := r.Stats(); st.Off || st.Failed != 0 || st.Damaged != 9 {
 		t.Errorf("stats %+v", st)
 	}
 	if err := os.WriteFile(filepath.Join(d.root.Name(), "x"+partSuffix), whole, 0o600); err != nil {
@@ -313,17 +350,28 @@ func TestBrokenConnectionDeletesNothing(t *testing.T) {
 	if r.Get(t.Context(), "a") != nil {
 		t.Error("found")
 	}
-	if st := r.Stats(); st.Failed != 1 || st.Damaged != 0 || st.Deleted != 0 || r.isGoing("a") {
+	if st := r.Stats(); st.Failed != 1 || st.Damaged != 0 || st.Deleted != 0 || r.queue.isGoing("a") {
 		t.Errorf("stats %+v", st)
 	}
 }
 
-func FuzzHead(f *testing.F) {
+func FuzzObject(f *testing.F) {
 	f.Add(object("meta", []byte("0123456789")))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		o, table, err := readHead(bytes.NewReader(b))
-		if err == nil && (headBytes+len(o.Meta)+len(table) > len(b) || o.Size < 0 || int64(len(table)) != 4*blocks(o.Size)) {
+		src := bytes.NewReader(b)
+		h, err := readHead(src)
+		if err != nil {
+			return
+		}
+		if headBytes+len(h.meta) > len(b) || h.size < 0 || h.size > MaxBody {
 			t.Fatalf("accepted %x", b)
+		}
+		c := checked{src: src, stamp: h.stamp, left: h.size}
+		for err == nil {
+			_, err = c.load()
+		}
+		if err == io.EOF && stored(len(h.meta), h.size) > int64(len(b)) {
+			t.Fatalf("a body of %d bytes is whole in %x", h.size, b)
 		}
 	})
 }
