@@ -199,7 +199,7 @@ func (c *cluster) start(n tier.Node, z *Zone) {
 	e.zones.Publish(z)
 	e.identity = c.ca.identity(t, n.ID, n.Colo)
 	e.sockets = &sockets{peer: ce.pipes}
-	if err := e.openPeers(peering{connectTime: 5 * time.Minute, probeEvery: 5 * time.Second, dial: func(ctx context.Context, addr string) (net.Conn, error) {
+	if err := e.openPeers(peering{connectTime: 5 * time.Minute, handshakeTime: 5 * time.Minute, probeEvery: 5 * time.Second, dial: func(ctx context.Context, addr string) (net.Conn, error) {
 		c.mu.Lock()
 		p := c.at[addr]
 		c.mu.Unlock()

@@ -22,9 +22,10 @@ import (
 // peering is how peers are reached; zero fields have the defaults of peer and
 // tier. Tests have no network, and spare the machine.
 type peering struct {
-	dial        func(context.Context, string) (net.Conn, error)
-	connectTime time.Duration
-	probeEvery  time.Duration
+	dial          func(context.Context, string) (net.Conn, error)
+	connectTime   time.Duration
+	handshakeTime time.Duration
+	probeEvery    time.Duration
 }
 
 // openPeers builds both ends of the way from edge to edge: the table of who is
@@ -51,6 +52,7 @@ func (e *Edge) openPeers(how peering) (err error) {
 	}
 	e.peer, err = peer.NewServer(peer.ServerConfig{
 		TLS: e.identity.ServerTLS(peer.ALPN), Identify: nodeOf, Known: e.tiers.Knows, Serve: e.servePeer, Hear: e.tiers.Hear, Ctx: e.requests,
+		HandshakeTime: how.handshakeTime,
 	})
 	return err
 }

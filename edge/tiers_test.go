@@ -209,7 +209,7 @@ func TestThreeTiersOf330EdgesFetchOnce(t *testing.T) {
 	if got := o.count("/a"); got != 1 {
 		t.Errorf("%d requests at the origin, want 1", got)
 	}
-	asked, held := map[request.Role]uint64{}, 0
+	asked, held, lost := map[request.Role]uint64{}, 0, uint64(0)
 	for i, v := range c.together("/a") {
 		if v.tier == "ram" && v.cache == "HIT" {
 			held++
@@ -220,6 +220,7 @@ func TestThreeTiersOf330EdgesFetchOnce(t *testing.T) {
 			for outcome := range int(outcomes) {
 				n := c.edges[i].asks.outcomes[role][outcome].Load()
 				if asked[role] += n; outcome != askAnswered && n > 0 {
+					lost += n
 					t.Logf("edge %d as %s: %d times %s", i, roleNames[role], n, outcomeNames[outcome])
 				}
 			}
@@ -229,8 +230,9 @@ func TestThreeTiersOf330EdgesFetchOnce(t *testing.T) {
 		figure(t, "origin fetches, 330 edges cold at the same time in three tiers", "fetches", o.count("/a"), 1)
 		figure(t, "edges of 330 that do not hold the object behind that", "edges", edges-held, 0)
 	}
-	// All but the hubs and the upper tier ask a hub, the hubs the upper tier.
-	if asked[request.RoleRegion] < edges-2*regions-40 || asked[request.RoleUpper] < regions-1 || asked[request.RoleUpper] > 80 {
+	// All but the hubs and the upper tier ask a hub, the hubs the upper tier, and
+	// so do those whom a hub did not answer: a crowded machine may miss a probe.
+	if asked[request.RoleRegion] < edges-2*regions-40 || asked[request.RoleUpper] < regions-1 || asked[request.RoleUpper] > 80+lost {
 		t.Errorf("asked by role: %v", asked)
 	}
 }
