@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -210,6 +211,66 @@ func TestBodyInAFileArrivesWhole(t *testing.T) {
 					t.Fatalf("from %d: said %d times that it is sent", at, body.over.Load())
 				}
 				<-time.After(time.Millisecond)
+			}
+		}
+	}
+}
+
+// filedMemory lends memory that is a file's as well. The file's bytes are the
+// memory's inverted, so that it shows which were sent.
+type filedMemory struct {
+	f      *os.File
+	memory []byte
+	from   int // the first byte that may be sent from the file
+	closed atomic.Int32
+}
+
+func (m *filedMemory) Release() { m.closed.Add(1) }
+
+func (m *filedMemory) File(b []byte) (*os.File, int64, int) {
+	return m.f, int64(m.from), m.from
+}
+
+// TestMemoryInAFileIsSentFromIt sends bodies around the limits between which the
+// kernel sends them, the bytes before the first whole page with the head.
+func TestMemoryInAFileIsSentFromIt(t *testing.T) {
+	memory, inverted := make([]byte, filedMost+1), make([]byte, filedMost+1)
+	for i := range memory {
+		memory[i] = byte(i * 7 >> 3)
+		inverted[i] = ^memory[i]
+	}
+	file, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.Write(inverted); err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{filedLeast - 1, filedLeast, 32 << 10, filedMost, filedMost + 1} {
+		for _, from := range []int{0, 1, 4096} {
+			m := &filedMemory{f: file, memory: memory[:size], from: from}
+			s := &steps{Site: msgtest.Site{Answer: func(_ *msg.Request, res *msg.Response) {
+				res.Status, res.Bytes, res.Lender = 200, m.memory, m
+			}}}
+			want := bytes.Clone(memory[:size])
+			if filedLeast <= size && size <= filedMost && runtime.GOOS == "linux" {
+				copy(want[from:], inverted[from:size])
+			}
+			nc := dialTCP(t, listen(t, NewServer(s, Limits{}), nil))
+			in := bufio.NewReader(nc)
+			for range 2 {
+				send(t, nc, strings.Replace(get, "GET / ", "GET /x ", 1))
+				res, err := http.ReadResponse(in, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, err := io.ReadAll(res.Body); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("%d bytes, of a file from %d: another body of %d bytes, %v", size, from, len(got), err)
+				}
+			}
+			if m.closed.Load() < 1 {
+				t.Errorf("%d bytes, of a file from %d: never given back", size, from)
 			}
 		}
 	}

@@ -25,6 +25,8 @@ type tcpWriter struct {
 	size int   // of the body, in bytes
 	file int   // descriptor of a body that is not in memory
 	at   int64 // of body in it
+	fast bool  // reading that file never blocks
+	from int64 // where the kernel goes on in it
 	sent int   // bytes of both
 	mark int   // of sent, when the deadline was set
 	err  error
@@ -51,9 +53,10 @@ func (w *tcpWriter) write(head, body []byte) (sent int, err error) {
 	return w.run(head, len(body))
 }
 
-// sendFile is write for a body of n bytes that begins at byte from of a file.
-func (w *tcpWriter) sendFile(head []byte, f *os.File, from, n int64) (sent int, err error) {
-	w.file, w.at = int(f.Fd()), from //nolint:gosec // G115: descriptors are small
+// sendFile is write for a body of n bytes that begins at byte from of a file. fast
+// says that the file is in memory.
+func (w *tcpWriter) sendFile(head []byte, f *os.File, from, n int64, fast bool) (sent int, err error) {
+	w.file, w.at, w.fast = int(f.Fd()), from, fast //nolint:gosec // G115: descriptors are small
 	return w.run(head, int(n))
 }
 
@@ -100,10 +103,16 @@ func (w *tcpWriter) part(fd uintptr) (int, error) {
 	done := w.sent - len(w.head)
 	switch {
 	case w.body == nil && w.size > 0 && done < 0:
-		return unix.SendmsgN(int(fd), w.head[w.sent:], nil, nil, unix.MSG_MORE|unix.MSG_NOSIGNAL) //nolint:gosec // G115: as above
-	case w.body == nil && w.size > 0: // a file: reading it may block
-		offset := w.at + int64(done)
-		return unix.Sendfile(int(fd), w.file, &offset, w.size-done) //nolint:gosec // G115: as above
+		p := w.head[w.sent:]
+		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), unix.MSG_MORE|unix.MSG_NOSIGNAL, 0, 0) //nolint:gosec // p lives on: it is the caller's
+		return result(n, errno)
+	case w.body == nil && w.size > 0 && w.fast:
+		w.from = w.at + int64(done)
+		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDFILE, fd, uintptr(w.file), uintptr(unsafe.Pointer(&w.from)), uintptr(w.size-done), 0, 0) //nolint:gosec // w lives on
+		return result(n, errno)
+	case w.body == nil && w.size > 0: // reading it may block
+		w.from = w.at + int64(done)
+		return unix.Sendfile(int(fd), w.file, &w.from, w.size-done) //nolint:gosec // G115: as above
 	case done >= 0:
 		return rawIO(syscall.SYS_WRITE, fd, w.body[done:])
 	case w.size == 0:

@@ -15,7 +15,7 @@ func newTCPWriter(*net.TCPConn, *conn) *tcpWriter { return nil }
 
 func (w *tcpWriter) write([]byte, []byte) (int, error) { return 0, nil }
 
-func (w *tcpWriter) sendFile([]byte, *os.File, int64, int64) (int, error) { return 0, nil }
+func (w *tcpWriter) sendFile([]byte, *os.File, int64, int64, bool) (int, error) { return 0, nil }
 
 // readOnce reads what there is.
 func readOnce(fd uintptr, p []byte) (int, error) { return syscall.Read(int(fd), p) }

@@ -180,6 +180,16 @@ type FileBody interface {
 // Lender has lent memory to an answer; Release is called once by its Close.
 type Lender interface{ Release() }
 
+// Filed is a Lender whose memory may lie in a file, so that the kernel can send it
+// without copying.
+type Filed interface {
+	Lender
+	// File says where b, the answer's Bytes, lies: b[from:] begins at byte at of f;
+	// f is nil where it lies in none. What the kernel has been told to send stays as
+	// it is after Release.
+	File(b []byte) (f *os.File, at int64, from int)
+}
+
 // Reset prepares for the next answer and keeps memory. It does not Close.
 func (r *Response) Reset() {
 	f := r.Fields

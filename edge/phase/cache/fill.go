@@ -285,7 +285,7 @@ func (f *fill) renew(old *object, update *msg.Fields, asked, got time.Time) (o *
 	if inner := o.inner(); old.large == nil || len(body) <= len(inner) {
 		body = append(inner[:0], body...)
 	} else {
-		holders(old.large).Add(1)
+		stateOf(old.large).holders.Add(1)
 	}
 	o.seal(f.e, body)
 	return o, j.store

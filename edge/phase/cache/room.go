@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"os"
 	"sync/atomic"
 	"unsafe"
 )
@@ -8,8 +9,20 @@ import (
 // roomFor takes n bytes of the slab and evicts until they fit, but not more than
 // that can help. With force it then goes past the budget. nil = no room.
 func (e *Engine) roomFor(n int, force bool) []byte {
+	return e.makeRoom(n, force, e.take)
+}
+
+// take is memory of the slab, past its budget by force.
+func (e *Engine) take(n int, force bool) []byte {
+	if force {
+		return e.slab.Force(n)
+	}
+	return e.slab.Alloc(n)
+}
+
+func (e *Engine) makeRoom(n int, force bool, take func(int, bool) []byte) []byte {
 	for tried := int64(0); ; {
-		if b := e.slab.Alloc(n); b != nil {
+		if b := take(n, false); b != nil {
 			return b
 		}
 		freed := e.evict()
@@ -20,7 +33,7 @@ func (e *Engine) roomFor(n int, force bool) []byte {
 	if !force {
 		return nil
 	}
-	return e.slab.Force(n)
+	return take(n, true)
 }
 
 // How much is evicted for one allocation: what makes no room by then is held by
@@ -30,12 +43,21 @@ const (
 	enoughMore = 1 << 20
 )
 
-// bodyHead stands before a large body: how many objects have it.
-const bodyHead = 8
+// bodyHead stands before a large body.
+const bodyHead = int(unsafe.Sizeof(bodyState{}))
 
-func holders(body unsafe.Pointer) *atomic.Int32 {
-	return (*atomic.Int32)(unsafe.Add(body, -bodyHead))
+type bodyState struct {
+	holders atomic.Int32 // how many objects have it
+	filed   atomic.Bool  // the kernel was told to send it from its file
 }
+
+func stateOf(body unsafe.Pointer) *bodyState {
+	return (*bodyState)(unsafe.Add(body, -bodyHead))
+}
+
+// pagedMost bounds the bodies, in bytes, that are given pages of their own, to be
+// sent without copying. Beyond it, copying costs less.
+const pagedMost = 64 << 10
 
 // bodyBlock is the block of a body, which has a capacity.
 func bodyBlock(body []byte) []byte {
@@ -44,20 +66,56 @@ func bodyBlock(body []byte) []byte {
 
 // newBody takes memory for a large body, with one holder.
 func (e *Engine) newBody(n int, force bool) []byte {
-	block := e.roomFor(bodyHead+n, force)
+	var block []byte
+	if smallBody < n && n <= pagedMost {
+		block = e.makeRoom(bodyHead+n, force, e.slab.Paged)
+	} else {
+		block = e.roomFor(bodyHead+n, force)
+	}
 	if block == nil {
 		return nil
 	}
 	body := block[bodyHead:cap(block)]
-	holders(unsafe.Pointer(unsafe.SliceData(body))).Store(1)
+	st := stateOf(unsafe.Pointer(unsafe.SliceData(body)))
+	st.holders.Store(1)
+	st.filed.Store(false)
 	return body
 }
 
 // freeBody gives up one holder's part in a large body of n bytes.
 func (e *Engine) freeBody(body unsafe.Pointer, n int) {
-	if holders(body).Add(-1) == 0 {
-		e.slab.Free(unsafe.Slice((*byte)(unsafe.Add(body, -bodyHead)), bodyHead+n))
+	st := stateOf(body)
+	if st.holders.Add(-1) > 0 {
+		return
 	}
+	block := unsafe.Slice((*byte)(unsafe.Add(body, -bodyHead)), bodyHead+n)
+	if st.filed.Load() {
+		e.slab.Discard(block)
+		return
+	}
+	e.slab.Free(block)
+}
+
+// File implements msg.Filed.
+func (o *object) File(b []byte) (f *os.File, at int64, from int) {
+	if o.large == nil || len(b) == 0 {
+		return nil, 0, 0
+	}
+	body := o.body()
+	skip := int(uintptr(unsafe.Pointer(unsafe.SliceData(b))) - uintptr(o.large))
+	if skip < 0 || skip+len(b) > len(body) {
+		return nil, 0, 0 // made of the body, not a part of it
+	}
+	f, at, first, end := o.engine().slab.File(bodyBlock(body))
+	skip += bodyHead
+	from = max(first-skip, 0)
+	if f == nil || from >= len(b) || skip+len(b) > end {
+		return nil, 0, 0
+	}
+	if st := stateOf(o.large); !st.filed.Load() {
+		st.filed.Store(true)
+	}
+	return f, at + int64(skip+from-first), from
 }
 
 // bodyRoom is where a fill's stream keeps its bytes.

@@ -95,35 +95,90 @@ func (r *region) interior(at, size uint32) int64 {
 
 // inside names those pages by offsets in the region.
 func (r *region) inside(at, size uint32) (from, to uintptr) {
-	from = (uintptr(at)*unit + unit + unsafe.Sizeof(links{}) + page - 1) / page * page
-	to = (uintptr(at+size)*unit + unit - header) / page * page
-	return from, to
+	return inside(uintptr(at)*unit+unit, uintptr(at+size)*unit+unit-header)
 }
 
-func (r *region) alloc(units uint32, force bool) unsafe.Pointer {
+// inside returns the whole pages of a block's bytes, without the first few, where
+// the links of a free block are.
+func inside(from, to uintptr) (first, end uintptr) {
+	return (from + unsafe.Sizeof(links{}) + page - 1) / page * page, to / page * page
+}
+
+// ask is what is wanted of a region.
+type ask struct {
+	units uint32
+	force bool // past the budget
+	paged bool // the block ends where a page does
+}
+
+const pageUnits = page / unit
+
+// room is the size of a free block in which there is room for certain.
+func (a ask) room() uint32 {
+	if a.paged {
+		return a.units + pageUnits + fewest
+	}
+	return a.units
+}
+
+// front is how many units of a free block come before the wanted one: none, or
+// enough for a block.
+func (a ask) front(at uint32) uint32 {
+	if !a.paged {
+		return 0
+	}
+	n := -(at + a.units) % pageUnits
+	if 0 < n && n < fewest {
+		n += pageUnits
+	}
+	return n
+}
+
+func (r *region) alloc(a ask) unsafe.Pointer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.shutUp {
 		return nil
 	}
-	at := r.dirty.find(r, units)
+	at := r.dirty.find(r, a.room())
 	if at == 0 {
-		if at = r.clean.find(r, units); at == 0 {
-			if at = r.gather(units); at == 0 {
+		if at = r.clean.find(r, a.room()); at == 0 {
+			if at = r.gather(a.room()); at == 0 {
 				return nil
 			}
 		}
-		if !force && !r.afford(at, units) {
+		if !a.force && !r.afford(at, a) {
 			return nil
 		}
 		// What afford gave back may have joined this block.
-		at = r.clean.find(r, units)
+		at = r.clean.find(r, a.room())
 	}
 	before := r.head(at).before
 	size, clean := r.take(at)
-	r.use(at, units, size, before, clean)
+	if clean {
+		r.resident += r.interior(at, size)
+	}
+	if n := a.front(at); n > 0 {
+		at, size, before = r.cut(at, n, size, before, clean)
+	}
+	r.use(at, a.units, size, before, clean)
 	r.blocks++
 	return unsafe.Pointer(r.links(at))
+}
+
+// cut puts the first n units of a free run that has left its bin back, and
+// returns the rest.
+func (r *region) cut(at, n, size, before uint32, clean bool) (next, left, front uint32) {
+	next, left = at+n, size-n
+	in := r.interior(at, n)
+	if clean = clean && in > 0; clean {
+		r.resident -= in
+	} else if prev := at - before; r.kind(prev) == flagFree {
+		m, _ := r.take(prev)
+		at, n, before = prev, n+m, r.head(prev).before
+	}
+	r.put(at, n, before, clean)
+	return next, left, n
 }
 
 // gather makes clean blocks of dirty ones until one is large enough: for when
@@ -139,11 +194,8 @@ func (r *region) gather(units uint32) uint32 {
 }
 
 // use makes a block of the first units of a free run that has left its bin, and
-// puts the rest back.
+// puts the rest back. The pages of a clean one are counted already.
 func (r *region) use(at, units, size, before uint32, clean bool) {
-	if clean {
-		r.resident += r.interior(at, size)
-	}
 	if size-units < fewest {
 		units = size
 	}
@@ -163,22 +215,26 @@ func (r *region) use(at, units, size, before uint32, clean bool) {
 	r.live += int64(units) * unit
 }
 
-// cost is by how much resident grows when units of the clean block at are used.
-func (r *region) cost(at, units uint32) int64 {
+// cost is by how much resident grows when the clean block at is used.
+func (r *region) cost(at uint32, a ask) int64 {
 	size := r.size(at)
 	c := r.interior(at, size)
-	if rest := size - units; rest >= fewest {
-		c -= r.interior(at+units, rest)
+	if n := a.front(at); n > 0 {
+		c -= r.interior(at, n)
+		at, size = at+n, size-n
+	}
+	if rest := size - a.units; rest >= fewest {
+		c -= r.interior(at+a.units, rest)
 	}
 	return c
 }
 
-// afford gives pages of dirty blocks back until the budget has room for units of
-// a clean block.
-func (r *region) afford(at, units uint32) bool {
+// afford gives pages of dirty blocks back until the budget has room for what is
+// wanted of a clean block.
+func (r *region) afford(at uint32, a ask) bool {
 	folded := false
 	for {
-		over := r.resident + r.cost(at, units) - r.budget
+		over := r.resident + r.cost(at, a) - r.budget
 		if over <= 0 {
 			return true
 		}
@@ -189,7 +245,7 @@ func (r *region) afford(at, units uint32) bool {
 			r.fold()
 			folded = true
 		}
-		if at = r.clean.find(r, units); at == 0 {
+		if at = r.clean.find(r, a.room()); at == 0 {
 			return false
 		}
 	}
@@ -289,6 +345,23 @@ func (r *region) free(at uint32) {
 	r.release(at, r.size(at))
 }
 
+// discard is free for a block whose whole pages are not to be used again as they
+// are: they are given back at once.
+func (r *region) discard(at uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.check(at)
+	r.blocks--
+	h := *r.head(at)
+	if r.shutUp || r.interior(at, h.size) == 0 {
+		r.release(at, h.size)
+		return
+	}
+	r.live -= int64(h.size) * unit
+	r.head(at).size = 0 // as in release
+	r.cleanse(at, h.size, h.before)
+}
+
 func (r *region) check(at uint32) {
 	if at == 0 || at >= r.units-1 || r.kind(at) != 0 || r.size(at) == 0 || r.head(at+r.size(at)).before != r.size(at) {
 		panic("slab: released twice, or overwritten")
@@ -325,10 +398,13 @@ func (r *region) grow(at, units uint32) bool {
 	if r.kind(next)&flagFree == 0 || r.size(next) < units-size {
 		return false
 	}
-	if r.kind(next)&flagClean != 0 && r.resident+r.cost(next, units-size) > r.budget {
+	if r.kind(next)&flagClean != 0 && r.resident+r.cost(next, ask{units: units - size}) > r.budget {
 		return false
 	}
 	n, clean := r.take(next)
+	if clean {
+		r.resident += r.interior(next, n)
+	}
 	r.use(next, units-size, n, size, clean)
 	r.join(at, next)
 	return true

@@ -20,6 +20,7 @@ package slab
 
 import (
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -83,25 +84,29 @@ func New(budget int64, o Options) *Slab {
 
 // Alloc returns n bytes of any content, or nil when that would take more than
 // the budget. They are aligned to 8 bytes.
-func (s *Slab) Alloc(n int) []byte { return s.alloc(n, false) }
+func (s *Slab) Alloc(n int) []byte { return s.alloc(n, ask{}) }
 
 // Force is Alloc past the budget. It returns nil only when the addresses are used
 // up.
-func (s *Slab) Force(n int) []byte { return s.alloc(n, true) }
+func (s *Slab) Force(n int) []byte { return s.alloc(n, ask{force: true}) }
 
-func (s *Slab) alloc(n int, force bool) []byte {
-	units := unitsFor(n)
-	if uintptr(units)*unit >= s.span {
+// Paged is Alloc, or Force, for a block that ends where a page does: what File says
+// of it reaches to its end.
+func (s *Slab) Paged(n int, force bool) []byte { return s.alloc(n, ask{force: force, paged: true}) }
+
+func (s *Slab) alloc(n int, a ask) []byte {
+	a.units = unitsFor(n)
+	if uintptr(a.room())*unit >= s.span {
 		return nil
 	}
 	from := s.next.Load()
 	for i := range s.regions {
 		r := &s.regions[(int(from)+i)%len(s.regions)]
-		if p := r.alloc(units, force); p != nil {
+		if p := r.alloc(a); p != nil {
 			if len(s.regions) > 1 {
 				s.next.Store(from + 1)
 			}
-			return unsafe.Slice((*byte)(p), int(units)*unit-header)[:n]
+			return unsafe.Slice((*byte)(p), int(a.units)*unit-header)[:n]
 		}
 	}
 	return nil
@@ -115,6 +120,40 @@ func (s *Slab) Free(b []byte) {
 		poison(b[:cap(b)])
 	}
 	r.free(at)
+	if s.closed.Load() {
+		s.end()
+	}
+}
+
+// File says where a block lies in a file, so that the kernel can send it without
+// copying: b[from:to] begins at byte at of f. That is what b has of whole pages
+// that no other block shares. f is nil where there is no such part. Who uses it
+// ends the block by Discard.
+func (s *Slab) File(b []byte) (f *os.File, at int64, from, to int) {
+	if f = s.mem.file(); f == nil {
+		return nil, 0, 0, 0
+	}
+	off := uintptr(unsafe.Pointer(unsafe.SliceData(b))) - uintptr(s.base)
+	first, end := inside(off, (off+uintptr(len(b))+unit-1)/unit*unit)
+	if first >= end {
+		return nil, 0, 0, 0
+	}
+	return f, int64(first), int(first - off), min(int(end-off), len(b))
+}
+
+// Discard is Free for a block that the kernel may still be sending: its whole
+// pages are given back to the system and not used for what comes next.
+func (s *Slab) Discard(b []byte) {
+	r, at := s.find(b)
+	if s.poison {
+		if f, _, from, to := s.File(b[:cap(b)]); f == nil {
+			poison(b[:cap(b)])
+		} else {
+			poison(b[:from])
+			poison(b[to:cap(b)])
+		}
+	}
+	r.discard(at)
 	if s.closed.Load() {
 		s.end()
 	}

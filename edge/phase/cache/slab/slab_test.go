@@ -113,20 +113,27 @@ func exercise(t testing.TB, s *Slab, steps int, rng *rand.Rand) {
 			case 1, 2, 3:
 				n = rng.IntN(9000)
 			}
-			b := s.Alloc(n)
+			take := s.Alloc
+			if n > 2*page {
+				take = func(n int) []byte { return s.Paged(n, false) }
+			}
+			b := take(n)
 			for b == nil && len(list) > 0 { // evict, then retry
 				i := rng.IntN(len(list))
-				s.release(t, &list, i)
-				b = s.Alloc(n)
+				s.release(t, &list, i, rng.IntN(2) == 0)
+				b = take(n)
 			}
 			if len(b) != n {
 				t.Fatalf("step %d: %d bytes, want %d", step, len(b), n)
+			}
+			if f, _, from, to := s.File(b); f != nil && (from > 2*page || to-from < n-2*page || n > 2*page && to != n) {
+				t.Fatalf("step %d: of %d bytes those from %d to %d lie in a file", step, n, from, to)
 			}
 			h := held{b[:cap(b)], byte(step)}
 			h.fill()
 			list = append(list, h)
 		case op < 7:
-			s.release(t, &list, rng.IntN(len(list)))
+			s.release(t, &list, rng.IntN(len(list)), rng.IntN(2) == 0)
 		case op < 8:
 			h := &list[rng.IntN(len(list))]
 			if grown := s.Grow(h.b, len(h.b)+rng.IntN(20000)); grown != nil {
@@ -151,7 +158,7 @@ func exercise(t testing.TB, s *Slab, steps int, rng *rand.Rand) {
 	}
 	s.verify(t)
 	for len(list) > 0 {
-		s.release(t, &list, len(list)-1)
+		s.release(t, &list, len(list)-1, false)
 	}
 	if st := s.Stats(); st.Live != 0 || st.Blocks != 0 {
 		t.Errorf("left: %+v", st)
@@ -162,12 +169,16 @@ func exercise(t testing.TB, s *Slab, steps int, rng *rand.Rand) {
 	}
 }
 
-func (s *Slab) release(t testing.TB, list *[]held, i int) {
+func (s *Slab) release(t testing.TB, list *[]held, i int, discard bool) {
 	t.Helper()
 	if !(*list)[i].whole() {
 		t.Fatal("a block lost its bytes")
 	}
-	s.Free((*list)[i].b)
+	if discard {
+		s.Discard((*list)[i].b)
+	} else {
+		s.Free((*list)[i].b)
+	}
 	(*list)[i] = (*list)[len(*list)-1]
 	*list = (*list)[:len(*list)-1]
 }
@@ -294,11 +305,11 @@ func TestAtOnce(t *testing.T) {
 					list = append(list, h)
 				}
 				for len(list) > 30 {
-					s.release(t, &list, rng.IntN(len(list)))
+					s.release(t, &list, rng.IntN(len(list)), rng.IntN(2) == 0)
 				}
 			}
 			for len(list) > 0 {
-				s.release(t, &list, 0)
+				s.release(t, &list, 0, false)
 			}
 		})
 	}
