@@ -30,7 +30,12 @@ func past() time.Time { return time.Unix(1, 0) }
 
 // ArmRead lets the next read wait for timeout. It fails when reads are held.
 func (d *Deadlines) ArmRead(timeout time.Duration) error {
-	return d.ArmReadUntil(d.Clock.Now()+timeout, slack(timeout))
+	return d.ArmReadAt(d.Clock.Now(), timeout)
+}
+
+// ArmReadAt is ArmRead for who knows what time it is.
+func (d *Deadlines) ArmReadAt(now, timeout time.Duration) error {
+	return d.ArmReadUntil(now+timeout, slack(timeout))
 }
 
 // ArmReadUntil lets the next read wait until want on the clock, never beyond;
@@ -53,7 +58,12 @@ func (d *Deadlines) ArmReadUntil(want, early time.Duration) error {
 
 // ArmWrite lets the next write wait for timeout.
 func (d *Deadlines) ArmWrite(timeout time.Duration) error {
-	want := d.Clock.Now() + timeout
+	return d.ArmWriteAt(d.Clock.Now(), timeout)
+}
+
+// ArmWriteAt is ArmWrite for who knows what time it is.
+func (d *Deadlines) ArmWriteAt(now, timeout time.Duration) error {
+	want := now + timeout
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.gone || d.shut {

@@ -33,8 +33,9 @@ type conn struct {
 	left  atomic.Pointer[farewell] // likewise, for the watch
 	dl    clock.Deadlines
 	rd    reader
-	idle  *idleReader // nil where there is no descriptor
-	out   *tcpWriter  // likewise
+	wrote time.Duration // on the clock, when the last write began; 0 = it had to wait
+	idle  *idleReader   // nil where there is no descriptor
+	out   *tcpWriter    // likewise
 	state atomic.Int32
 	turn  atomic.Uint32 // for the watch: odd while a request is served, other whenever it moves
 	seen  watched
@@ -249,7 +250,11 @@ func (c *conn) settle() bool {
 	if c.rest() != nil {
 		return false
 	}
-	return c.dl.ArmRead(min(c.s.l.IdleTimeout, c.s.settle)) == nil
+	timeout := min(c.s.l.IdleTimeout, c.s.settle)
+	if c.wrote == 0 {
+		return c.dl.ArmRead(timeout) == nil
+	}
+	return c.dl.ArmReadAt(c.wrote, timeout) == nil // a moment ago: one reading of the clock less
 }
 
 // readHead waits for a whole head. What it returns is lent out.

@@ -77,6 +77,7 @@ func (w *tcpWriter) writable(fd uintptr) bool {
 		case errors.Is(err, syscall.EINTR):
 			continue
 		case errors.Is(err, syscall.EAGAIN):
+			w.c.wrote = 0
 			return false
 		case err == nil && n == 0:
 			err = io.ErrShortWrite // the file is shorter than it was said to be
@@ -90,8 +91,7 @@ func (w *tcpWriter) writable(fd uintptr) bool {
 			continue
 		}
 		w.mark = w.sent
-		w.c.moved()
-		if w.err = w.c.dl.ArmWrite(w.c.s.l.WriteTimeout); w.err != nil {
+		if w.err = w.c.armWrite(); w.err != nil {
 			return true
 		}
 	}

@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -78,7 +79,7 @@ func appendFields(p []byte, f *msg.Fields, keep outFields) ([]byte, error) {
 				return nil, errOutField
 			}
 		}
-		if !head.Value.All(l.Value) {
+		if !head.AllValue(l.Value) {
 			return nil, errOutField
 		}
 		p = append(append(p, l.Name...), ": "...)
@@ -90,17 +91,14 @@ func appendFields(p []byte, f *msg.Fields, keep outFields) ([]byte, error) {
 // wholeLines reports whether p is empty or lines that end in CRLF, none of
 // them empty.
 func wholeLines(p []byte) bool {
-	start := 0
-	for i, b := range p {
-		if b != '\n' {
-			continue
-		}
-		if i < start+2 || p[i-1] != '\r' {
+	for len(p) > 0 {
+		i := bytes.IndexByte(p, '\n')
+		if i < 2 || p[i-1] != '\r' {
 			return false
 		}
-		start = i + 1
+		p = p[i+1:]
 	}
-	return start == len(p)
+	return true
 }
 
 // shape is how an answer is framed.
@@ -266,10 +264,16 @@ func (c *conn) filed(body []byte) (f *os.File, at int64, from int) {
 	return nil, 0, 0
 }
 
+// armWrite lets the next write wait for WriteTimeout, and keeps its time.
+func (c *conn) armWrite() error {
+	c.moved()
+	c.wrote = c.s.clock.Now()
+	return c.dl.ArmWriteAt(c.wrote, c.s.l.WriteTimeout)
+}
+
 // write writes p, of at most sliceMax bytes or a head, within WriteTimeout.
 func (c *conn) write(p []byte) (int, error) {
-	c.moved()
-	if err := c.dl.ArmWrite(c.s.l.WriteTimeout); err != nil {
+	if err := c.armWrite(); err != nil {
 		return 0, err
 	}
 	if c.out != nil {
@@ -296,8 +300,7 @@ func (c *conn) writeBoth(a, b []byte) (int, error) {
 		m, err := c.write(b[k:])
 		return n + m, err
 	}
-	c.moved()
-	if err := c.dl.ArmWrite(c.s.l.WriteTimeout); err != nil {
+	if err := c.armWrite(); err != nil {
 		return 0, err
 	}
 	if c.out != nil {
@@ -313,8 +316,7 @@ func (c *conn) writeBoth(a, b []byte) (int, error) {
 // sendFile writes a head and a body that lies in a file, and returns how many
 // bytes of both have left.
 func (c *conn) sendFile(head []byte, f *os.File, from, n int64, fast bool) (sent int, err error) {
-	c.moved()
-	if err := c.dl.ArmWrite(c.s.l.WriteTimeout); err != nil {
+	if err := c.armWrite(); err != nil {
 		return 0, err
 	}
 	return c.out.sendFile(head, f, from, n, fast)
