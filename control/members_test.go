@@ -28,7 +28,7 @@ func published(t *testing.T, c *Control, id string) (feed.Member, bool) {
 }
 
 func TestNodeHasAnEntryFromItsAnnouncementToItsRevocation(t *testing.T) {
-	c, err := New(t.Context(), Config{State: t.TempDir()}, slog.New(slog.DiscardHandler))
+	c, err := New(t.Context(), stateConfig(t), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,6 +44,9 @@ func (n *nodes) TakeJoin(ctx context.Context, hash []byte) (taken bool, err erro
 func (n *nodes) PutNode(ctx context.Context, node identity.Node) error {
 	var document []byte
 	put := func(tx *store.Tx) error {
+		if err := tx.Lock(ctx, lockNodes); err != nil {
+			return err
+		}
 		// A node that was revoked while it renewed stays out.
 		stored, known, err := readNode(ctx, tx, node.ID)
 		if err != nil || known && stored.Revoked && !node.Revoked {
@@ -128,8 +131,16 @@ func readNodes(ctx context.Context, tx *store.Tx) ([]identity.Node, error) {
 	return all, err
 }
 
-// recipients are the nodes that data keys are sealed to.
+// lockNodes is held by whoever writes a node or what depends on which there
+// are.
+const lockNodes = "nodes"
+
+// recipients are the nodes that data keys are sealed to. None comes or goes
+// until the transaction ends.
 func recipients(ctx context.Context, tx *store.Tx) ([]publish.Recipient, error) {
+	if err := tx.Lock(ctx, lockNodes); err != nil {
+		return nil, err
+	}
 	all, err := readNodes(ctx, tx)
 	var to []publish.Recipient
 	for _, n := range all {

@@ -11,7 +11,7 @@ import (
 
 // A renewal reads its node, and a revocation comes before it writes.
 func TestRenewalDoesNotUndoARevocation(t *testing.T) {
-	c, err := New(t.Context(), Config{State: t.TempDir()}, slog.New(slog.DiscardHandler))
+	c, err := New(t.Context(), stateConfig(t), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,6 +50,16 @@ func lockState(dir string) (*lock, error) {
 	return &lock{f}, nil
 }
 
+// LockState keeps control planes out of a state folder until release is called;
+// one that runs in it is an error.
+func LockState(dir string) (release func() error, err error) {
+	l, err := lockState(dir)
+	if err != nil {
+		return nil, err
+	}
+	return l.release, nil
+}
+
 func (l *lock) release() error { return l.file.Close() }
 
 // readyFile is control.json: where a running control plane is reached.

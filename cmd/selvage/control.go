@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/selvage-edge/selvage/control"
+	"github.com/selvage-edge/selvage/control/store"
 	"github.com/selvage-edge/selvage/internal/conf"
 	"github.com/selvage-edge/selvage/internal/inherit"
 )
@@ -24,7 +25,8 @@ func (a *app) controlCommand() *cobra.Command {
 		Use:   "control",
 		Short: "Run the control plane",
 		Long: `Run the control plane: the API that accepts changes, and the feed that sends them
-to every edge. Its state is one folder with an embedded database.
+to every edge. Its state is one folder with an embedded database, or with --db
+a PostgreSQL beside it ("selvage db copy" moves from one to the other).
 
   selvage control --state /var/lib/selvage/control --api 127.0.0.1:8787 --feed :7843
 
@@ -41,6 +43,7 @@ that ends TLS. SIGTERM lets calls in flight finish, for at most 30 s.`,
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&cfg.State, "state", "", "`DIR` for the database, keys and control.json")
+	fl.StringVar(&cfg.Database, "db", "", "PostgreSQL (15 or newer) to keep everything in, as postgres://USER@HOST/NAME; empty for a file in --state")
 	fl.StringVar(&cfg.API, "api", "127.0.0.1:8787", "listen `ADDR` for the API, /metrics, /healthz and /readyz")
 	fl.StringVar(&cfg.Feed, "feed", ":7843", "listen `ADDR` for edges")
 	fl.BoolVar(&cfg.AutoCertificate, "auto-certificate", false, "give each zone a certificate of this state folder's own CA; for trying things out")
@@ -70,6 +73,9 @@ that ends TLS. SIGTERM lets calls in flight finish, for at most 30 s.`,
 func checkControl(cfg *control.Config, drain time.Duration) error {
 	if cfg.State == "" {
 		return errors.New("state: a folder is needed")
+	}
+	if cfg.Database != "" && !store.IsPostgres(cfg.Database) {
+		return errors.New("db: an address that begins with postgres:// is needed, or nothing for a file in the state folder")
 	}
 	for name, addr := range map[string]string{"api": cfg.API, "feed": cfg.Feed} {
 		if _, _, err := net.SplitHostPort(addr); err != nil {

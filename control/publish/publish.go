@@ -152,14 +152,13 @@ func (p *Publisher) Write(ctx context.Context, a Action, fn func(*store.Tx) (Wri
 		if err != nil {
 			return err
 		}
+		p.forget(id) // of a transaction that the database undid
 		if id, err = putEvents(ctx, tx, a, w); err == nil {
 			p.await(id, got)
 		}
 		return err
 	})
-	if id != 0 {
-		defer p.forget(id)
-	}
+	defer func() { p.forget(id) }()
 	if err != nil {
 		return 0, err
 	}

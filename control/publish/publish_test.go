@@ -5,11 +5,9 @@ import (
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/selvage-edge/selvage/control/publish"
 	"github.com/selvage-edge/selvage/control/store"
+	"github.com/selvage-edge/selvage/control/store/storetest"
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/zone"
@@ -128,7 +127,7 @@ func checkLog(t *testing.T, p *publish.Publisher) []feed.Entry {
 }
 
 func TestSixteenWritersLoseNothing(t *testing.T) {
-	p, _ := open(t, config(openStore(t, t.TempDir())))
+	p, _ := open(t, config(openStore(t, storetest.Place(t))))
 	z := newZone("busy.test")
 	if seq, err := p.Create(t.Context(), by, z); err != nil || seq != 1 {
 		t.Fatal(seq, err)
@@ -166,7 +165,7 @@ func TestSixteenWritersLoseNothing(t *testing.T) {
 }
 
 func TestCrashBetweenCommitAndNumbering(t *testing.T) {
-	dir := t.TempDir()
+	dir := storetest.Place(t)
 	s := openStore(t, dir)
 	p, err := publish.New(t.Context(), config(s)) // no leader runs
 	if err != nil {
@@ -198,7 +197,7 @@ func TestCrashBetweenCommitAndNumbering(t *testing.T) {
 }
 
 func TestRefusedChangeLeavesNothing(t *testing.T) {
-	p, _ := open(t, config(openStore(t, t.TempDir())))
+	p, _ := open(t, config(openStore(t, storetest.Place(t))))
 	z := newZone("a.test")
 	if _, err := p.Create(t.Context(), by, z); err != nil {
 		t.Fatal(err)
@@ -229,7 +228,7 @@ func TestRefusedChangeLeavesNothing(t *testing.T) {
 }
 
 func TestLogReadsSnapshotsAndCompacts(t *testing.T) {
-	c := config(openStore(t, t.TempDir()))
+	c := config(openStore(t, storetest.Place(t)))
 	c.Retain = 3
 	p, _ := open(t, c)
 	changed := p.Changed()
@@ -276,7 +275,7 @@ func TestLogReadsSnapshotsAndCompacts(t *testing.T) {
 // damage makes a log of three zones, spoils the database and opens it again.
 func damage(t *testing.T, how string) (*publish.Publisher, *bytes.Buffer, error) {
 	t.Helper()
-	dir := t.TempDir()
+	dir := storetest.Place(t)
 	s := openStore(t, dir)
 	p, stop := open(t, config(s))
 	for i := range 3 {
@@ -288,18 +287,11 @@ func damage(t *testing.T, how string) (*publish.Publisher, *bytes.Buffer, error)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, store.FileName)+"?_pragma=busy_timeout(10000)")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = db.ExecContext(t.Context(), how)
-	if err := errors.Join(err, db.Close()); err != nil {
-		t.Fatal(err)
-	}
+	storetest.Exec(t, dir, how)
 	said := &bytes.Buffer{}
 	c := config(openStore(t, dir))
 	c.Log = slog.New(slog.NewTextHandler(said, nil))
-	p, err = publish.New(t.Context(), c)
+	p, err := publish.New(t.Context(), c)
 	return p, said, err
 }
 
@@ -345,14 +337,14 @@ func TestDamagedLogIsNamedAndRepaired(t *testing.T) {
 
 // What was accepted and has no number yet exists nowhere else.
 func TestDamagedOutboxIsRefused(t *testing.T) {
-	_, _, err := damage(t, `UPDATE outbox SET seq = 0, changes = x'0102' WHERE id = 2`)
+	_, _, err := damage(t, `UPDATE outbox SET seq = 0, changes = 'torn' WHERE id = 2`)
 	if !fault.Is(err, fault.Malformed) || !strings.Contains(err.Error(), "is damaged") || !strings.Contains(err.Error(), "backup") {
 		t.Errorf("got %v, want an error that names the damage", err)
 	}
 }
 
 func TestNodeThatEnrolsGetsAllKeys(t *testing.T) {
-	p, _ := open(t, config(openStore(t, t.TempDir())))
+	p, _ := open(t, config(openStore(t, storetest.Place(t))))
 	z := newZone("a.test")
 	want := map[string]string{}
 	for i := range 3 {
@@ -399,7 +391,7 @@ func TestNodeThatEnrolsGetsAllKeys(t *testing.T) {
 }
 
 func TestChangeTooLargeForOneEntry(t *testing.T) {
-	p, _ := open(t, config(openStore(t, t.TempDir())))
+	p, _ := open(t, config(openStore(t, storetest.Place(t))))
 	z := newZone("big.test")
 	if _, err := p.Create(t.Context(), by, z); err != nil {
 		t.Fatal(err)
@@ -420,7 +412,7 @@ func TestChangeTooLargeForOneEntry(t *testing.T) {
 }
 
 func TestAuditTrail(t *testing.T) {
-	p, _ := open(t, config(openStore(t, t.TempDir())))
+	p, _ := open(t, config(openStore(t, storetest.Place(t))))
 	z := newZone("a.test")
 	if _, err := p.Create(t.Context(), by, z); err != nil {
 		t.Fatal(err)

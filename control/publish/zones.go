@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"sync"
@@ -24,33 +25,47 @@ func (r *Refusal) Unwrap() error { return r.Err }
 
 // Edit changes one zone: fn gets a copy to edit, the judge judges the result,
 // and the difference is stored and published as one entry. Edits of one zone
-// are serial. fn's error comes back as it is, with nothing changed; a zone that
-// does not exist is fault.NotFound.
+// are serial; when another control plane wrote the zone meanwhile, fn is called
+// again with what it has become. fn's error comes back as it is, with nothing
+// changed; a zone that does not exist is fault.NotFound.
 func (p *Publisher) Edit(ctx context.Context, zoneID string, a Action, fn func(*store.Zone) error) (uint64, error) {
+	return p.onZone(ctx, zoneID, func(before *store.Zone) (uint64, error) {
+		after := before.Clone()
+		if err := fn(after); err != nil {
+			return 0, err
+		}
+		if reflect.DeepEqual(before, after) {
+			head, _ := p.position()
+			return head.Seq, nil
+		}
+		if err := p.judge(after); err != nil {
+			return 0, err
+		}
+		return p.save(ctx, a, before, after)
+	})
+}
+
+// onZone reads a zone and passes it to write, again for as long as that finds
+// the zone changed by another control plane.
+func (p *Publisher) onZone(ctx context.Context, zoneID string, write func(before *store.Zone) (uint64, error)) (uint64, error) {
 	unlock, err := p.zones.lock(ctx, zoneID)
 	if err != nil {
 		return 0, err
 	}
 	defer unlock()
-	var before *store.Zone
-	if err := p.Store.Read(ctx, func(tx *store.Tx) (err error) {
-		before, err = tx.Zone(ctx, zoneID)
-		return err
-	}); err != nil {
-		return 0, err
+	for {
+		var before *store.Zone
+		if err := p.Store.Read(ctx, func(tx *store.Tx) (err error) {
+			before, err = tx.Zone(ctx, zoneID)
+			return err
+		}); err != nil {
+			return 0, err
+		}
+		seq, err := write(before)
+		if !errors.Is(err, store.ErrStale) || ctx.Err() != nil {
+			return seq, err
+		}
 	}
-	after := before.Clone()
-	if err := fn(after); err != nil {
-		return 0, err
-	}
-	if reflect.DeepEqual(before, after) {
-		head, _ := p.position()
-		return head.Seq, nil
-	}
-	if err := p.judge(after); err != nil {
-		return 0, err
-	}
-	return p.save(ctx, a, before, after)
 }
 
 // Create stores and publishes a new zone; a name that is taken is
@@ -64,19 +79,7 @@ func (p *Publisher) Create(ctx context.Context, a Action, z *store.Zone) (uint64
 
 // Remove drops a zone with all its parts.
 func (p *Publisher) Remove(ctx context.Context, zoneID string, a Action) (uint64, error) {
-	unlock, err := p.zones.lock(ctx, zoneID)
-	if err != nil {
-		return 0, err
-	}
-	defer unlock()
-	var before *store.Zone
-	if err := p.Store.Read(ctx, func(tx *store.Tx) (err error) {
-		before, err = tx.Zone(ctx, zoneID)
-		return err
-	}); err != nil {
-		return 0, err
-	}
-	return p.save(ctx, a, before, nil)
+	return p.onZone(ctx, zoneID, func(before *store.Zone) (uint64, error) { return p.save(ctx, a, before, nil) })
 }
 
 // Purge publishes a purge of a zone's cached objects.

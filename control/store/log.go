@@ -10,7 +10,7 @@ import (
 
 // Event is an outbox row: one change, who made it, and what it publishes.
 type Event struct {
-	ID      int64 // in commit order
+	ID      int64 // of two changes of which one followed from the other, the later one's is higher
 	Seq     uint64
 	Actor   string
 	Action  string // "dns_record.create"
@@ -29,15 +29,9 @@ type LogRow struct {
 	Hash    []byte
 }
 
-// PutEvent adds an outbox row and returns its number. The write transaction is
-// the only one, so the next number is the highest plus one.
-func (tx *Tx) PutEvent(ctx context.Context, e Event) (int64, error) {
-	var id int64
-	if err := tx.QueryRowContext(ctx, `SELECT COALESCE(MAX(id), 0) + 1 FROM outbox`).Scan(&id); err != nil {
-		return 0, wrote(err, "outbox")
-	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO outbox (id, seq, actor, action, object, before, after, changes, created)
-		VALUES ($1, 0, $2, $3, $4, $5, $6, $7, $8)`, id, e.Actor, e.Action, e.Object, e.Before, e.After, e.Changes, micro(e.Created))
+// PutEvent adds an outbox row and returns its number.
+func (tx *Tx) PutEvent(ctx context.Context, e Event) (id int64, err error) {
+	err = tx.QueryRowContext(ctx, tx.kind.putEvent(), e.Actor, e.Action, e.Object, e.Before, e.After, e.Changes, micro(e.Created)).Scan(&id)
 	return id, wrote(err, "outbox")
 }
 

@@ -1,7 +1,9 @@
 // Package store keeps what the control plane must not lose: accounts, tokens,
-// zones and their parts, nodes, the outbox and the numbered log. It promises
-// that a write is one transaction, durable when Write returns, and that texts
-// which a user will see again come back byte for byte.
+// zones and their parts, nodes, the outbox and the numbered log, in PostgreSQL or
+// in SQLite. It promises that a write is one transaction, durable when Write
+// returns, that no update is lost to another writer's, and that texts which a
+// user will see again come back byte for byte. What is said here holds for both
+// databases; what only one of them needs is in its file.
 package store
 
 import (
@@ -11,105 +13,79 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
-	"os"
-	"path/filepath"
+	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/pressly/goose/v3"
 	"github.com/selvage-edge/selvage/fault"
-	"modernc.org/sqlite" // also the driver of this name
 )
 
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// FileName is the database inside the control plane's state folder.
-const FileName = "control.db"
-
-// readers is how many connections serve reads beside the one writer.
-const readers = 4
-
 // Store is an open database. Safe for concurrent use.
 type Store struct {
-	write *sql.DB // one connection: commits are serial, in order
+	write *sql.DB
 	read  *sql.DB
-	path  string
+	kind  kind
+	place string // for messages; has no password
+}
+
+// kind is what the two databases do differently.
+type kind interface {
+	// putEvent is the statement that adds an outbox row and returns its number.
+	putEvent() string
+	// lock is a statement that waits for the transaction that has the name $1
+	// locked and locks it until the end of its own; "" where there is only one
+	// writer.
+	lock() string
+	// copied ends a transaction that brought rows with their numbers.
+	copied(context.Context, *Tx) error
+	// oneState is the isolation at which a transaction reads one state.
+	oneState() sql.IsolationLevel
+	// explain turns errors of the database that a caller decides on into faults
+	// and reports whether the transaction may simply be run again.
+	explain(err error) (_ error, again bool)
 }
 
 // Tx is one transaction, given to the functions of Write and Read. It must not
 // be kept beyond them.
-type Tx struct{ *sql.Tx }
-
-// Open opens or creates the database in dir and brings its schema up to date.
-// A database that is damaged is refused with an error that says what to do.
-func Open(ctx context.Context, dir string) (*Store, error) {
-	path := filepath.Join(dir, FileName)
-	if err := touch(path); err != nil {
-		return nil, fmt.Errorf("store: create %s: %w", path, err)
-	}
-	s := &Store{path: path}
-	var err error
-	if s.write, err = open(path, 1, "immediate"); err != nil {
-		return nil, err
-	}
-	if err := s.prepare(ctx); err != nil {
-		return nil, errors.Join(err, s.write.Close())
-	}
-	if s.read, err = open(path, readers, "deferred"); err != nil {
-		return nil, errors.Join(err, s.write.Close())
-	}
-	return s, nil
+type Tx struct {
+	*sql.Tx
+	kind kind
 }
 
-// touch makes the file, so that it never has wider permissions than 0600.
-func touch(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the operator's own state folder
-	if err != nil {
-		return err
+// Open opens or creates the database at place and brings its schema up to date:
+// a PostgreSQL of version 15 or newer when place begins with postgres:// or
+// postgresql://, else the file control.db of SQLite in the folder place. A
+// database that is damaged, too old or not to be reached is refused with an error
+// that says what to do.
+func Open(ctx context.Context, place string) (*Store, error) {
+	if IsPostgres(place) {
+		return openPostgres(ctx, place)
 	}
-	return f.Close()
+	return openSQLite(ctx, place)
 }
 
-func open(path string, connections int, lock string) (*sql.DB, error) {
-	q := url.Values{"_txlock": {lock}, "_pragma": {
-		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "cache_size(-16384)",
-	}}
-	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
-	if err != nil {
-		return nil, fmt.Errorf("store: open %s: %w", path, err)
-	}
-	db.SetMaxOpenConns(connections)
-	db.SetMaxIdleConns(connections)
-	db.SetConnMaxLifetime(0)
-	return db, nil
+// IsPostgres reports whether Open takes place for a PostgreSQL.
+func IsPostgres(place string) bool {
+	return strings.HasPrefix(place, "postgres://") || strings.HasPrefix(place, "postgresql://")
 }
 
-func (s *Store) prepare(ctx context.Context) error {
-	var verdict string
-	if err := s.write.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {
-		return s.damaged(err)
-	}
-	if verdict != "ok" {
-		return s.damaged(errors.New(verdict))
-	}
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return fmt.Errorf("store: read migrations: %w", err)
-	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, s.write, files)
+// Place names the database in messages, without its password.
+func (s *Store) Place() string { return s.place }
+
+// migrate brings the schema up to date.
+func (s *Store) migrate(ctx context.Context, dialect goose.Dialect, files fs.FS, o ...goose.ProviderOption) error {
+	p, err := goose.NewProvider(dialect, s.write, files, o...)
 	if err != nil {
 		return fmt.Errorf("store: read migrations: %w", err)
 	}
 	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("store: migrate %s: %w", s.path, err)
+		return fmt.Errorf("store: migrate %s: %w", s.place, err)
 	}
 	return nil
-}
-
-func (s *Store) damaged(cause error) error {
-	return &fault.Error{Op: "store.open", Side: fault.Control, Kind: fault.Malformed, Err: fmt.Errorf(
-		"the database %s is damaged (%w); stop the control plane, move the file and its -wal and -shm neighbours away, and put a backup in their place", s.path, cause)}
 }
 
 // Close ends the store. Transactions in progress fail.
@@ -117,34 +93,49 @@ func (s *Store) Close() error {
 	return errors.Join(s.read.Close(), s.write.Close())
 }
 
-// Write runs fn in the one write transaction; what it did is durable when nil
-// is returned and undone otherwise. Writes are serial.
+const (
+	// triesFor is how long a transaction is run again that the database undid in
+	// favour of another one.
+	triesFor = 10 * time.Second
+	// maxPause bounds the pause between tries, which is random.
+	maxPause = 200 * time.Millisecond
+)
+
+// Write runs fn in one write transaction; what it did is durable when nil is
+// returned and undone otherwise. SQLite has one writer at a time. PostgreSQL has
+// many, each of which sees what was committed before each of its statements;
+// those who read first and write what follows from it use Lock, or a condition in
+// the statement that writes. fn is run again when the database undid it in favour
+// of another transaction.
 func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
-	return run(ctx, s.write, nil, fn)
+	end := time.Now().Add(triesFor)
+	for pause := time.Millisecond; ; pause = min(2*pause, maxPause) {
+		err, again := s.kind.explain(inTx(ctx, s.write, nil, s.kind, fn))
+		if err == nil || !again || time.Now().After(end) {
+			return err
+		}
+		t := time.NewTimer(rand.N(pause)) //nolint:gosec // a pause, no secret
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return err
+		case <-t.C:
+		}
+	}
 }
 
 // Read runs fn on one consistent state of the database.
 func (s *Store) Read(ctx context.Context, fn func(*Tx) error) error {
-	return run(ctx, s.read, &sql.TxOptions{ReadOnly: true}, fn)
-}
-
-func run(ctx context.Context, db *sql.DB, o *sql.TxOptions, fn func(*Tx) error) error {
-	err := inTx(ctx, db, o, fn)
-	if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code() == codeFull {
-		return &fault.Error{Op: "store.write", Side: fault.Control, Kind: fault.Limit, Err: err}
-	}
+	err, _ := s.kind.explain(inTx(ctx, s.read, &sql.TxOptions{ReadOnly: true, Isolation: s.kind.oneState()}, s.kind, fn))
 	return err
 }
 
-// codeFull is SQLITE_FULL: the disk has no room. The transaction is undone.
-const codeFull = 13
-
-func inTx(ctx context.Context, db *sql.DB, o *sql.TxOptions, fn func(*Tx) error) error {
+func inTx(ctx context.Context, db *sql.DB, o *sql.TxOptions, k kind, fn func(*Tx) error) error {
 	tx, err := db.BeginTx(ctx, o)
 	if err != nil {
 		return fmt.Errorf("store: begin: %w", err)
 	}
-	if err := fn(&Tx{tx}); err != nil {
+	if err := fn(&Tx{tx, k}); err != nil {
 		return errors.Join(err, ignoreDone(tx.Rollback()))
 	}
 	if err := tx.Commit(); err != nil {
@@ -160,6 +151,17 @@ func ignoreDone(err error) error {
 		return nil
 	}
 	return err
+}
+
+// Lock waits until no other write transaction has locked the name, and keeps
+// it until this one ends. Whoever locks several names does so in their order.
+func (tx *Tx) Lock(ctx context.Context, name string) error {
+	q := tx.kind.lock()
+	if q == "" {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, q, name)
+	return wrote(err, "lock of "+name)
 }
 
 // micro and fromMicro are the column form of a time; the zero time is 0.

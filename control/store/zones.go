@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -19,7 +20,13 @@ type Zone struct {
 	Records      []zone.Record // in the order of creation
 	Rulesets     []Ruleset
 	Certificates []Certificate
+	// Version counts the zone's writes; SaveZone compares it.
+	Version int64
 }
+
+// ErrStale is in the chain of SaveZone's error when the zone was written since
+// its state was read: read it again and make the change of that.
+var ErrStale = errors.New("store: the zone has changed meanwhile")
 
 // Spec is the part that edges compile.
 func (z *Zone) Spec() *zone.Spec {
@@ -94,6 +101,9 @@ func (tx *Tx) Zone(ctx context.Context, id string) (*Zone, error) {
 		return nil, err
 	}
 	z := &Zone{Meta: m}
+	if err := tx.QueryRowContext(ctx, `SELECT version FROM zones WHERE id = $1`, id).Scan(&z.Version); err != nil {
+		return nil, missing(err, "zone")
+	}
 	if z.Settings, err = tx.settings(ctx, id); err != nil {
 		return nil, err
 	}
@@ -110,11 +120,12 @@ func (tx *Tx) Zone(ctx context.Context, id string) (*Zone, error) {
 }
 
 // SaveZone writes the difference between two states of one zone; before is nil
-// for a new zone, after is nil for one that goes away.
+// for a new zone, after is nil for one that goes away, else its Version becomes
+// what is stored. When the stored state is not before, it is ErrStale.
 func (tx *Tx) SaveZone(ctx context.Context, before, after *Zone) error {
 	if after == nil {
-		_, err := tx.ExecContext(ctx, `DELETE FROM zones WHERE id = $1`, before.ID)
-		return wrote(err, "zone")
+		r, err := tx.ExecContext(ctx, `DELETE FROM zones WHERE id = $1 AND version = $2`, before.ID, before.Version)
+		return wrote(one(r, err), "zone")
 	}
 	if before == nil {
 		before = &Zone{}
@@ -144,8 +155,21 @@ func (tx *Tx) saveMeta(ctx context.Context, before, after *Zone) error {
 			after.ID, after.Account, after.Name, after.Status, number(after.Paused), string(servers), micro(after.Created), micro(after.Changed))
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE zones SET status = $1, paused = $2, name_servers = $3, changed = $4 WHERE id = $5`,
-		after.Status, number(after.Paused), string(servers), micro(after.Changed), after.ID)
+	after.Version = before.Version + 1
+	r, err := tx.ExecContext(ctx, `UPDATE zones SET status = $1, paused = $2, name_servers = $3, changed = $4, version = $5 WHERE id = $6 AND version = $7`,
+		after.Status, number(after.Paused), string(servers), micro(after.Changed), after.Version, after.ID, before.Version)
+	return one(r, err)
+}
+
+// one is ErrStale unless a statement found its one row.
+func one(r sql.Result, err error) error {
+	if err != nil {
+		return err
+	}
+	n, err := r.RowsAffected()
+	if err == nil && n == 0 {
+		return ErrStale
+	}
 	return err
 }
 

@@ -14,13 +14,12 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/selvage-edge/selvage/control/store"
+	"github.com/selvage-edge/selvage/control/store/storetest"
 	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/zone"
 )
@@ -169,15 +168,7 @@ func (p *plane) opens(certID string, der []byte) {
 // noKeyOnDisk looks for the keys in each file of the state folder.
 func (p *plane) noKeyOnDisk(certs ...issued) {
 	p.t.Helper()
-	files, err := filepath.Glob(filepath.Join(p.dir, "*"))
-	if err != nil || len(files) == 0 {
-		p.t.Fatal(files, err)
-	}
-	for _, f := range files {
-		text, err := os.ReadFile(f)
-		if err != nil {
-			p.t.Fatal(err)
-		}
+	for f, text := range storetest.Dump(p.t, p.dir) {
 		if bytes.Contains(text, []byte("PRIVATE KEY")) {
 			p.t.Errorf("%s has a private key in PEM", f)
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/selvage-edge/selvage/control/api/v4"
 	"github.com/selvage-edge/selvage/control/publish"
 	"github.com/selvage-edge/selvage/control/store"
+	"github.com/selvage-edge/selvage/control/store/storetest"
 	"github.com/selvage-edge/selvage/edge/snapshot"
 	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/zone"
@@ -55,7 +56,7 @@ func judge(spec *zone.Spec) error {
 
 func newPlane(t *testing.T) *plane {
 	t.Helper()
-	p := &plane{t: t, dir: t.TempDir(), account: strings.Repeat("ac", 16)}
+	p := &plane{t: t, dir: storetest.Place(t), account: strings.Repeat("ac", 16)}
 	log := slog.New(slog.DiscardHandler)
 	var err error
 	if p.store, err = store.Open(t.Context(), p.dir); err != nil {

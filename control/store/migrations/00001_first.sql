@@ -1,6 +1,6 @@
--- One SQL subset for SQLite and, later, PostgreSQL: TEXT, BIGINT and BLOB only
--- (a PostgreSQL schema starts with CREATE DOMAIN blob AS bytea), times as
--- microseconds since 1970, truth as 0 and 1, numbers given out by the program.
+-- One SQL subset for SQLite and PostgreSQL: TEXT, BIGINT and BLOB only, which
+-- postgres.go puts into its words, times as microseconds since 1970, truth as 0
+-- and 1.
 
 -- +goose Up
 CREATE TABLE accounts (
@@ -102,7 +102,7 @@ CREATE TABLE nodes (
 -- What a change's own transaction leaves for the leader, and the audit trail:
 -- who did what to which object, before and after. seq is 0 until numbered.
 CREATE TABLE outbox (
-	id      BIGINT PRIMARY KEY,
+	id      BIGINT PRIMARY KEY, -- counted
 	seq     BIGINT NOT NULL,
 	actor   TEXT NOT NULL,
 	action  TEXT NOT NULL,

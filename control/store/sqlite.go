@@ -1,0 +1,117 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"github.com/pressly/goose/v3"
+	"github.com/selvage-edge/selvage/fault"
+	"modernc.org/sqlite" // also the driver of this name
+)
+
+// FileName is SQLite's database inside the control plane's state folder.
+const FileName = "control.db"
+
+// readers is how many connections serve reads beside the one writer.
+const readers = 4
+
+type sqliteKind struct{}
+
+// putEvent's next number is the highest plus one: the write transaction is the
+// only one.
+func (sqliteKind) putEvent() string {
+	return `INSERT INTO outbox (id, seq, actor, action, object, before, after, changes, created)
+		VALUES ((SELECT COALESCE(MAX(id), 0) + 1 FROM outbox), 0, $1, $2, $3, $4, $5, $6, $7) RETURNING id`
+}
+
+func (sqliteKind) copied(context.Context, *Tx) error { return nil }
+
+func (sqliteKind) oneState() sql.IsolationLevel { return sql.LevelDefault }
+
+func (sqliteKind) lock() string { return "" }
+
+// codeFull is SQLITE_FULL: the disk has no room. The transaction is undone.
+const codeFull = 13
+
+func (sqliteKind) explain(err error) (error, bool) {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code() == codeFull {
+		return &fault.Error{Op: "store.write", Side: fault.Control, Kind: fault.Limit, Err: err}, false
+	}
+	return err, false
+}
+
+func openSQLite(ctx context.Context, dir string) (*Store, error) {
+	path := filepath.Join(dir, FileName)
+	if err := touch(path); err != nil {
+		return nil, fmt.Errorf("store: create %s: %w", path, err)
+	}
+	s := &Store{kind: sqliteKind{}, place: path}
+	var err error
+	if s.write, err = connect(path, 1, "immediate"); err != nil {
+		return nil, err
+	}
+	if err := s.prepare(ctx); err != nil {
+		return nil, errors.Join(err, s.write.Close())
+	}
+	if s.read, err = connect(path, readers, "deferred"); err != nil {
+		return nil, errors.Join(err, s.write.Close())
+	}
+	return s, nil
+}
+
+// Exists is an error that names the file unless a folder has a database.
+func Exists(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, FileName)); err != nil {
+		return fmt.Errorf("no database: %w", err)
+	}
+	return nil
+}
+
+// touch makes the file, so that it never has wider permissions than 0600.
+func touch(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the operator's own state folder
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func connect(path string, connections int, lock string) (*sql.DB, error) {
+	q := url.Values{"_txlock": {lock}, "_pragma": {
+		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "cache_size(-16384)",
+	}}
+	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
+	if err != nil {
+		return nil, fmt.Errorf("store: open %s: %w", path, err)
+	}
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	db.SetConnMaxLifetime(0)
+	return db, nil
+}
+
+func (s *Store) prepare(ctx context.Context) error {
+	var verdict string
+	if err := s.write.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {
+		return s.damaged(err)
+	}
+	if verdict != "ok" {
+		return s.damaged(errors.New(verdict))
+	}
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return fmt.Errorf("store: read migrations: %w", err)
+	}
+	return s.migrate(ctx, goose.DialectSQLite3, files)
+}
+
+func (s *Store) damaged(cause error) error {
+	return &fault.Error{Op: "store.open", Side: fault.Control, Kind: fault.Malformed, Err: fmt.Errorf(
+		"the database %s is damaged (%w); stop the control plane, move the file and its -wal and -shm neighbours away, and put a backup in their place", s.place, cause)}
+}
