@@ -110,8 +110,8 @@ func (e *Edge) registerEngines() {
 		return
 	}
 	e.registry.MustRegister(
-		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "selvage_access_log_lines_total", Help: "Access log lines rendered."}, func() float64 { return float64(e.access.Written()) }),
-		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "selvage_access_log_dropped_total", Help: "Access log records dropped because a ring was full."}, func() float64 { return float64(e.access.Dropped()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "selvage_access_log_lines_total", Help: "Access log lines given to the file."}, func() float64 { return float64(e.access.Written()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "selvage_access_log_dropped_total", Help: "Access log lines dropped because a ring was full."}, func() float64 { return float64(e.access.Dropped()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "selvage_access_log_failed_total", Help: "Writes of the access log that failed."}, func() float64 { return float64(e.access.Failed()) }),
 	)
 }

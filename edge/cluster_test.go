@@ -33,6 +33,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/snapshot"
 	"github.com/selvage-edge/selvage/edge/tier"
 	"github.com/selvage-edge/selvage/feed"
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/wire/msg"
 	"github.com/selvage-edge/selvage/zone"
 )
@@ -186,7 +187,7 @@ func (c *cluster) start(n tier.Node, z *Zone) {
 	t.Helper()
 	e := &Edge{
 		cfg: Config{Colo: n.Colo, Region: n.Region, Hub: n.Hub}, log: slog.New(slog.DiscardHandler), zones: snapshot.NewTable(),
-		counters: newCounters(), registry: prometheus.NewRegistry(), normalize: normalize.New(), settings: settings.New(443), errors: pages.New(),
+		clock: clock.New(nil), counters: newCounters(), registry: prometheus.NewRegistry(), normalize: normalize.New(), settings: settings.New(443), errors: pages.New(),
 	}
 	ce := &clusterEdge{Edge: e, node: n, pipes: newPipes()}
 	var err error

@@ -14,20 +14,18 @@ func (e *Edge) logRequest(s *session) {
 	if e.access == nil {
 		return
 	}
-	r, rec := &s.r, &s.record
-	*rec = telemetry.Record{
-		Time: r.Start, Duration: s.took, Ray: uint64(r.Ray), Seq: r.Seq, Bytes: s.sent, Status: uint16(r.Out.Status),
-		ASN: r.Geo.ASN, Country: r.Geo.Country, Age: r.Cache.Age, Client: r.Client, Phases: &r.Marks,
-		OriginAddr: r.Tried.Addr, OriginStatus: uint16(r.Tried.Status), OriginReused: r.Tried.Reused,
-		OriginConnect: r.Tried.Connect, OriginWait: r.Tried.Wait,
-		CacheStatus: r.Cache.Status.String(), Tier: r.Cache.Tier.String(),
-		Scheme: r.In.Scheme.String(), Proto: r.In.Proto.String(), TLS: tlsVersion(r.Conn),
-		Host: r.Host, Method: r.In.MethodText, Path: r.In.Path, Query: r.In.Query,
-		UserAgent: r.In.Fields.Get(msg.UserAgent), Referer: r.In.Fields.Get(msg.Referer),
-	}
+	r, rec, v := &s.r, &s.record, &s.visitor
+	v.Scheme, v.Proto, v.Zone = r.In.Scheme.String(), r.In.Proto.String(), ""
 	if z, ok := r.Zone.(*Zone); ok {
-		rec.Zone = z.Name
+		v.Zone = z.Name
 	}
+	v.Host, v.UserAgent = r.Host, r.In.Fields.Get(msg.UserAgent)
+	rec.Time, rec.Duration, rec.Ray, rec.Seq, rec.Bytes = r.Start, s.took, uint64(r.Ray), r.Seq, s.sent
+	rec.Status, rec.Age, rec.Phases = uint16(r.Out.Status), r.Cache.Age, &r.Marks
+	rec.OriginAddr, rec.OriginStatus, rec.OriginReused = r.Tried.Addr, uint16(r.Tried.Status), r.Tried.Reused
+	rec.OriginConnect, rec.OriginWait = r.Tried.Connect, r.Tried.Wait
+	rec.CacheStatus, rec.Tier, rec.Fault = r.Cache.Status.String(), r.Cache.Tier.String(), ""
+	rec.Method, rec.Path, rec.Query, rec.Referer = r.In.MethodText, r.In.Path, r.In.Query, r.In.Fields.Get(msg.Referer)
 	switch {
 	case r.Fault != nil:
 		rec.Fault = r.Fault.Side.String() + ": " + r.Fault.Error()
@@ -42,10 +40,11 @@ func (e *Edge) logRefused(s *session, status int, reason error) {
 	if e.access == nil {
 		return
 	}
+	v := &s.visitor
+	v.Scheme, v.Proto, v.Zone, v.Host, v.UserAgent = "", "", "", nil, nil
 	s.record = telemetry.Record{
-		Time: time.Now(), Ray: uint64(s.nextRay()), Status: uint16(status), Client: s.r.Conn.Remote.Addr().Unmap(),
-		Country: s.geo.Country, ASN: s.geo.ASN, CacheStatus: request.CacheNone.String(), Tier: request.TierEdge.String(),
-		TLS: tlsVersion(s.r.Conn),
+		Visitor: v, Time: time.Now(), Ray: uint64(s.nextRay()), Status: uint16(status),
+		CacheStatus: request.CacheNone.String(), Tier: request.TierEdge.String(),
 	}
 	if reason != nil {
 		s.record.Fault = "visitor: " + reason.Error()

@@ -32,6 +32,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/tier"
 	"github.com/selvage-edge/selvage/edge/tlsterm"
 	"github.com/selvage-edge/selvage/feed"
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/internal/crew"
 	"github.com/selvage-edge/selvage/telemetry"
 	"github.com/selvage-edge/selvage/wire/guard"
@@ -79,6 +80,7 @@ type Edge struct {
 
 	altSvc   []byte               // what tells visitors of HTTP/3
 	access   *telemetry.AccessLog // nil = off
+	clock    *clock.Clock
 	counters *counters
 	registry *prometheus.Registry
 
@@ -101,7 +103,7 @@ func New(cfg Config, log *slog.Logger) (*Edge, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	return &Edge{cfg: cfg, log: log, zones: snapshot.NewTable(), crew: crew.New(), counters: newCounters(), registry: prometheus.NewRegistry()}, nil
+	return &Edge{cfg: cfg, log: log, zones: snapshot.NewTable(), crew: crew.New(), clock: clock.New(nil), counters: newCounters(), registry: prometheus.NewRegistry()}, nil
 }
 
 // Run opens everything, serves until ctx ends, drains for at most

@@ -20,6 +20,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/edge/snapshot"
 	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/telemetry"
 	"github.com/selvage-edge/selvage/wire/msg"
 	"github.com/selvage-edge/selvage/zone"
@@ -36,7 +37,7 @@ func inMemory(tb testing.TB, spec *zone.Spec, answer func(*Request) error) *Edge
 	tb.Helper()
 	log := slog.New(slog.DiscardHandler)
 	e := &Edge{
-		cfg: Config{Colo: "FRA"}, log: log, zones: snapshot.NewTable(), counters: newCounters(), registry: prometheus.NewRegistry(),
+		cfg: Config{Colo: "FRA"}, log: log, zones: snapshot.NewTable(), clock: clock.New(nil), counters: newCounters(), registry: prometheus.NewRegistry(),
 		normalize: normalize.New(), settings: settings.New(443), errors: pages.New(),
 	}
 	var err error

@@ -18,16 +18,17 @@ import (
 // session answers the requests of one visitor's connection. All it needs is
 // allocated when the connection opens and used again for each request.
 type session struct {
-	edge   *Edge
-	r      Request
-	arena  arena.Arena
-	geo    request.Geo
-	shard  uint32 // of counters and log rings
-	rays   uint64 // state of the ray sequence
-	sni    *Zone  // zone of the TLS server name, nil over plain TCP
-	record telemetry.Record
-	cancel context.CancelFunc
-	at     int // row that waits for Serve after a Step that was not done; 0 = none
+	edge    *Edge
+	r       Request
+	arena   arena.Arena
+	geo     request.Geo
+	shard   uint32 // of counters and log rings
+	rays    uint64 // state of the ray sequence
+	sni     *Zone  // zone of the TLS server name, nil over plain TCP
+	record  telemetry.Record
+	visitor telemetry.Visitor // of record
+	cancel  context.CancelFunc
+	at      int // row that waits for Serve after a Step that was not done; 0 = none
 	// What onDone rows read.
 	sent    int64
 	sendErr error
@@ -41,6 +42,9 @@ func (e *Edge) Open(c *msg.Conn) msg.Session {
 	s.cancel = cancel
 	s.r.Conn, s.r.Ctx, s.r.Arena, s.r.Colo = c, ctx, &s.arena, e.cfg.Colo
 	s.geo.Country, s.geo.ASN = e.geo.Find(c.Remote.Addr())
+	s.record.Visitor = &s.visitor
+	s.visitor.Client, s.visitor.TLS = c.Remote.Addr().Unmap(), tlsVersion(c)
+	s.visitor.Country, s.visitor.ASN = s.geo.Country, s.geo.ASN
 	if c.TLS != nil {
 		s.sni = e.zones.Find([]byte(c.TLS.ServerName))
 	}
@@ -85,12 +89,13 @@ func (s *session) begin(in *msg.Request, out *msg.Response) bool {
 	r := &s.r
 	r.In, r.Out = in, out
 	r.Reset()
-	r.Start = time.Now()
 	r.Ray = s.nextRay()
-	r.Client = r.Conn.Remote.Addr().Unmap()
+	r.Client = s.visitor.Client
 	r.Geo = s.geo
 	r.Body = request.NewBody(in.Body, in.Length)
-	if err := s.edge.admit(s, r); err != nil {
+	err := s.edge.admit(s, r)
+	r.Start = s.edge.clock.TimeAt(s.edge.clock.Now())
+	if err != nil {
 		r.Fault = fault.As(err)
 		return false
 	}
@@ -246,7 +251,10 @@ func (e *Edge) walk(r *Request, from int) (waiting int) {
 // run walks the rows from number `from` on and tells at which it ended. An
 // error is the request's end.
 func (e *Edge) run(z *Zone, r *Request, from int) (verdict Verdict, at int, err error) {
-	before := time.Since(r.Start)
+	var before time.Duration // the request has just begun
+	if from > 0 {
+		before = time.Since(r.Start)
+	}
 	for i := from; i < len(onRequest); i++ {
 		row := &onRequest[i]
 		if !row.on(z) {

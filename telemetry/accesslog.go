@@ -1,7 +1,7 @@
 package telemetry
 
 import (
-	"encoding/binary"
+	"bytes"
 	"io"
 	"log/slog"
 	"sync"
@@ -16,9 +16,8 @@ type AccessLog struct {
 	out    io.WriteCloser
 	log    *slog.Logger
 	colo   string
-	phases []string
+	phases []string // as phaseKeys makes them
 	shards []shard
-	stamp  stamp
 
 	wake chan struct{} // one slot: a ring has a portion, or no room
 	done chan struct{} // closed by Close
@@ -29,31 +28,33 @@ type AccessLog struct {
 	written atomic.Uint64
 }
 
-// shard is one ring: records are appended to fill, the writer swaps it for an
+// shard is one ring: lines are appended to fill, the writer swaps it for an
 // empty one. Padded so that two shards never share a cache line.
 type shard struct {
 	mu    sync.Mutex
-	fill  []byte // guarded by mu
+	fill  []byte // guarded by mu, as what follows
+	lines uint64 // in fill
+	stamp stamp
 	spare []byte // owned by the writer
 	_     [64]byte
 }
 
 const (
-	ringBytes    = 1 << 20 // per shard
-	flushEvery   = 100 * time.Millisecond
-	renderBuffer = 64 << 10
-	// portion is how many bytes of records are rendered at a time: about a hundred
-	// records, a tenth of a millisecond. Requests on the writer's processor wait for
-	// it, and what is rendered soon is still in the processor's cache.
-	portion = 16 << 10
+	ringBytes  = 2 << 20 // per shard
+	flushEvery = 100 * time.Millisecond
+	// portion is how many bytes of lines are waited for: requests on the writer's
+	// processor wait while it writes, some tens of microseconds, and what is
+	// written soon is still in the processor's cache.
+	portion  = 64 << 10
+	maxWrite = 2 * portion
 )
 
-// NewAccessLog starts the writer. phases names the rows of Record.Phases;
-// shards is how many rings there are, usually GOMAXPROCS. out is closed by
-// Close.
+// NewAccessLog starts the writer. phases names the rows of Record.Phases; rows
+// without a name are left out. shards is how many rings there are, usually
+// GOMAXPROCS. out is closed by Close.
 func NewAccessLog(out io.WriteCloser, colo string, phases []string, shards int, log *slog.Logger) *AccessLog {
 	l := &AccessLog{
-		out: out, log: log, colo: colo, phases: phases, shards: make([]shard, max(shards, 1)),
+		out: out, log: log, colo: colo, phases: phaseKeys(phases), shards: make([]shard, max(shards, 1)),
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	for i := range l.shards {
@@ -64,22 +65,21 @@ func NewAccessLog(out io.WriteCloser, colo string, phases []string, shards int, 
 	return l
 }
 
-// Append stores a record in ring number n modulo the number of rings. It
+// Append stores a record's line in ring number n modulo the number of rings. It
 // never waits for the disk.
 func (l *AccessLog) Append(n uint32, r *Record) {
 	s := &l.shards[n%uint32(len(l.shards))]
 	s.mu.Lock()
 	at := len(s.fill)
-	if cap(s.fill)-at < maxRecord {
+	if cap(s.fill)-at < maxLine {
 		s.mu.Unlock()
 		l.dropped.Add(1)
 		l.poke()
 		return
 	}
-	p := append(s.fill, 0, 0)
-	p = r.appendTo(p)
-	binary.LittleEndian.PutUint16(p[at:], uint16(len(p)-at-2))
+	p := l.line(s.fill, &s.stamp, r)
 	s.fill = p
+	s.lines++
 	due := len(p) >= portion && at < portion
 	s.mu.Unlock()
 	if due {
@@ -100,7 +100,7 @@ func (l *AccessLog) Dropped() uint64 { return l.dropped.Load() }
 // Failed returns how many writes of the file failed; their lines are lost.
 func (l *AccessLog) Failed() uint64 { return l.failed.Load() }
 
-// Written returns how many lines were rendered.
+// Written returns how many lines were given to the file.
 func (l *AccessLog) Written() uint64 { return l.written.Load() }
 
 // Close writes what is held and closes the output.
@@ -113,51 +113,43 @@ func (l *AccessLog) Close() error {
 func (l *AccessLog) run() {
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
-	buf := make([]byte, 0, renderBuffer+maxRecord)
 	for {
 		select {
-		case <-l.wake:
-			buf = l.renderAll(buf)
 		case <-tick.C:
-			buf = l.write(l.renderAll(buf))
+		case <-l.wake:
 		case <-l.done:
-			l.write(l.renderAll(buf))
+			l.flush()
 			return
 		}
+		l.flush()
 	}
 }
 
-// renderAll renders all rings and writes what fills the buffer. Lines of one ring
-// stay in order.
-func (l *AccessLog) renderAll(buf []byte) []byte {
+// flush writes all rings. Lines of one ring stay in order.
+func (l *AccessLog) flush() {
 	for i := range l.shards {
 		s := &l.shards[i]
 		s.mu.Lock()
-		full := s.fill
-		s.fill = s.spare[:0]
+		full, lines := s.fill, s.lines
+		s.fill, s.lines = s.spare[:0], 0
 		s.mu.Unlock()
+		l.written.Add(lines)
 		for p := full; len(p) > 0; {
-			n := int(binary.LittleEndian.Uint16(p))
-			buf = l.render(buf, p[2:2+n])
-			l.written.Add(1)
-			p = p[2+n:]
-			if len(buf) >= renderBuffer {
-				buf = l.write(buf)
+			n := len(p)
+			if n > maxWrite {
+				n = 1 + bytes.LastIndexByte(p[:maxWrite], '\n')
 			}
+			l.write(p[:n])
+			p = p[n:]
 		}
 		s.spare = full[:0]
 	}
-	return buf
 }
 
-func (l *AccessLog) write(buf []byte) []byte {
-	if len(buf) == 0 {
-		return buf
-	}
-	if _, err := l.out.Write(buf); err != nil {
+func (l *AccessLog) write(lines []byte) {
+	if _, err := l.out.Write(lines); err != nil {
 		if l.failed.Add(1) == 1 {
 			l.log.Error("access log cannot be written; lines are lost until it can", "err", err)
 		}
 	}
-	return buf[:0]
 }

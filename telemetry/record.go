@@ -1,12 +1,10 @@
 // Package telemetry is the road up: what servers tell about the work they did,
 // bounded, and never waited for by a request. Its first road is the access
-// log: a request leaves one binary record in a ring of its processor's own; a
-// writer renders the records as JSON lines off the request's path.
+// log: a request leaves its line in a ring of its processor's own, and a writer
+// takes the lines to the file, many at a time.
 package telemetry
 
 import (
-	"encoding/binary"
-	"math"
 	"net/netip"
 	"time"
 )
@@ -17,16 +15,16 @@ const MaxPhases = 32
 // Record is one request as the access log shows it. Byte slices are borrowed
 // for the length of the Append call.
 type Record struct {
+	// Visitor may be shared by records that are appended one after the other.
+	Visitor *Visitor
+
 	Time     time.Time
 	Duration time.Duration
 	Ray      uint64
 	Seq      uint64 // of the zone snapshot
 	Bytes    int64  // of the answer's body, sent
 	Status   uint16
-	ASN      uint32
 	Age      uint32
-	Country  [2]byte
-	Client   netip.Addr
 
 	OriginAddr    netip.AddrPort
 	OriginStatus  uint16
@@ -37,9 +35,26 @@ type Record struct {
 	// Phases holds the nanoseconds spent in each row, by row number; 0 = not run.
 	Phases *[MaxPhases]uint32
 
+	CacheStatus, Tier string // words of ours
 	// Texts, each cut at its limit.
-	Zone, CacheStatus, Tier, Scheme, Proto, TLS, Fault string
-	Host, Method, Path, Query, UserAgent, Referer      []byte
+	Fault                        string
+	Method, Path, Query, Referer []byte
+}
+
+// Visitor is what most requests of a connection have in common. Its part of
+// their lines is rendered again only where something in it has changed.
+type Visitor struct {
+	Client  netip.Addr
+	Country [2]byte
+	ASN     uint32
+
+	Scheme, Proto, TLS string // words of ours
+	// Texts, each cut at its limit.
+	Zone            string
+	Host, UserAgent []byte
+
+	was  *Visitor // what text was rendered of, with bytes of its own
+	text []byte
 }
 
 // Limits in bytes on the texts of a record.
@@ -50,129 +65,25 @@ const (
 	maxQuery  = 1024
 	maxAgent  = 512
 	maxFault  = 512
-	// maxRecord bounds an encoded record.
-	maxRecord = 16 << 10
+	// maxLine bounds a line: each byte of a text takes six at most, and names,
+	// words, numbers and addresses less than 4 KiB.
+	maxLine = 6*(2*maxHost+maxMethod+maxPath+maxQuery+2*maxAgent+maxFault) + 4<<10
 )
 
-// appendTo encodes the record: fixed part, phases, then texts with lengths.
-func (r *Record) appendTo(p []byte) []byte {
-	p = binary.LittleEndian.AppendUint64(p, uint64(r.Time.UnixNano()))
-	p = binary.LittleEndian.AppendUint64(p, uint64(r.Duration))
-	p = binary.LittleEndian.AppendUint64(p, r.Ray)
-	p = binary.LittleEndian.AppendUint64(p, r.Seq)
-	p = binary.LittleEndian.AppendUint64(p, uint64(r.Bytes))
-	p = binary.LittleEndian.AppendUint64(p, uint64(r.OriginConnect))
-	p = binary.LittleEndian.AppendUint64(p, uint64(r.OriginWait))
-	p = binary.LittleEndian.AppendUint32(p, r.ASN)
-	p = binary.LittleEndian.AppendUint32(p, r.Age)
-	p = binary.LittleEndian.AppendUint16(p, r.Status)
-	p = binary.LittleEndian.AppendUint16(p, r.OriginStatus)
-	p = binary.LittleEndian.AppendUint16(p, r.OriginAddr.Port())
-	p = append(p, r.Country[0], r.Country[1], boolByte(r.OriginReused))
-	p = appendAddr(p, r.Client)
-	p = appendAddr(p, r.OriginAddr.Addr())
-	p = r.appendPhases(p)
-	p = appendText(p, r.Zone, maxHost)
-	p = appendText(p, r.CacheStatus, maxMethod)
-	p = appendText(p, r.Tier, maxMethod)
-	p = appendText(p, r.Scheme, maxMethod)
-	p = appendText(p, r.Proto, maxMethod)
-	p = appendText(p, r.TLS, maxMethod)
-	p = appendText(p, r.Fault, maxFault)
-	p = appendText(p, r.Host, maxHost)
-	p = appendText(p, r.Method, maxMethod)
-	p = appendText(p, r.Path, maxPath)
-	p = appendText(p, r.Query, maxQuery)
-	p = appendText(p, r.UserAgent, maxAgent)
-	return appendText(p, r.Referer, maxAgent)
+// same reports that a visitor's part of a line would be the same for both.
+func (v *Visitor) same(w *Visitor) bool {
+	return v.Client == w.Client && v.Country == w.Country && v.ASN == w.ASN &&
+		v.Zone == w.Zone && v.Scheme == w.Scheme && v.Proto == w.Proto && v.TLS == w.TLS &&
+		string(v.Host) == string(w.Host) && string(v.UserAgent) == string(w.UserAgent)
 }
 
-func (r *Record) appendPhases(p []byte) []byte {
-	if r.Phases == nil {
-		return append(p, 0)
+// keep remembers what text is rendered of.
+func (v *Visitor) keep() {
+	if v.was == nil {
+		v.was = new(Visitor)
 	}
-	at := len(p)
-	p = append(p, 0)
-	for i, ns := range r.Phases {
-		if ns != 0 {
-			p = append(p, byte(i))
-			p = binary.LittleEndian.AppendUint32(p, ns)
-			p[at]++
-		}
-	}
-	return p
-}
-
-func appendText[T ~string | ~[]byte](p []byte, text T, limit int) []byte {
-	text = text[:min(len(text), limit, math.MaxUint16)]
-	p = binary.LittleEndian.AppendUint16(p, uint16(len(text)))
-	return append(p, text...)
-}
-
-func appendAddr(p []byte, a netip.Addr) []byte {
-	if !a.IsValid() {
-		return append(p, 0)
-	}
-	if a.Is4() {
-		b := a.As4()
-		return append(append(p, 4), b[:]...)
-	}
-	b := a.As16()
-	return append(append(p, 16), b[:]...)
-}
-
-func boolByte(b bool) byte {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-// reader walks an encoded record; it trusts its input, which never left the
-// process.
-type reader struct{ p []byte }
-
-func (d *reader) u16() uint16 {
-	v := binary.LittleEndian.Uint16(d.p)
-	d.p = d.p[2:]
-	return v
-}
-
-func (d *reader) u32() uint32 {
-	v := binary.LittleEndian.Uint32(d.p)
-	d.p = d.p[4:]
-	return v
-}
-
-func (d *reader) u64() uint64 {
-	v := binary.LittleEndian.Uint64(d.p)
-	d.p = d.p[8:]
-	return v
-}
-
-func (d *reader) byte() byte {
-	v := d.p[0]
-	d.p = d.p[1:]
-	return v
-}
-
-func (d *reader) text() []byte {
-	n := int(d.u16())
-	v := d.p[:n]
-	d.p = d.p[n:]
-	return v
-}
-
-func (d *reader) addr() netip.Addr {
-	switch d.byte() {
-	case 4:
-		a := netip.AddrFrom4([4]byte(d.p))
-		d.p = d.p[4:]
-		return a
-	case 16:
-		a := netip.AddrFrom16([16]byte(d.p))
-		d.p = d.p[16:]
-		return a
-	}
-	return netip.Addr{}
+	w := v.was
+	host, agent := append(w.Host[:0], v.Host...), append(w.UserAgent[:0], v.UserAgent...)
+	*w = *v
+	w.Host, w.UserAgent, w.was, w.text = host, agent, nil, nil
 }

@@ -8,77 +8,83 @@ import (
 	"unicode/utf8"
 )
 
-// render appends the JSON line of one encoded record. The field names are
-// part of the product's contract: docs/reference/access-log.md.
-func (l *AccessLog) render(p []byte, record []byte) []byte {
-	d := reader{record}
+// line appends a record's JSON line, of at most maxLine bytes. The field names
+// are part of the product's contract: docs/reference/access-log.md.
+func (l *AccessLog) line(p []byte, at *stamp, r *Record) []byte {
 	p = append(p, `{"time":"`...)
-	p = l.appendTime(p, int64(d.u64()))
-	duration, ray, seq, bytes := d.u64(), d.u64(), d.u64(), d.u64()
-	connect, wait := d.u64(), d.u64()
-	asn, age := d.u32(), d.u32()
-	status, originStatus, originPort := d.u16(), d.u16(), d.u16()
-	country := [2]byte{d.byte(), d.byte()}
-	reused := d.byte() == 1
-	client, originAddr := d.addr(), d.addr()
+	p = at.append(p, r.Time.UnixNano())
 	p = append(p, `","ray":"`...)
-	p = appendHex(p, ray)
-	p = append(p, `","colo":"`...)
-	p = append(p, l.colo...)
+	p = appendHex(p, r.Ray)
 	p = append(p, '"')
-	phases := d.p[:1+5*int(d.p[0])]
-	d.p = d.p[len(phases):]
-	for _, key := range &textKeys {
-		p = appendTextField(p, key, d.text())
+	if v := r.Visitor; v != nil {
+		if v.was == nil || !v.same(v.was) {
+			v.text = l.visitor(v.text[:0], v)
+			v.keep()
+		}
+		p = append(p, v.text...)
 	}
-	p = appendNumber(p, `,"status":`, uint64(status))
-	p = appendNumber(p, `,"bytes":`, bytes)
-	p = appendNumber(p, `,"age":`, uint64(age))
-	p = appendAddrField(p, "client_ip", client)
-	if country != [2]byte{} {
-		p = appendTextField(p, `,"country":"`, country[:])
+	p = appendTextField(p, `,"method":"`, r.Method, maxMethod)
+	p = appendTextField(p, `,"path":"`, r.Path, maxPath)
+	p = appendTextField(p, `,"query":"`, r.Query, maxQuery)
+	p = appendTextField(p, `,"referer":"`, r.Referer, maxAgent)
+	p = appendWord(p, `,"cache_status":"`, r.CacheStatus)
+	p = appendWord(p, `,"tier":"`, r.Tier)
+	p = appendTextField(p, `,"fault":"`, []byte(r.Fault), maxFault)
+	p = appendNumber(p, `,"status":`, uint64(r.Status))
+	p = appendNumber(p, `,"bytes":`, uint64(r.Bytes))
+	p = appendNumber(p, `,"age":`, uint64(r.Age))
+	if r.OriginAddr.Addr().IsValid() {
+		p = appendAddrField(p, `,"origin_ip":"`, r.OriginAddr.Addr())
+		p = appendNumber(p, `,"origin_port":`, uint64(r.OriginAddr.Port()))
+		p = appendNumber(p, `,"origin_status":`, uint64(r.OriginStatus))
+		p = strconv.AppendBool(append(p, `,"origin_reused":`...), r.OriginReused)
+		p = appendNumber(p, `,"origin_connect_ns":`, uint64(r.OriginConnect))
+		p = appendNumber(p, `,"origin_wait_ns":`, uint64(r.OriginWait))
 	}
-	if asn != 0 {
-		p = appendNumber(p, `,"asn":`, uint64(asn))
-	}
-	if originAddr.IsValid() {
-		p = appendAddrField(p, "origin_ip", originAddr)
-		p = appendNumber(p, `,"origin_port":`, uint64(originPort))
-		p = appendNumber(p, `,"origin_status":`, uint64(originStatus))
-		p = append(append(p, `,"origin_reused":`...), strconv.FormatBool(reused)...)
-		p = appendNumber(p, `,"origin_connect_ns":`, connect)
-		p = appendNumber(p, `,"origin_wait_ns":`, wait)
-	}
-	p = appendNumber(p, `,"duration_ns":`, duration)
-	p = appendNumber(p, `,"seq":`, seq)
-	p = l.appendPhases(p, phases)
-	return append(p, '}', '\n')
+	p = appendNumber(p, `,"duration_ns":`, uint64(r.Duration))
+	p = appendNumber(p, `,"seq":`, r.Seq)
+	p = append(p, `,"phases_ns":{`...)
+	p = l.appendPhases(p, r.Phases)
+	return append(p, '}', '}', '\n')
 }
 
-// textKeys begin the fields of a record's texts, in its order.
-var textKeys = [...]string{
-	`,"zone":"`, `,"cache_status":"`, `,"tier":"`, `,"scheme":"`, `,"proto":"`, `,"tls":"`, `,"fault":"`, `,"host":"`,
-	`,"method":"`, `,"path":"`, `,"query":"`, `,"user_agent":"`, `,"referer":"`,
+// visitor appends what the lines of one visitor have in common.
+func (l *AccessLog) visitor(p []byte, v *Visitor) []byte {
+	p = appendWord(p, `,"colo":"`, l.colo)
+	p = appendTextField(p, `,"zone":"`, []byte(v.Zone), maxHost)
+	p = appendTextField(p, `,"host":"`, v.Host, maxHost)
+	p = appendWord(p, `,"scheme":"`, v.Scheme)
+	p = appendWord(p, `,"proto":"`, v.Proto)
+	p = appendWord(p, `,"tls":"`, v.TLS)
+	p = appendTextField(p, `,"user_agent":"`, v.UserAgent, maxAgent)
+	p = appendAddrField(p, `,"client_ip":"`, v.Client)
+	if v.Country != [2]byte{} {
+		p = appendTextField(p, `,"country":"`, v.Country[:], len(v.Country))
+	}
+	if v.ASN != 0 {
+		p = appendNumber(p, `,"asn":`, uint64(v.ASN))
+	}
+	return p
 }
 
-// stamp is the text of a second, with a point behind it. Owned by the writer.
+// stamp is the text of a second, with a point behind it.
 type stamp struct {
 	second int64
 	text   []byte
 }
 
-// appendTime appends a time in UTC to the microsecond. Most records are of the
+// append appends a time in UTC to the microsecond. Most records are of the
 // same second as the one before.
-func (l *AccessLog) appendTime(p []byte, nanos int64) []byte {
+func (s *stamp) append(p []byte, nanos int64) []byte {
 	second, rest := nanos/1e9, nanos%1e9
 	if rest < 0 {
 		return time.Unix(0, nanos).UTC().AppendFormat(p, "2006-01-02T15:04:05.000000Z")
 	}
-	if second != l.stamp.second || l.stamp.text == nil {
-		l.stamp.second = second
-		l.stamp.text = time.Unix(second, 0).UTC().AppendFormat(l.stamp.text[:0], "2006-01-02T15:04:05.")
+	if second != s.second || s.text == nil {
+		s.second = second
+		s.text = time.Unix(second, 0).UTC().AppendFormat(s.text[:0], "2006-01-02T15:04:05.")
 	}
-	p = append(p, l.stamp.text...)
+	p = append(p, s.text...)
 	micros := uint32(rest / 1e3)
 	var digits [7]byte
 	for i := 5; i >= 0; i-- {
@@ -89,35 +95,49 @@ func (l *AccessLog) appendTime(p []byte, nanos int64) []byte {
 	return append(p, digits[:]...)
 }
 
-func (l *AccessLog) appendPhases(p, phases []byte) []byte {
-	d := reader{phases}
-	p = append(p, `,"phases_ns":{`...)
-	for i := range int(d.byte()) {
-		if i > 0 {
-			p = append(p, ',')
-		}
-		p = append(p, '"')
-		p = append(p, l.phase(d.byte())...)
-		p = append(p, `":`...)
-		p = strconv.AppendUint(p, uint64(d.u32()), 10)
+// phaseKeys begin the fields of the rows: `"normalize":`.
+func phaseKeys(names []string) []string {
+	keys := make([]string, min(len(names), MaxPhases))
+	for i := range keys {
+		keys[i] = string(strconv.AppendQuote(nil, names[i])) + ":"
 	}
-	return append(p, '}')
+	return keys
 }
 
-func (l *AccessLog) phase(i byte) string {
-	if int(i) < len(l.phases) {
-		return l.phases[i]
+func (l *AccessLog) appendPhases(p []byte, phases *[MaxPhases]uint32) []byte {
+	if phases == nil {
+		return p
 	}
-	return strconv.Itoa(int(i))
+	first := true
+	for i, key := range l.phases {
+		ns := phases[i]
+		if ns == 0 {
+			continue
+		}
+		if !first {
+			p = append(p, ',')
+		}
+		first = false
+		p = strconv.AppendUint(append(p, key...), uint64(ns), 10)
+	}
+	return p
+}
+
+// appendWord is appendTextField for a word of ours.
+func appendWord(p []byte, key, word string) []byte {
+	if word == "" {
+		return p
+	}
+	return append(append(append(p, key...), word...), '"')
 }
 
 // appendTextField leaves empty texts out.
-func appendTextField(p []byte, key string, text []byte) []byte {
+func appendTextField(p []byte, key string, text []byte, limit int) []byte {
 	if len(text) == 0 {
 		return p
 	}
 	p = append(p, key...)
-	p = appendEscaped(p, text)
+	p = appendEscaped(p, text[:min(len(text), limit)])
 	return append(p, '"')
 }
 
@@ -125,10 +145,8 @@ func appendNumber(p []byte, key string, n uint64) []byte {
 	return strconv.AppendUint(append(p, key...), n, 10)
 }
 
-func appendAddrField(p []byte, name string, a netip.Addr) []byte {
-	p = append(p, ',', '"')
-	p = append(p, name...)
-	p = append(p, '"', ':', '"')
+func appendAddrField(p []byte, key string, a netip.Addr) []byte {
+	p = append(p, key...)
 	if a.IsValid() {
 		p = a.AppendTo(p)
 	}
@@ -138,10 +156,12 @@ func appendAddrField(p []byte, name string, a netip.Addr) []byte {
 const hexDigits = "0123456789abcdef"
 
 func appendHex(p []byte, n uint64) []byte {
-	for shift := 60; shift >= 0; shift -= 4 {
-		p = append(p, hexDigits[(n>>shift)&15])
+	var digits [16]byte
+	for i := 15; i >= 0; i-- {
+		digits[i] = hexDigits[n&15]
+		n >>= 4
 	}
-	return p
+	return append(p, digits[:]...)
 }
 
 // plain marks the bytes that stand in a JSON string as they are.

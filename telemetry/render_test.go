@@ -24,10 +24,10 @@ func TestEightPlainBytesAreWhatOneIs(t *testing.T) {
 }
 
 func TestTimesAreThoseOfTheirRecords(t *testing.T) {
-	l := &AccessLog{}
+	var s stamp
 	for _, at := range []int64{0, 1, 999_999, 1_790_000_000_123_456_789, 1_790_000_000_999_999_999, 1_790_000_001_000_000_000, 1_790_000_000_000_001_000, -1} {
 		want := time.Unix(0, at).UTC().Format("2006-01-02T15:04:05.000000Z")
-		if got := string(l.appendTime(nil, at)); got != want {
+		if got := string(s.append(nil, at)); got != want {
 			t.Errorf("%d: %s, want %s", at, got, want)
 		}
 	}

@@ -7,10 +7,12 @@ const hexDigits = "0123456789abcdef"
 
 // AppendTo appends the 16 hex digits.
 func (y Ray) AppendTo(p []byte) []byte {
-	for shift := 60; shift >= 0; shift -= 4 {
-		p = append(p, hexDigits[(y>>shift)&15])
+	var digits [16]byte
+	for i := 15; i >= 0; i-- {
+		digits[i] = hexDigits[y&15]
+		y >>= 4
 	}
-	return p
+	return append(p, digits[:]...)
 }
 
 // AppendWithColo appends the form of the CF-Ray header: ray, dash, colo.

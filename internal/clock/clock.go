@@ -9,7 +9,7 @@ import (
 )
 
 // Clock gives monotonic time since its start, cheaper than time.Now, and the
-// Date line, rendered once a second by whoever asks first. Safe for concurrent
+// Date line and the time of day, made once a second by whoever asks first. Safe for concurrent
 // use.
 type Clock struct {
 	start  time.Time
@@ -18,6 +18,8 @@ type Clock struct {
 }
 
 type line struct {
+	at    time.Duration // on the clock
+	wall  time.Time     // then
 	until time.Duration // on the clock
 	text  []byte
 }
@@ -36,18 +38,28 @@ func (k *Clock) At(d time.Duration) time.Time { return k.start.Add(d) }
 func (k *Clock) Date() []byte { return k.DateAt(k.Now()) }
 
 // DateAt returns the line of a time on the clock, which is about now.
-func (k *Clock) DateAt(at time.Duration) []byte {
-	d := k.date.Load()
-	if d != nil && at < d.until {
-		return d.text
+func (k *Clock) DateAt(at time.Duration) []byte { return k.lineAt(at).text }
+
+// TimeAt returns the time of day at a time on the clock, which is about now:
+// once a second it is read, in between it is counted. One reading of the clock
+// tells the time where time.Now takes two.
+func (k *Clock) TimeAt(at time.Duration) time.Time {
+	d := k.lineAt(at)
+	return d.wall.Add(at - d.at)
+}
+
+func (k *Clock) lineAt(at time.Duration) *line {
+	if d := k.date.Load(); d != nil && at < d.until {
+		return d
 	}
-	now := time.Now().UTC()
-	d = &line{
-		until: now.Sub(k.start) + time.Second - time.Duration(now.Nanosecond()),
-		text:  k.render(now.AppendFormat(nil, "Mon, 02 Jan 2006 15:04:05 GMT")),
+	now := time.Now()
+	d := &line{at: now.Sub(k.start), wall: now}
+	d.until = d.at + time.Second - time.Duration(now.Nanosecond())
+	if k.render != nil {
+		d.text = k.render(now.UTC().AppendFormat(nil, "Mon, 02 Jan 2006 15:04:05 GMT"))
 	}
 	k.date.Store(d)
-	return d.text
+	return d
 }
 
 // Meter counts one kind of event over a span of time. Not safe for concurrent

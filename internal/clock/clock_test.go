@@ -29,6 +29,18 @@ func TestTheLineIsRenderedOnceASecond(t *testing.T) {
 	})
 }
 
+func TestTheTimeOfDayIsThatOfTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := New(nil)
+		for range 1000 {
+			time.Sleep(7 * time.Millisecond)
+			if got, want := k.TimeAt(k.Now()), time.Now(); got != want {
+				t.Fatalf("got %v, want %v", got, want)
+			}
+		}
+	})
+}
+
 func TestMeterCountsPerSpan(t *testing.T) {
 	var m Meter
 	for i, c := range []struct {

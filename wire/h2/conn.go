@@ -53,11 +53,8 @@ type conn struct {
 	much      bool    // so much waits to be written that nothing more is taken
 	reason    Reason  // why the connection ends, where its error does not tell
 	goneSaid  time.Duration
-	early     [earlyMax]struct {
-		id   uint32
-		prio head.Priority
-	}
-	earlyAt int
+	early     []earlyPrio // of requests that have not come yet, the latest earlyMax
+	earlyAt   int         // where the next one goes
 
 	work sync.WaitGroup // goroutines that serve
 
@@ -87,6 +84,11 @@ type conn struct {
 
 // earlyMax is how many PRIORITY_UPDATE are kept for requests that have not come yet.
 const earlyMax = 16
+
+type earlyPrio struct {
+	id   uint32
+	prio head.Priority
+}
 
 func newConn(s *Server, nc net.Conn, mc *msg.Conn) *conn {
 	c := &conn{

@@ -426,7 +426,10 @@ func (c *conn) onPriorityUpdate(h frame.Header, p []byte) *frame.Error {
 	}
 	prio := head.ParsePriority(value, head.DefaultPriority)
 	if id > c.lastID {
-		c.early[c.earlyAt].id, c.early[c.earlyAt].prio = id, prio
+		if len(c.early) < earlyMax {
+			c.early = append(c.early, earlyPrio{})
+		}
+		c.early[c.earlyAt] = earlyPrio{id, prio}
 		c.earlyAt = (c.earlyAt + 1) % earlyMax
 		return nil
 	}

@@ -17,11 +17,11 @@ var (
 )
 
 var pseudos = [...]struct {
-	id   hpack.Pseudo
-	name []byte
+	from hpack.Pseudo
+	to   head.Pseudo
 }{
-	{hpack.Method, []byte(":method")}, {hpack.Scheme, []byte(":scheme")}, {hpack.Authority, []byte(":authority")},
-	{hpack.Path, []byte(":path")}, {hpack.Protocol, []byte(":protocol")},
+	{hpack.Method, head.PseudoMethod}, {hpack.Scheme, head.PseudoScheme}, {hpack.Authority, head.PseudoAuthority},
+	{hpack.Path, head.PseudoPath}, {hpack.Protocol, head.PseudoProtocol},
 }
 
 // readHead completes st.req from the section that was decoded into it. ended
@@ -47,10 +47,8 @@ func (st *stream) readHead(l *Limits, overTLS, ended bool) *head.Refusal {
 	b := &st.builder
 	b.Start(req)
 	for i := range pseudos {
-		if p := &pseudos[i]; s.Has(p.id) {
-			if bad := refusalOf(b.Add(p.name, s.Get(p.id))); bad != nil {
-				return bad
-			}
+		if p := &pseudos[i]; s.Has(p.from) {
+			b.Set(p.to, s.Get(p.from))
 		}
 	}
 	if bad := refusalOf(b.End(ended, l.Body, nil)); bad != nil {

@@ -64,17 +64,22 @@ func (c Class) All(p []byte) bool {
 // AllValue is Value.All, eight octets at a time.
 func AllValue(p []byte) bool {
 	const ones = 0x0101010101010101
-	for len(p) >= 8 {
-		x := binary.LittleEndian.Uint64(p)
+	if len(p) < 8 {
+		return Value.All(p)
+	}
+	last := len(p) - 8 // the last eight may have been looked at in part before
+	for i := 0; ; i = min(i+8, last) {
+		x := binary.LittleEndian.Uint64(p[i:])
 		low := (x - ones*0x20) &^ x // below 0x20
 		del := x ^ ones*0x7f        // zero where DEL is
 		del = (del - ones) &^ del   // likewise
-		if (low|del)&(ones*0x80) != 0 && !Value.All(p[:8]) {
+		if (low|del)&(ones*0x80) != 0 && !Value.All(p[i:i+8]) {
 			return false // neither a tab nor a carry of the sums
 		}
-		p = p[8:]
+		if i == last {
+			return true
+		}
 	}
-	return Value.All(p)
 }
 
 // Authority accepts a name of letters, digits, '-', '_' and dots without

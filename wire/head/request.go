@@ -52,13 +52,16 @@ var (
 	errBodyLarge     = &Refusal{413, "body too large"}
 )
 
-// Pseudo-headers, as bits of Builder.seen.
+// Pseudo is a pseudo-header field, or a set of them.
+type Pseudo uint8
+
+// The pseudo-header fields of requests.
 const (
-	pseudoMethod uint8 = 1 << iota
-	pseudoScheme
-	pseudoAuthority
-	pseudoPath
-	pseudoProtocol
+	PseudoMethod Pseudo = 1 << iota
+	PseudoScheme
+	PseudoAuthority
+	PseudoPath
+	PseudoProtocol
 )
 
 // Builder makes one request after the other. It is owned by one goroutine.
@@ -70,7 +73,7 @@ type Builder struct {
 	Priority []byte
 
 	req      *msg.Request
-	seen     uint8
+	seen     Pseudo
 	regular  bool // a field has been seen: pseudo-headers are over
 	cookies  int
 	scheme   []byte
@@ -162,28 +165,44 @@ func (b *Builder) pseudo(name, value []byte) error {
 	if b.regular {
 		return errPseudoLate
 	}
-	var bit uint8
-	var to *[]byte
+	var p Pseudo
 	switch string(name) {
 	case ":method":
-		bit, to = pseudoMethod, &b.req.MethodText
+		p = PseudoMethod
 	case ":scheme":
-		bit, to = pseudoScheme, &b.scheme
+		p = PseudoScheme
 	case ":authority":
-		bit, to = pseudoAuthority, &b.req.Authority
+		p = PseudoAuthority
 	case ":path":
-		bit, to = pseudoPath, &b.path
+		p = PseudoPath
 	case ":protocol":
-		bit, to = pseudoProtocol, &b.protocol
+		p = PseudoProtocol
 	default:
 		return errPseudoUnknown
 	}
-	if b.seen&bit != 0 {
+	if b.seen&p != 0 {
 		return errPseudoTwice
 	}
-	b.seen |= bit
-	*to = value
+	b.Set(p, value)
 	return nil
+}
+
+// Set is Add for one pseudo-header field, of which the decoder knows that it
+// came once and before all fields.
+func (b *Builder) Set(p Pseudo, value []byte) {
+	b.seen |= p
+	switch p {
+	case PseudoMethod:
+		b.req.MethodText = value
+	case PseudoScheme:
+		b.scheme = value
+	case PseudoAuthority:
+		b.req.Authority = value
+	case PseudoPath:
+		b.path = value
+	case PseudoProtocol:
+		b.protocol = value
+	}
 }
 
 // End completes the request. ended says that the message ends with its head,
@@ -195,7 +214,7 @@ func (b *Builder) pseudo(name, value []byte) error {
 // of HTTP/1.1 is: method GET and Upgrade. A plain CONNECT is refused.
 func (b *Builder) End(ended bool, maxBody int64, alloc func(int) []byte) error {
 	req := b.req
-	if b.seen&pseudoMethod == 0 {
+	if b.seen&PseudoMethod == 0 {
 		return errPseudoMissing
 	}
 	if len(req.MethodText) == 0 || !Token.All(req.MethodText) {
@@ -234,16 +253,16 @@ func Unseen(protocol []byte) bool {
 // route checks what says where the request goes (RFC 9114 §4.3.1, §4.4).
 func (b *Builder) route() error {
 	req := b.req
-	if b.seen&pseudoProtocol != 0 && (req.Method != msg.CONNECT || len(b.protocol) == 0 || !Token.All(b.protocol)) {
+	if b.seen&PseudoProtocol != 0 && (req.Method != msg.CONNECT || len(b.protocol) == 0 || !Token.All(b.protocol)) {
 		return errProtocol
 	}
-	if req.Method == msg.CONNECT && b.seen&pseudoProtocol == 0 {
-		if b.seen&(pseudoScheme|pseudoPath) != 0 || !Authority(req.Authority) {
+	if req.Method == msg.CONNECT && b.seen&PseudoProtocol == 0 {
+		if b.seen&(PseudoScheme|PseudoPath) != 0 || !Authority(req.Authority) {
 			return errAuthority
 		}
 		return errConnect
 	}
-	if b.seen&pseudoScheme == 0 || b.seen&pseudoPath == 0 {
+	if b.seen&PseudoScheme == 0 || b.seen&PseudoPath == 0 {
 		return errPseudoMissing
 	}
 	switch {
@@ -267,7 +286,7 @@ func (b *Builder) route() error {
 			return errUnseen
 		}
 		req.Method, req.MethodText, req.Upgrade = msg.GET, methodGET, b.protocol
-		if b.seen&pseudoAuthority == 0 {
+		if b.seen&PseudoAuthority == 0 {
 			return errPseudoMissing
 		}
 	}
@@ -280,12 +299,12 @@ func (b *Builder) host() error {
 	req := b.req
 	switch req.Fields.Count(msg.Host) {
 	case 0:
-		if b.seen&pseudoAuthority == 0 {
+		if b.seen&PseudoAuthority == 0 {
 			return errPseudoMissing
 		}
 	case 1:
 		host := req.Fields.Get(msg.Host)
-		if b.seen&pseudoAuthority == 0 {
+		if b.seen&PseudoAuthority == 0 {
 			req.Authority = host
 		} else if !msg.EqualFold(host, req.Authority) {
 			return errHostMismatch

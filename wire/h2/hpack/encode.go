@@ -38,7 +38,7 @@ func AppendField(dst []byte, l *msg.Field) []byte { return appendLine(dst, l, fa
 
 // AppendID appends one line with a known name, its value as it is.
 func AppendID(dst []byte, id msg.ID, value []byte) []byte {
-	return appendText(appendName(dst, id), value, false)
+	return appendPlain(append(dst, spellings[id].line...), value)
 }
 
 // AppendNumber appends one line with a known name and a value of digits.
@@ -96,21 +96,12 @@ func appendLine(dst []byte, l *msg.Field, code bool) []byte {
 		if l.ID == msg.AcceptEncoding && string(l.Value) == static[15][1] {
 			return append(dst, repIndexed|16)
 		}
-		return appendText(appendName(dst, l.ID), l.Value, code)
+		if dst = append(dst, spellings[l.ID].line...); !code {
+			return appendPlain(dst, l.Value)
+		}
+		return appendText(dst, l.Value, true)
 	}
 	return appendText(appendOther(dst, repPlain, l.Name, code), l.Value, code)
-}
-
-func appendName(dst []byte, id msg.ID) []byte {
-	s := &spellings[id]
-	rep := byte(repPlain)
-	if s.never {
-		rep = repNever
-	}
-	if s.index != 0 {
-		return prefixint.Append(dst, rep, 4, int(s.index))
-	}
-	return append(append(dst, rep), s.literal...)
 }
 
 // appendOther appends a name that msg does not know, in lower case.
@@ -162,6 +153,14 @@ func appendText(dst, text []byte, code bool) []byte {
 		if n := huffman.Len(text); n < len(text) {
 			return huffman.Append(prefixint.Append(dst, 0x80, 7, n), text)
 		}
+	}
+	return appendPlain(dst, text)
+}
+
+// appendPlain appends a string literal as it is.
+func appendPlain(dst, text []byte) []byte {
+	if len(text) < 0x7f {
+		return append(append(dst, byte(len(text))), text...)
 	}
 	return append(prefixint.Append(dst, 0, 7, len(text)), text...)
 }

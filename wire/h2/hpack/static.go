@@ -48,7 +48,7 @@ var staticLines = func() (t [len(static)]line) {
 type spelling struct {
 	index   uint8  // in the static table, 0 when it is not there
 	literal []byte // coded, with its length, when index is 0
-	never   bool   // the value is a secret: RFC 7541 §7.1.3
+	line    []byte // what a line begins with that goes into no dynamic table
 }
 
 // spellings by msg.ID.
@@ -63,12 +63,17 @@ var spellings = func() (t [msg.Count]spelling) {
 				t[id].index = uint8(i + 1)
 			}
 		}
-		if t[id].index == 0 {
-			t[id].literal = huffman.Append(prefixint.Append(nil, 0x80, 7, huffman.Len(name)), name)
+		rep := byte(repPlain)
+		switch msg.ID(id) {
+		case msg.Authorization, msg.ProxyAuthorization, msg.Cookie, msg.SetCookie:
+			rep = repNever // the value is a secret: RFC 7541 §7.1.3
 		}
-	}
-	for _, id := range [...]msg.ID{msg.Authorization, msg.ProxyAuthorization, msg.Cookie, msg.SetCookie} {
-		t[id].never = true
+		if t[id].index != 0 {
+			t[id].line = prefixint.Append(nil, rep, 4, int(t[id].index))
+			continue
+		}
+		t[id].literal = huffman.Append(prefixint.Append(nil, 0x80, 7, huffman.Len(name)), name)
+		t[id].line = append([]byte{rep}, t[id].literal...)
 	}
 	return t
 }()
