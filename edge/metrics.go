@@ -31,9 +31,16 @@ type counterShard struct {
 	tier     [tierKinds]atomic.Uint64
 	buckets  [bucketCount]atomic.Uint64
 	rowNanos [request.MaxRows]atomic.Uint64
-	rowRuns  [request.MaxRows]atomic.Uint64
 	refused  [statusMax]atomic.Uint64
+	// What most requests have is counted together: answers of 200, and how many
+	// ran just these of the first rows.
+	ok      [cacheKinds][tierKinds]atomic.Uint64
+	rowSets [1 << setRows]atomic.Uint64
+	rowRuns [request.MaxRows]atomic.Uint64 // of the others
 }
+
+// setRows is how many rows a set has.
+const setRows = 8
 
 // counters are summed when somebody reads them.
 type counters struct {
@@ -53,17 +60,45 @@ func (c *counters) refused(n uint32, status int) {
 	c.shard(n).refused[min(max(status, 0), statusMax-1)].Add(1)
 }
 
-func (c *counters) row(n uint32, row int, ns uint32) {
-	s := c.shard(n)
-	s.rowNanos[row].Add(uint64(ns))
-	s.rowRuns[row].Add(1)
+// rows counts the rows that a request ran, by the nanoseconds of each.
+func (c *counters) rows(n uint32, marks []uint32) {
+	s, set := c.shard(n), 0
+	for i, ns := range marks {
+		if ns == 0 {
+			continue
+		}
+		s.rowNanos[i].Add(uint64(ns))
+		if i < setRows {
+			set |= 1 << i
+		} else {
+			s.rowRuns[i].Add(1)
+		}
+	}
+	s.rowSets[set].Add(1)
+}
+
+// runs is how often a row ran.
+func (c *counters) runs(row int) float64 {
+	n := c.sum(func(s *counterShard) *atomic.Uint64 { return &s.rowRuns[row] })
+	if row < setRows {
+		for set := range 1 << setRows {
+			if set&(1<<row) != 0 {
+				n += c.sum(func(s *counterShard) *atomic.Uint64 { return &s.rowSets[set] })
+			}
+		}
+	}
+	return n
 }
 
 func (c *counters) done(n uint32, status int, cache request.CacheStatus, tier request.Tier, bytes int64, took time.Duration) {
 	s := c.shard(n)
-	s.status[min(max(status, 0), statusMax-1)].Add(1)
-	s.cache[cache].Add(1)
-	s.tier[tier].Add(1)
+	if status == 200 {
+		s.ok[cache][tier].Add(1)
+	} else {
+		s.status[min(max(status, 0), statusMax-1)].Add(1)
+		s.cache[cache].Add(1)
+		s.tier[tier].Add(1)
+	}
 	s.bytes.Add(uint64(max(bytes, 0)))
 	s.nanos.Add(uint64(took))
 	seconds := took.Seconds()
@@ -102,8 +137,21 @@ func (c *counters) Collect(ch chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
 	}
+	var ok float64
+	var okCache [cacheKinds]float64
+	var okTier [tierKinds]float64
+	for k := range okCache {
+		for t := range okTier {
+			v := c.sum(func(s *counterShard) *atomic.Uint64 { return &s.ok[k][t] })
+			ok, okCache[k], okTier[t] = ok+v, okCache[k]+v, okTier[t]+v
+		}
+	}
 	for status := range statusMax {
-		if v := c.sum(func(s *counterShard) *atomic.Uint64 { return &s.status[status] }); v > 0 {
+		v := c.sum(func(s *counterShard) *atomic.Uint64 { return &s.status[status] })
+		if status == 200 {
+			v = ok
+		}
+		if v > 0 {
 			counter(descRequests, v, strconv.Itoa(status))
 		}
 		if v := c.sum(func(s *counterShard) *atomic.Uint64 { return &s.refused[status] }); v > 0 {
@@ -111,14 +159,14 @@ func (c *counters) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	for k := range cacheKinds {
-		counter(descCache, c.sum(func(s *counterShard) *atomic.Uint64 { return &s.cache[k] }), request.CacheStatus(k).String())
+		counter(descCache, okCache[k]+c.sum(func(s *counterShard) *atomic.Uint64 { return &s.cache[k] }), request.CacheStatus(k).String())
 	}
 	for k := range tierKinds {
-		counter(descTier, c.sum(func(s *counterShard) *atomic.Uint64 { return &s.tier[k] }), request.Tier(k).String())
+		counter(descTier, okTier[k]+c.sum(func(s *counterShard) *atomic.Uint64 { return &s.tier[k] }), request.Tier(k).String())
 	}
 	for i := range onRequest {
 		counter(descRowTime, c.sum(func(s *counterShard) *atomic.Uint64 { return &s.rowNanos[i] })/1e9, onRequest[i].name)
-		counter(descRowRuns, c.sum(func(s *counterShard) *atomic.Uint64 { return &s.rowRuns[i] }), onRequest[i].name)
+		counter(descRowRuns, c.runs(i), onRequest[i].name)
 		counter(descBroken, float64(c.broken[i].Load()), onRequest[i].name)
 	}
 	counter(descSent, c.sum(func(s *counterShard) *atomic.Uint64 { return &s.bytes }))

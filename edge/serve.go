@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/selvage-edge/selvage/internal/heap"
@@ -80,7 +79,7 @@ func (e *Edge) quietSince() func() bool {
 
 // requestsSeen counts the requests that entered the pipeline.
 func (e *Edge) requestsSeen() float64 {
-	return e.counters.sum(func(s *counterShard) *atomic.Uint64 { return &s.rowRuns[0] })
+	return e.counters.runs(0)
 }
 
 // follow keeps the configuration up to date. When the disk under the copy
