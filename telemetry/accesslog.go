@@ -42,11 +42,13 @@ type shard struct {
 const (
 	ringBytes  = 2 << 20 // per shard
 	flushEvery = 100 * time.Millisecond
-	// portion is how many bytes of lines are waited for: requests on the writer's
-	// processor wait while it writes, some tens of microseconds, and what is
-	// written soon is still in the processor's cache.
-	portion  = 64 << 10
-	maxWrite = 2 * portion
+	// portion is how many bytes of lines are waited for. Waking the writer costs
+	// as much as some lines; requests on its processor wait while it writes, about a
+	// tenth of a millisecond, and what is written soon is still in the cache.
+	portion = 256 << 10
+	// maxWrite bounds a write: the kernel copies larger ones to memory that it has
+	// not used for long, at twice the cost.
+	maxWrite = 64 << 10
 )
 
 // NewAccessLog starts the writer. phases names the rows of Record.Phases; rows
