@@ -47,10 +47,10 @@
 //     Accept-Encoding, also where the origin forgot to say so by Vary.
 //   - Query parameters are sorted by name, those of one name in their order.
 //   - A purge or an invalidation by URL drops http and https, all variants.
-//   - An object whose announced length is over the limit is fetched by each who
-//     asks. One that outgrows the limit on the way is passed on through a
-//     window; a reader that falls a window behind one that waits for more is
-//     cut off. So is passed on what comes, over its first 64 KiB, while fills and
+//   - An object over the limit, announced or not, is passed on through a window,
+//     and kept on the disk and in the reserve as it comes; without either it is
+//     fetched by each who asks. A reader that falls a window behind one that waits
+//     for more is cut off. So is passed on what comes, over its first 64 KiB, while fills and
 //     evicted objects that slow visitors still read take half as much memory
 //     as the store may.
 //   - A Range that is not held is fetched as it is asked for and kept. Parts of

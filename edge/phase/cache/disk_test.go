@@ -12,6 +12,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
 	"github.com/selvage-edge/selvage/edge/phase/cache/ssd"
 	"github.com/selvage-edge/selvage/edge/request"
+	"github.com/selvage-edge/selvage/wire/msg"
 	"github.com/selvage-edge/selvage/zone"
 )
 
@@ -290,6 +291,30 @@ func TestObjectsLargerThanMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.want(d.run("GET /l"), 200, "MISS", body)
+}
+
+// A body of unknown length that outgrows memory is on the disk afterwards, and one
+// that does not is in memory alone.
+func TestBodiesThatOutgrowMemory(t *testing.T) {
+	large, small := strings.Repeat("0123456789abcdef", 3<<20/16), strings.Repeat("0123456789abcdef", 700<<10/16)
+	d := newDiskRig(t, Config{Bytes: 4 << 20}, func(r *request.Request) error {
+		body := small
+		if string(r.In.Path) == "/large" {
+			body = large
+		}
+		err := reply(r, 200, body, "Cache-Control: max-age=60", "ETag: \"v\"")
+		r.Out.Length = msg.LengthUnknown
+		return err
+	})
+	d.want(d.run("GET /large"), 200, "MISS", large)
+	waitFor(t, func() bool { d.store.Flush(); return d.store.Stats().Records == 2 })
+	d.wantTier(d.run("GET /large"), "HIT", large, request.TierSSD)
+	if a := d.run("GET /large", "Range: bytes=3145720-"); a.status != 206 || a.body != large[3145720:] {
+		t.Errorf("part: %d %q", a.status, a.body)
+	}
+	d.want(d.run("GET /small"), 200, "MISS", small)
+	d.wantTier(d.run("GET /small"), "HIT", small, request.TierRAM)
+	d.wantFetches(2)
 }
 
 // TestMiddlingObjectsStayOnDisk: what is too large to be read at once is sent

@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"io"
 	"sync"
 	"time"
 
@@ -82,56 +81,6 @@ func (d *disk) rewrite(o *object, at place) {
 	h := headOf(d.e, o)
 	h.kind, h.size, h.stamp = storedHead, at.size, at.stamp
 	d.store.Put(at.key, h.append(nil), nil, nil)
-}
-
-// tee begins to write the body of an answer that is too large for memory; nil
-// where the disk does not take it.
-func (d *disk) tee(o *object, size int64) *tee {
-	k := d.placeOf(o, recordKey(o.text()))
-	h := headOf(d.e, o)
-	h.kind, h.size = storedHead, size
-	w := d.store.Begin(bodyKey(k), bodyMeta(h.stamp), size)
-	if w == nil {
-		return nil
-	}
-	return &tee{d: d, w: w, key: k, head: h.append(nil)}
-}
-
-// tee writes a body to the disk while somebody reads it. That the disk gives up
-// is nothing to the reader.
-type tee struct {
-	d    *disk
-	w    *ssd.Writer // nil = given up
-	key  ssd.Key
-	head []byte
-	src  io.Reader
-}
-
-func (t *tee) Read(p []byte) (int, error) {
-	n, err := t.src.Read(p)
-	if n > 0 && t.w != nil {
-		if _, werr := t.w.Write(p[:n]); werr != nil {
-			t.end(false)
-		}
-	}
-	return n, err
-}
-
-// end keeps what was written, or not.
-func (t *tee) end(whole bool) {
-	if t.w == nil {
-		return
-	}
-	w := t.w
-	t.w = nil
-	if !whole {
-		w.Abort()
-		return
-	}
-	if w.Commit() == nil {
-		t.d.saved.Add(1)
-		t.d.store.Put(t.key, t.head, nil, nil)
-	}
 }
 
 // warm writes objects that are hot in memory and not on the disk, so that the

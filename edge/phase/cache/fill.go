@@ -44,9 +44,11 @@ type fill struct {
 	led   bool    // a leader waits for it
 	reads bool    // its source is the disk
 	body  *place  // where stale's body, or obj's, is on the disk; nil = in memory
-	tee   *tee    // writes the body to the disk; nil = it is for memory
-	want  []byte  // the Range that all its visitors ask for; nil = the whole
-	wish          // what the origin is asked for
+	// keepers take the body where it is too large for memory.
+	keepers  []keeper
+	inMemory atomic.Bool // the body has ended, and is in memory
+	want     []byte      // the Range that all its visitors ask for; nil = the whole
+	wish                 // what the origin is asked for
 
 	// expected counts those who joined and do not read yet; holders the same and
 	// the fill itself: the last of them releases obj and stale.
@@ -56,6 +58,7 @@ type fill struct {
 	ready chan struct{} // closed when what follows is settled
 	outcome
 	status request.CacheStatus
+	large  bool           // the body is announced to be too large for memory
 	obj    *object        // shared, with a reference
 	have   contentRange   // what stream is of the whole, where that is not all
 	span   []byte         // as the origin said it
@@ -308,10 +311,6 @@ func (f *fill) take(asked, got time.Time) {
 		out.Length = int64(len(out.Bytes))
 	}
 	j := f.plan.decide(f.d).judge(f.d, &f.in, out, asked, got)
-	large := out.Length > f.e.cfg.MaxObject
-	if j.store && large && f.e.disk == nil {
-		j.store, j.status = false, request.CacheBypass
-	}
 	if !j.store {
 		f.hand(j.status, got)
 		return
@@ -320,8 +319,8 @@ func (f *fill) take(asked, got time.Time) {
 		f.hand(request.CacheBypass, got)
 		return
 	}
-	if large {
-		if f.tee = f.e.disk.tee(f.obj, out.Length); f.tee == nil {
+	if f.large = out.Length > f.e.cfg.MaxObject; f.large {
+		if f.findKeepers(out.Length); f.keepers == nil && f.from != request.TierReserve {
 			f.hand(request.CacheBypass, got)
 			return
 		}
@@ -329,6 +328,7 @@ func (f *fill) take(asked, got time.Time) {
 	f.outcome, f.status = shared, f.fetched(asked)
 	f.room = bodyRoom{e: f.e, o: f.obj}
 	f.stream = stream.New(out.Length, &f.room)
+	f.startKeepers()
 	close(f.ready)
 	err := f.pump(out)
 	if cut := err != nil && out.Status == 200 && out.Length > 0 && strong(f.obj.etag()) && len(f.stream.Kept()) > 0; cut {
@@ -501,9 +501,15 @@ func (f *fill) pump(out *msg.Response) error {
 		return nil
 	}
 	limit := f.e.cfg.MaxObject
-	if f.tee != nil {
-		f.tee.src = src
-		src, limit = f.tee, min(limit, f.e.cfg.Window)
+	switch {
+	case f.large:
+		limit = min(limit, f.e.cfg.Window)
+	case out.Length < 0 && f.have.total == 0:
+		// Early enough for a keeper to be near the end when memory is full.
+		src = &passing{Reader: src, left: limit / 2, then: func() {
+			f.findKeepers(out.Length)
+			f.startKeepers()
+		}}
 	}
 	err := f.stream.Fill(src, limit)
 	if err != stream.ErrFull && err != stream.ErrCrowded {
@@ -545,6 +551,7 @@ func (f *fill) finish(err error) {
 	if err == nil {
 		body := f.room.trim(f.stream.Buffer())
 		f.obj.seal(f.e, body)
+		f.inMemory.Store(true)
 		if f.e.put(f, f.obj) {
 			f.keepFar()
 		}
@@ -557,8 +564,7 @@ func (f *fill) finish(err error) {
 	s.mu.Lock()
 	s.leave(f)
 	s.mu.Unlock()
-	if f.tee != nil {
-		f.tee.end(err == stream.ErrSpilled)
+	if f.large || len(f.keepers) > 0 {
 		s.unmark(f.key.hash)
 	}
 	if err == stream.ErrSpilled {

@@ -8,6 +8,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
 	"github.com/selvage-edge/selvage/edge/phase/cache/reserve"
 	"github.com/selvage-edge/selvage/edge/request"
+	"github.com/selvage-edge/selvage/wire/msg"
 	"github.com/selvage-edge/selvage/zone"
 )
 
@@ -16,7 +17,8 @@ type farRig struct {
 	*rig
 	marks  *mark.Ledger
 	dir    *reserve.Dir
-	asked  int // of the origin
+	bytes  int64 // of memory; 0 = the default
+	asked  int   // of the origin
 	origin func(*request.Request) error
 }
 
@@ -32,7 +34,7 @@ func newFarRig(t *testing.T, origin func(*request.Request) error) *farRig {
 }
 
 func (f *farRig) start() {
-	f.rig = newRig(f.t, Config{Marks: f.marks}, func(r *request.Request) error {
+	f.rig = newRig(f.t, Config{Marks: f.marks, Bytes: f.bytes}, func(r *request.Request) error {
 		if f.e.Reserved(r) {
 			return nil
 		}
@@ -41,7 +43,11 @@ func (f *farRig) start() {
 		return f.origin(r)
 	})
 	f.plan.base = &bases{plain: ruled{policy: policy{reserve: reserveRule{allowed: true, eligible: true}}}}
-	store := reserve.New(reserve.Config{Store: f.dir, Ctx: f.t.Context()})
+	spool, err := f.dir.Spool()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	store := reserve.New(reserve.Config{Store: f.dir, Spool: spool, Ctx: f.t.Context()})
 	f.e.UseReserve(store, 0)
 	f.t.Cleanup(store.Close)
 }
@@ -257,4 +263,47 @@ func TestPurgesReachTheReserve(t *testing.T) {
 	f.get("/a", request.TierOrigin, 1)
 	f.run("POST /a")
 	f.get("/a", request.TierOrigin, 3)
+}
+
+// What is too large for memory goes to the reserve as it comes, whether its length
+// is known or not, and comes from there, whole and in parts, through a window.
+func TestReserveKeepsWhatIsTooLargeForMemory(t *testing.T) {
+	body := strings.Repeat("0123456789abcdef", 3<<20/16)
+	f := newFarRig(t, nil)
+	f.bytes = 4 << 20
+	f.start()
+	known := true
+	f.origin = func(r *request.Request) error {
+		err := reply(r, 200, body, "Cache-Control: max-age=72000", `ETag: "v"`)
+		if !known {
+			r.Out.Length = msg.LengthUnknown
+		}
+		return err
+	}
+	for i, path := range []string{"/known", "/unknown"} {
+		known = i == 0
+		f.want(f.get(path, request.TierOrigin, i+1), 200, "MISS", body)
+		waitFor(t, func() bool { return f.e.far.store.Stats().Written == uint64(i+1) })
+		for range 2 {
+			a := f.get(path, request.TierReserve, i+1)
+			if a.status != 200 || a.body != body {
+				t.Errorf("%s: %d, %d bytes", path, a.status, len(a.body))
+			}
+			a = f.get(path, request.TierReserve, i+1, "Range: bytes=1000000-2999999")
+			if a.status != 206 || a.body != body[1000000:3000000] {
+				t.Errorf("%s: part: %d, %d bytes", path, a.status, len(a.body))
+			}
+		}
+		if err := f.e.Purge(testZone, uint64(10+i), zone.Purge{Files: []string{"https://www.example.com" + path}}); err != nil {
+			t.Fatal(err)
+		}
+		f.settle()
+		f.e.Advance(uint64(10 + i))
+		if got := f.e.far.store.Look(t.Context(), f.e.farName(testZone, recordKey([]byte(testZone+" https://www.example.com"+path)))); got != nil {
+			t.Errorf("%s: it is there after its purge", path)
+		}
+	}
+	if st := f.e.far.store.Stats(); st.Spooled != 0 || st.Failed != 0 || f.e.filling.Load() != 0 {
+		t.Errorf("stats %+v, %d bytes on their way", st, f.e.filling.Load())
+	}
 }

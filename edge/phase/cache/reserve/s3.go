@@ -98,20 +98,44 @@ func (s *S3) Delete(ctx context.Context, name string) error {
 const maxCopy = 5 << 30
 
 // Use implements Store: the object is copied onto itself, so that a rule of the
-// bucket's own counts from now on too. One over 5 GiB stays as old as it is.
+// bucket's own counts from now on too; where the store takes that for nothing, it is
+// written again. One over 5 GiB stays as old as it is.
 func (s *S3) Use(ctx context.Context, name string) error {
-	name = s.prefix + name
-	info, err := s.core.StatObject(ctx, s.bucket, name, minio.StatObjectOptions{})
-	if err == nil && info.Size <= maxCopy {
-		_, err = s.core.Client.CopyObject(ctx,
-			minio.CopyDestOptions{Bucket: s.bucket, Object: name, ReplaceMetadata: true, UserMetadata: map[string]string{"used": time.Now().UTC().Format(time.RFC3339)}},
-			minio.CopySrcOptions{Bucket: s.bucket, Object: name, MatchETag: info.ETag})
-	}
+	err := s.use(ctx, s.prefix+name)
 	switch minio.ToErrorResponse(err).StatusCode {
 	case http.StatusNotFound, http.StatusPreconditionFailed: // deleted, or new
 		return nil
 	}
 	return err
+}
+
+func (s *S3) use(ctx context.Context, name string) error {
+	before, err := s.core.StatObject(ctx, s.bucket, name, minio.StatObjectOptions{})
+	if err != nil || before.Size > maxCopy {
+		return err
+	}
+	_, err = s.core.Client.CopyObject(ctx,
+		minio.CopyDestOptions{Bucket: s.bucket, Object: name, ReplaceMetadata: true, UserMetadata: map[string]string{"used": time.Now().UTC().Format(time.RFC3339)}},
+		minio.CopySrcOptions{Bucket: s.bucket, Object: name, MatchETag: before.ETag})
+	if err != nil {
+		return err
+	}
+	after, err := s.core.StatObject(ctx, s.bucket, name, minio.StatObjectOptions{})
+	if err != nil || after.LastModified.After(before.LastModified) {
+		return err
+	}
+	var o minio.GetObjectOptions
+	if err := o.SetMatchETag(after.ETag); err != nil {
+		return err
+	}
+	body, _, _, err := s.core.GetObject(ctx, s.bucket, name, o)
+	if err != nil {
+		return err
+	}
+	_, err = s.core.Client.PutObject(ctx, s.bucket, name, body, after.Size, minio.PutObjectOptions{
+		ContentType: "application/octet-stream", PartSize: partBytes, NumThreads: 1,
+	})
+	return errors.Join(err, body.Close())
 }
 
 // List implements Store.

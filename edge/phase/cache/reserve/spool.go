@@ -44,7 +44,11 @@ type Spool struct {
 	within string // where in root it is, with a slash; "" = it is root
 	next   atomic.Uint64
 	bytes  atomic.Int64
+	open   atomic.Int32 // Writers
 }
+
+// maxWriters bounds the objects that come in pieces at a time.
+const maxWriters = 64
 
 // OpenSpool opens a folder for at most bytes of objects on their way, makes it
 // where it is missing, and empties it. Closing it is for who opened it.
@@ -153,8 +157,14 @@ func (r *Reserve) Begin(name string, meta int) *Writer {
 		r.counts.dropped.Add(1)
 		return nil
 	}
+	if r.cfg.Spool.open.Add(1) > maxWriters {
+		r.cfg.Spool.open.Add(-1)
+		r.counts.dropped.Add(1)
+		return nil
+	}
 	f, err := r.cfg.Spool.create()
 	if err != nil {
+		r.cfg.Spool.open.Add(-1)
 		r.counts.dropped.Add(1)
 		r.cfg.Log.Warn("the spool of the cache reserve cannot be written", "err", err)
 		return nil
@@ -208,6 +218,7 @@ func (w *Writer) Commit(meta []byte) bool {
 	if err == nil && len(meta) == w.meta && w.file.claim(w.end) {
 		_, err = w.file.file.WriteAt(appendHead(nil, meta, w.size, w.stamp), 0)
 		if err == nil && w.r.queue.push(item{name: w.name, file: w.file}) {
+			w.file.s.open.Add(-1)
 			return true
 		}
 	}
@@ -221,5 +232,6 @@ func (w *Writer) Commit(meta []byte) bool {
 // Abort ends the object without keeping it.
 func (w *Writer) Abort() {
 	w.r.counts.dropped.Add(1)
+	w.file.s.open.Add(-1)
 	w.file.drop()
 }

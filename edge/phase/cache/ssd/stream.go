@@ -9,7 +9,7 @@ import (
 
 // Writer takes a record whose body comes in pieces. Write and the one Commit
 // or Abort that ends it belong to one goroutine, and none of them waits for the
-// disk: when that does not keep up the record is given up.
+// disk: when that does not keep up the record is given up. See Wait.
 type Writer struct {
 	s    *Store
 	key  Key
@@ -17,6 +17,7 @@ type Writer struct {
 	size int64 // of the body, -1 = not known
 	turn uint64
 	sent int64 // bytes taken
+	wait bool  // for the disk, where it does not keep up
 
 	held    []byte      // while it may be small, and the piece that fills
 	pieces  chan []byte // to the goroutine that writes; nil = not begun
@@ -82,6 +83,10 @@ func (s *Store) Begin(k Key, meta []byte, size int64) *Writer {
 	return w
 }
 
+// Wait makes Write and Commit wait for the disk, for who has a goroutine of its own
+// for that.
+func (w *Writer) Wait() { w.wait = true }
+
 // Write takes a piece; p may be used again when it returns. An error means that
 // the record is given up; Abort is due then as well.
 func (w *Writer) Write(p []byte) (int, error) {
@@ -117,6 +122,11 @@ func (w *Writer) Write(p []byte) (int, error) {
 
 // send hands a piece to the goroutine.
 func (w *Writer) send() bool {
+	if w.wait {
+		w.pieces <- w.held // run takes all until they end
+		w.held = nil
+		return true
+	}
 	select {
 	case w.pieces <- w.held:
 		w.held = nil

@@ -11,6 +11,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Stream is one body. While it may still be stored all of it is kept; once it
@@ -30,8 +31,9 @@ type Stream struct {
 	wake    chan struct{} // closed when there is more to read; nil = nobody waits
 	room    chan struct{} // closed when a reader went on or left; nil = the fill does not wait
 
-	buf     []byte // owned by the fill: what is kept; its first size bytes never change
-	spilled bool   // owned by the fill: no more is kept
+	grace   time.Duration // owned by the fill: how long followers may hold it up
+	buf     []byte        // owned by the fill: what is kept; its first size bytes never change
+	spilled bool          // owned by the fill: no more is kept
 }
 
 // Memory is where a stream keeps a body. It belongs to the goroutine that fills
@@ -55,10 +57,11 @@ type chunk struct {
 func (c *chunk) end() int64 { return c.from + int64(len(c.data)) }
 
 const (
-	firstBuffer = 16 << 10 // of a body of unknown size
-	knownBuffer = 1 << 20  // of a body whose size is announced; beyond it doubles as bytes come
-	passBuffer  = 32 << 10 // read at a time when a body is passed on
-	maxIdle     = 100      // reads without a byte in a row
+	firstBuffer = 16 << 10    // of a body of unknown size
+	knownBuffer = 1 << 20     // of a body whose size is announced; beyond it doubles as bytes come
+	passBuffer  = 32 << 10    // read at a time when a body is passed on
+	followTime  = time.Second // for which a body waits in all for who follows it
+	maxIdle     = 100         // reads without a byte in a row
 )
 
 // What becomes of a body that is not stored, beside failures of its source.
@@ -76,7 +79,9 @@ var (
 
 // New returns an empty stream; length is as announced, -1
 // (msg.LengthUnknown) when it was not.
-func New(length int64, m Memory) *Stream { return &Stream{length: length, memory: m} }
+func New(length int64, m Memory) *Stream {
+	return &Stream{length: length, memory: m, grace: followTime}
+}
 
 // Fill reads src to its end, or to the announced length, keeping all. It
 // returns ErrFull when limit bytes are held and more comes, and ErrCrowded when
@@ -254,69 +259,105 @@ func (st *Stream) Pass(ctx context.Context, src io.Reader, window int64, expecte
 func (st *Stream) push(ctx context.Context, data []byte, window int64, expected func() bool) error {
 	for {
 		st.mu.Lock()
-		if st.makeRoom(window) {
+		room, behind := st.makeRoom(window)
+		if room {
 			st.chunks = append(st.chunks, chunk{st.size, data})
 			st.size += int64(len(data))
 			st.signal()
 			st.mu.Unlock()
 			return nil
 		}
-		if len(st.readers) == 0 && !expected() {
+		if !slices.ContainsFunc(st.readers, (*Reader).wants) && !expected() {
 			st.mu.Unlock()
 			return errLeft
 		}
 		if st.room == nil {
 			st.room = make(chan struct{})
 		}
-		room := st.room
+		moved := st.room
 		st.mu.Unlock()
-		select {
-		case <-room:
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := st.await(ctx, moved, behind); err != nil {
+			return err
 		}
 	}
 }
 
-// makeRoom drops chunks that all have read, and those that only laggards
-// need when somebody waits for more. It reports whether there is room.
-func (st *Stream) makeRoom(window int64) bool {
-	slowest, fastest := st.size, int64(-1)
-	for _, r := range st.readers {
-		slowest, fastest = min(slowest, r.at), max(fastest, r.at)
+// await waits for a reader to move; for one that is behind and only follows, as long
+// as followers may hold a body up.
+func (st *Stream) await(ctx context.Context, moved <-chan struct{}, behind bool) error {
+	var late <-chan time.Time
+	if behind {
+		t := time.NewTimer(st.grace)
+		defer t.Stop()
+		late = t.C
+		began := time.Now()
+		defer func() { st.grace -= time.Since(began) }()
 	}
-	if len(st.readers) == 0 {
-		return false
+	select {
+	case <-moved:
+	case <-late:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// makeRoom drops chunks that all have read, and those that only laggards
+// need when somebody waits for more. It reports whether there is room; behind says
+// that one who only follows is waited for.
+func (st *Stream) makeRoom(window int64) (room, behind bool) {
+	slowest, wanted, fastest := st.size, st.size, int64(-1)
+	for _, r := range st.readers {
+		slowest = min(slowest, r.at)
+		if r.wants() {
+			wanted, fastest = min(wanted, r.at), max(fastest, r.at)
+		}
+	}
+	if fastest < 0 {
+		return false, false
 	}
 	for len(st.chunks) > 0 {
 		first := &st.chunks[0]
 		full := st.size-first.end() >= window
-		if first.end() > slowest && !(full && fastest == st.size) {
-			return !full
+		if first.end() > slowest {
+			behind = full && fastest == st.size && first.end() <= wanted && st.grace > 0
+			if behind || !(full && fastest == st.size) {
+				return !full, behind
+			}
 		}
 		st.chunks = slices.Delete(st.chunks, 0, 1)
 	}
-	return true
+	return true, false
 }
 
 // Reader is one visitor's way through a stream. Read and Close belong to the
 // goroutine that answers the visitor.
 type Reader struct {
-	st  *Stream
-	ctx context.Context
-	at  int64 // guarded by st.mu
+	st    *Stream
+	ctx   context.Context
+	aside bool  // see Follow
+	at    int64 // guarded by st.mu
 
 	closed bool // guarded by st.mu
 }
 
+func (r *Reader) wants() bool { return !r.aside }
+
+// Follow is Attach for who copies the body elsewhere. Nothing is passed on for its
+// sake, and it is cut off as any reader is that falls behind, but for a second in all
+// that a body waits for it: a disk may take a moment.
+func (st *Stream) Follow(ctx context.Context) *Reader { return st.attach(ctx, true) }
+
 // Attach begins at the first byte; nil when that is no longer held.
-func (st *Stream) Attach(ctx context.Context) *Reader {
+func (st *Stream) Attach(ctx context.Context) *Reader { return st.attach(ctx, false) }
+
+func (st *Stream) attach(ctx context.Context, aside bool) *Reader {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.size > 0 && (len(st.chunks) == 0 || st.chunks[0].from > 0) {
 		return nil
 	}
-	r := &Reader{st: st, ctx: ctx}
+	r := &Reader{st: st, ctx: ctx, aside: aside}
 	st.readers = append(st.readers, r)
 	st.moved()
 	return r
