@@ -132,9 +132,9 @@ func (c *Client) PutTopology(ctx context.Context, zoneID string, t zone.Topology
 }
 
 // Purge drops cached objects of a zone on every edge, or with p.Soft makes them
-// stale.
+// stale, or with p.Reserve clears the cache reserve.
 func (c *Client) Purge(ctx context.Context, zoneID string, p zone.Purge) (uint64, error) {
-	if p.Soft {
+	if p.Soft || p.Reserve {
 		return c.json(ctx, http.MethodPost, ours+zonePath(zoneID, "/purge"), p, nil)
 	}
 	return c.json(ctx, http.MethodPost, zonePath(zoneID, "/purge_cache"), p, nil)

@@ -53,9 +53,9 @@ func (p *Purge) Check(zoneName string) error {
 	switch {
 	case p.Empty():
 		return errors.New("files: send files, tags, prefixes or hosts, or purge_everything: true")
-	case p.Everything && (len(p.Files)+len(p.Tags)+len(p.Prefixes)+len(p.Hosts) > 0):
+	case p.Everything && (p.Reserve || len(p.Files)+len(p.Tags)+len(p.Prefixes)+len(p.Hosts) > 0):
 		return errors.New("purge_everything: excludes files, tags, prefixes and hosts")
-	case p.Reserve && (p.Everything || p.Soft || len(p.Files)+len(p.Tags)+len(p.Prefixes)+len(p.Hosts) > 0):
+	case p.Reserve && (p.Soft || len(p.Files)+len(p.Tags)+len(p.Prefixes)+len(p.Hosts) > 0):
 		return errors.New("reserve: excludes all else")
 	}
 	total := 0

@@ -13,7 +13,7 @@ import (
 func (a *app) purgeCommand() *cobra.Command {
 	var p zone.Purge
 	cmd := &cobra.Command{
-		Use:   "purge ZONE [--url URL | --tag TAG | --prefix HOST/PATH | --host HOST ... | --everything]",
+		Use:   "purge ZONE [--url URL | --tag TAG | --prefix HOST/PATH | --host HOST ... | --everything | --reserve]",
 		Short: "Drop cached objects from every edge",
 		Long: `Drop cached objects of a zone from every edge, so that the next visitor gets them
 fresh from the origin. It returns when every connected edge has acknowledged, or
@@ -29,7 +29,9 @@ With --soft they stay and count as stale: the next visitor makes the edge ask th
 origin whether they are still good, and gets the stale one where its
 stale-while-revalidate says so, or while the origin fails.
 
-  selvage purge example.com --tag news --soft`,
+  selvage purge example.com --tag news --soft
+
+--reserve clears what the cache reserve has of the zone and leaves the rest.`,
 		Args: exactly(1, "the zone's name, such as example.com"),
 	}
 	c := a.connection(cmd)
@@ -39,6 +41,7 @@ stale-while-revalidate says so, or while the origin fails.
 	flags.StringArrayVar(&p.Prefixes, "prefix", nil, "drop what is at or below this host and path (`HOST/PATH`); may repeat")
 	flags.StringArrayVar(&p.Hosts, "host", nil, "drop all of this `HOST`; may repeat")
 	flags.BoolVar(&p.Everything, "everything", false, "drop all cached objects of the zone")
+	flags.BoolVar(&p.Reserve, "reserve", false, "drop what the cache reserve has of the zone, and nothing else")
 	flags.BoolVar(&p.Soft, "soft", false, "make them stale instead")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := checkPurge(args[0], p); err != nil {
@@ -71,6 +74,8 @@ func purged(zoneName string, p zone.Purge) string {
 	}
 	named := len(p.Tags) + len(p.Prefixes) + len(p.Hosts)
 	switch {
+	case p.Reserve:
+		return "the cache reserve of " + zoneName + " is cleared"
 	case p.Everything:
 		return "the whole cache of " + zoneName + " is " + verb
 	case named == 0 && len(p.Files) == 1:
@@ -104,7 +109,9 @@ func plural(kind string) string {
 func checkPurge(typed string, p zone.Purge) error {
 	switch {
 	case p.Empty():
-		return usage("it is not said what to purge; give --url URL, --tag, --prefix or --host (they may repeat), or --everything")
+		return usage("it is not said what to purge; give --url URL, --tag, --prefix or --host (they may repeat), --everything or --reserve")
+	case p.Reserve && (p.Everything || p.Soft || len(p.Files)+len(p.Tags)+len(p.Prefixes)+len(p.Hosts) > 0):
+		return usage("--reserve excludes all else; give one or the other")
 	case p.Everything && len(p.Files)+len(p.Tags)+len(p.Prefixes)+len(p.Hosts) > 0:
 		return usage("--everything excludes --url, --tag, --prefix and --host; give one or the other")
 	}

@@ -21,7 +21,7 @@ func (s *Server) Ours() map[string]api.Handler {
 	}
 }
 
-// purgeOurs is purge_cache that may be soft.
+// purgeOurs is purge_cache that may be soft, or clear the cache reserve.
 func (s *Server) purgeOurs(ctx context.Context, c *api.Call) (api.Answer, error) {
 	return s.purgeWith(ctx, c, true)
 }

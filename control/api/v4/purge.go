@@ -15,8 +15,8 @@ func (s *Server) purge(ctx context.Context, c *api.Call) (api.Answer, error) {
 	return s.purgeWith(ctx, c, false)
 }
 
-// purgeWith reads a purge and publishes it. Only our own call can be soft.
-func (s *Server) purgeWith(ctx context.Context, c *api.Call, maySoften bool) (api.Answer, error) {
+// purgeWith reads a purge and publishes it. Only our own call can be soft, or clear the reserve.
+func (s *Server) purgeWith(ctx context.Context, c *api.Call, ours bool) (api.Answer, error) {
 	id, err := pathID(c, "zone")
 	if err != nil {
 		return api.Answer{}, err
@@ -28,6 +28,7 @@ func (s *Server) purgeWith(ctx context.Context, c *api.Call, maySoften bool) (ap
 		Prefixes   []string          `json:"prefixes"`
 		Hosts      []string          `json:"hosts"`
 		Soft       bool              `json:"soft"`
+		Reserve    bool              `json:"reserve"`
 	}
 	if err := api.Decode(c, &in); err != nil {
 		return api.Answer{}, err
@@ -35,7 +36,7 @@ func (s *Server) purgeWith(ctx context.Context, c *api.Call, maySoften bool) (ap
 	if len(in.Files) > zone.MaxPurgeFiles {
 		return api.Answer{}, api.Invalid(api.CodePurge, "files", "at most %d in one purge, got %d", zone.MaxPurgeFiles, len(in.Files))
 	}
-	what := zone.Purge{Everything: in.Everything, Tags: in.Tags, Prefixes: in.Prefixes, Hosts: in.Hosts, Soft: in.Soft && maySoften}
+	what := zone.Purge{Everything: in.Everything, Tags: in.Tags, Prefixes: in.Prefixes, Hosts: in.Hosts, Soft: in.Soft && ours, Reserve: in.Reserve && ours}
 	for i, raw := range in.Files {
 		u, err := purgeURL(raw)
 		if err != nil {
@@ -43,8 +44,13 @@ func (s *Server) purgeWith(ctx context.Context, c *api.Call, maySoften bool) (ap
 		}
 		what.Files = append(what.Files, u)
 	}
-	if in.Soft && !maySoften {
-		return api.Answer{}, api.Invalid(api.CodePurge, "soft", "is a word of /selvage/v1/zones/{zone}/purge")
+	for _, word := range [...]struct {
+		name string
+		said bool
+	}{{"soft", in.Soft}, {"reserve", in.Reserve}} {
+		if word.said && !ours {
+			return api.Answer{}, api.Invalid(api.CodePurge, word.name, "is a word of /selvage/v1/zones/{zone}/purge")
+		}
 	}
 	var m zone.Meta
 	if err := s.Store.Read(ctx, func(tx *store.Tx) (err error) {

@@ -210,6 +210,7 @@ func TestPurge(t *testing.T) {
 		{`{"prefixes":["purge.test/a","a"]}`, "prefixes[1]"},
 		{`{"hosts":["other.test"]}`, "hosts[0]"},
 		{`{"hosts":["purge.test"],"soft":true}`, "soft"},
+		{`{"reserve":true}`, "reserve"},
 	} {
 		p.bad("POST", path, tt.body, 400, 1107, tt.field)
 	}
@@ -219,6 +220,8 @@ func TestPurge(t *testing.T) {
 		p.ok("POST", selvage.Prefix+strings.TrimSuffix(path, "_cache"), soft, nil)
 	}
 	p.bad("POST", selvage.Prefix+strings.TrimSuffix(path, "_cache"), `{"soft":true}`, 400, 1107, "files")
+	p.ok("POST", selvage.Prefix+strings.TrimSuffix(path, "_cache"), `{"reserve":true}`, nil)
+	p.bad("POST", selvage.Prefix+strings.TrimSuffix(path, "_cache"), `{"reserve":true,"purge_everything":true}`, 400, 1107, "purge_everything")
 	p.bad("POST", path, `{"tags":"a"}`, 400, 6007, "tags")
 	p.bad("POST", path, `{"purge_everything":"yes"}`, 400, 6007, "purge_everything")
 	p.bad("POST", "/zones/"+strings.Repeat("0", 32)+"/purge_cache", `{"purge_everything":true}`, 404, 1001, "zone_id")
