@@ -129,6 +129,9 @@ func (e *Engine) terms(p *Plan) *tls.Config {
 	return &tls.Config{
 		MinVersion: p.minVersion,
 		NextProtos: p.protocols,
+		// Small records for the first 128 KiB would show the first bytes of an
+		// answer sooner on a slow line, at a write for each 1,200 bytes.
+		DynamicRecordSizingDisabled: true,
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			host := strings.ToLower(hello.ServerName)
 			c := p.choose(host, hello, e.now())

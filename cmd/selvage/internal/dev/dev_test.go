@@ -297,3 +297,21 @@ func TestChildLogKeepsTheReason(t *testing.T) {
 		t.Errorf("reason after a restart = %q", got)
 	}
 }
+
+func TestEdgesHaveTheRuntimeSettingOfTheUnit(t *testing.T) {
+	unit, err := os.ReadFile("../../../../deploy/systemd/selvage-edge.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const ours = "schedtrace=2147483647"
+	if !strings.Contains(string(unit), "\nEnvironment=GODEBUG="+ours+"\n") {
+		t.Errorf("the unit does not set %s", ours)
+	}
+	for _, c := range []struct{ given, want string }{
+		{"", ours}, {"GODEBUG=", ours}, {"GODEBUG=gctrace=1", "gctrace=1," + ours}, {"GODEBUG=schedtrace=1000", "schedtrace=1000"},
+	} {
+		if got := goDebug([]string{"PATH=/bin", c.given}); got != c.want {
+			t.Errorf("GODEBUG of a user with %q is %q, want %q", c.given, got, c.want)
+		}
+	}
+}

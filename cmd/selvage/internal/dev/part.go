@@ -137,12 +137,30 @@ func (n *network) child(p *part) supervise.Child {
 		}
 		cmd := exec.Command(n.c.Binary, args...) // not CommandContext: the supervisor ends it, and gently
 		cmd.Env = append(append([]string{}, n.c.Environ...), env...)
+		if p.colo != "" {
+			cmd.Env = append(cmd.Env, "GODEBUG="+goDebug(n.c.Environ))
+		}
 		cmd.Stdout, cmd.Stderr = p.log, p.log
 		cmd.WaitDelay = time.Second
 		inherit.Pass(cmd, p.sockets)
 		p.log.begin()
 		return cmd, nil
 	}}
+}
+
+// goDebug is what the unit in deploy/ sets for edges, which says why, behind what
+// the user has set.
+func goDebug(environ []string) string {
+	value := ""
+	for _, line := range environ {
+		if v, ok := strings.CutPrefix(line, "GODEBUG="); ok && v != "" {
+			value = v + ","
+		}
+	}
+	if strings.Contains(value, "schedtrace=") {
+		return strings.TrimSuffix(value, ",")
+	}
+	return value + "schedtrace=2147483647"
 }
 
 func (n *network) arguments(ctx context.Context, p *part) (args, env []string, err error) {
