@@ -247,9 +247,13 @@ func (p *Plan) Covers(host string) bool {
 // wildcard; what the client supports and what has not expired before what it
 // does not and has; then by preference. Nil means that there is none at all.
 func (p *Plan) choose(host string, hello *tls.ClientHelloInfo, now time.Time) *certificate {
+	exact, wildcard := p.exact[host], p.wildcard[parentOf(host)]
+	if len(exact) == 1 && len(wildcard) == 0 {
+		return exact[0]
+	}
 	var best *certificate
 	bestScore := -1
-	for _, list := range [...][]*certificate{p.exact[host], p.wildcard[parentOf(host)]} {
+	for _, list := range [...][]*certificate{exact, wildcard} {
 		for _, c := range list {
 			score := 0
 			if hello.SupportsCertificate(&c.tls) == nil {
