@@ -10,6 +10,7 @@ import (
 
 	"github.com/selvage-edge/selvage/edge/phase/cache/ssd"
 	"github.com/selvage-edge/selvage/feed"
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/internal/inherit"
 	"github.com/selvage-edge/selvage/zone"
 )
@@ -49,7 +50,14 @@ type Config struct {
 	CacheReserveRetain time.Duration // how long an object stays there after its last use; default 30 days, at least 1 h
 
 	MaxConnections int // visitors' connections at a time; default 65,536
-	DrainTimeout   time.Duration
+	// MinRate is how many bytes a second a visitor has to send of a body, but of
+	// gRPC's, or to take of an answer while it is waited for; it may fall 30 s
+	// behind. Default 240, 1 to 1 MiB.
+	MinRate int
+	// AltPort is the UDP port at which visitors reach HTTPS for HTTP/3, where a
+	// translation of ports is before this edge; default its own.
+	AltPort      int
+	DrainTimeout time.Duration
 
 	// Sockets handed over by a supervisor (http, https, https-udp, dns-tcp, dns-udp,
 	// metrics, peer); they replace the addresses.
@@ -61,6 +69,7 @@ const (
 	DefaultAccessLogMaxBytes = 256 << 20
 	DefaultCacheBytes        = 256 << 20
 	DefaultMaxConnections    = 65536
+	DefaultMinRate           = clock.DefaultRate
 	DefaultReserveBytes      = 1 << 30
 	DefaultReserveRetain     = 30 * 24 * time.Hour // as Cloudflare documents
 	MinReserveRetain         = time.Hour
@@ -126,6 +135,7 @@ func (c *Config) checkSizes() error {
 	c.AccessLogMaxBytes = cmp.Or(c.AccessLogMaxBytes, DefaultAccessLogMaxBytes)
 	c.CacheBytes = cmp.Or(c.CacheBytes, DefaultCacheBytes)
 	c.MaxConnections = cmp.Or(c.MaxConnections, DefaultMaxConnections)
+	c.MinRate = cmp.Or(c.MinRate, DefaultMinRate)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, DefaultDrainTimeout)
 	if c.CacheBytes < MinCacheBytes {
 		return fmt.Errorf("cache_bytes: at least %d bytes are needed, got %d", MinCacheBytes, c.CacheBytes)
@@ -141,6 +151,12 @@ func (c *Config) checkSizes() error {
 	}
 	if c.MaxConnections < 1 {
 		return fmt.Errorf("max_connections: at least 1 is needed, got %d", c.MaxConnections)
+	}
+	if c.MinRate < 1 || c.MinRate > 1<<20 {
+		return fmt.Errorf("min_rate: from 1 to %d bytes a second, got %d", 1<<20, c.MinRate)
+	}
+	if c.AltPort < 0 || c.AltPort > 65535 {
+		return fmt.Errorf("alt_port: 0 for the port of https, or a port from 1 to 65535, got %d", c.AltPort)
 	}
 	if c.DrainTimeout < 0 || c.DrainTimeout > DefaultDrainTimeout {
 		return fmt.Errorf("drain_timeout: from 1ns to %s, got %s", DefaultDrainTimeout, c.DrainTimeout)

@@ -198,9 +198,9 @@ func (e *Edge) build(ctx context.Context) (err error) {
 	e.openDisk()
 	e.openReserve()
 	e.errors = pages.New()
-	e.h1 = h1.NewServer(e, h1.Limits{})
-	e.h2 = h2.NewServer(e, h2.Limits{})
-	e.h3 = h3.NewServer(e, h3.Limits{})
+	e.h1 = h1.NewServer(e, h1.Limits{MinRate: e.cfg.MinRate})
+	e.h2 = h2.NewServer(e, h2.Limits{MinRate: e.cfg.MinRate})
+	e.h3 = h3.NewServer(e, h3.Limits{MinRate: e.cfg.MinRate})
 	if err := e.openQUIC(); err != nil {
 		return err
 	}

@@ -83,7 +83,7 @@ func TestConfigNamesWhatIsWrong(t *testing.T) {
 	if err := c.Check(); err != nil {
 		t.Fatal(err)
 	}
-	if c.CacheBytes != DefaultCacheBytes || c.AccessLog != "stderr" || c.DrainTimeout != 30*time.Second || c.Advertise[0] != netip.MustParseAddr("127.0.0.1") {
+	if c.CacheBytes != DefaultCacheBytes || c.AccessLog != "stderr" || c.MinRate != 240 || c.DrainTimeout != 30*time.Second || c.Advertise[0] != netip.MustParseAddr("127.0.0.1") {
 		t.Errorf("defaults: %+v", c)
 	}
 	for field, spoil := range map[string]func(*Config){
@@ -91,6 +91,7 @@ func TestConfigNamesWhatIsWrong(t *testing.T) {
 		"http:": func(c *Config) { c.HTTP = "80" }, "dns": func(c *Config) { c.DNS = "nowhere" }, "peer": func(c *Config) { c.Peer = "x" },
 		"cache_bytes": func(c *Config) { c.CacheBytes = 5 }, "access_log_max_bytes": func(c *Config) { c.AccessLogMaxBytes = 10 },
 		"max_connections": func(c *Config) { c.MaxConnections = -1 }, "drain_timeout": func(c *Config) { c.DrainTimeout = time.Hour },
+		"min_rate": func(c *Config) { c.MinRate = 1<<20 + 1 }, "alt_port": func(c *Config) { c.AltPort = 65536 },
 	} {
 		c := good
 		spoil(&c)

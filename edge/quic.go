@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -56,7 +57,7 @@ func (e *Edge) openQUIC() error {
 		ConnContext:         d.admit,
 	}
 	e.quic = d
-	port := e.sockets.quic.LocalAddr().(*net.UDPAddr).Port
+	port := cmp.Or(e.cfg.AltPort, e.sockets.quic.LocalAddr().(*net.UDPAddr).Port)
 	e.altSvc = fmt.Appendf(nil, `h3=":%d"; ma=%d`, port, altSvcAge)
 	return nil
 }

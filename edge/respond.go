@@ -74,7 +74,7 @@ func (e *Edge) errorPage(r *Request) {
 	}
 	r.Out.Close()
 	r.Out.Reset()
-	if status := statusOf(r.Fault); r.CallsGRPC() {
+	if status := statusOf(r.Fault); r.In.CallsGRPC() {
 		e.errors.RenderGRPC(r, grpcStatusOf(r), status, r.Fault)
 	} else {
 		e.errors.Render(r, status, r.Fault)

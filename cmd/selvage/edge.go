@@ -98,6 +98,8 @@ func defineEdge(cmd *cobra.Command) *edgeFlags {
 	fl.Var(&f.reserveRetain, "cache-reserve-retain", "how long an object stays in the reserve that nobody asks for, at least 1h")
 	fl.StringVar(&f.config.CacheDiskDir, "cache-disk-dir", "", "`DIR` for them (default cache in the state folder)")
 	fl.IntVar(&f.config.MaxConnections, "max-connections", edge.DefaultMaxConnections, "`N` visitors' connections at a time")
+	fl.IntVar(&f.config.MinRate, "min-rate", edge.DefaultMinRate, "`BYTES` a second, 1 to 1048576, that visitors send of a body or take of an answer; who falls 30 s behind is cut")
+	fl.IntVar(&f.config.AltPort, "alt-port", 0, "UDP `PORT` at which visitors find HTTP/3, where a translation of ports is before --https; 0 = the port of --https")
 	fl.Var(&f.drainTimeout, "drain-timeout", "how long requests in flight may finish after SIGTERM, at most 30s")
 	return f
 }
@@ -107,6 +109,9 @@ func (f *edgeFlags) build(getenv func(string) string) (edge.Config, error) {
 	cfg := f.config
 	if cfg.MaxConnections < 1 { // 0 would be the default to edge.Config
 		return cfg, usage("max_connections: at least 1 is needed, got %d; \"selvage edge --help\" shows an example", cfg.MaxConnections)
+	}
+	if cfg.MinRate < 1 { // likewise
+		return cfg, usage("min_rate: at least 1 is needed, got %d; \"selvage edge --help\" shows an example", cfg.MinRate)
 	}
 	cfg.Parents = f.parents.Values
 	cfg.PeerAdvertise = f.peerAdvertise.Values

@@ -8,21 +8,6 @@ import (
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
-func TestWhatIsACallOfGRPC(t *testing.T) {
-	for kind, want := range map[string]bool{
-		"application/grpc": true, "application/grpc+proto": true, "Application/GRPC": true, "application/grpc; a=b": true, "application/grpc;a=b": true,
-		"": false, "application/grp": false, "application/grpc-web": false, "application/grpc-web+proto": false, "application/grpcx": false, "text/html": false,
-	} {
-		r := &Request{In: new(msg.Request)}
-		if kind != "" {
-			r.In.Fields.AddID(msg.ContentType, []byte(kind))
-		}
-		if got := r.CallsGRPC(); got != want {
-			t.Errorf("%q: %v", kind, got)
-		}
-	}
-}
-
 func TestGRPCTimeout(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"1S": time.Second, "200m": 200 * time.Millisecond, "0n": 0, "12345678u": 12345678 * time.Microsecond, "3M": 3 * time.Minute, "2H": 2 * time.Hour,

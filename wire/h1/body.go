@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -20,12 +21,16 @@ type body struct {
 	closed atomic.Bool
 	mu     sync.Mutex // held by Read; guards what follows
 	dec    decoder
+	pace   clock.Pace
 	expect bool // the visitor waits for 100
 	err    error
 }
 
 func newBody(c *conn, expect bool) *body {
-	b := &body{c: c, expect: expect}
+	b := &body{c: c, expect: expect, pace: clock.Pace{Most: c.s.l.BodyTimeout}}
+	if !c.req.CallsGRPC() { // whose messages come when they come
+		b.pace.Rate = c.s.l.MinRate
+	}
 	b.dec = decoder{rd: &c.rd, lim: &c.s.bounds, trailer: &c.req.Trailer, max: c.s.l.Body}
 	fr := framing{length: c.req.Length}
 	if c.req.Length == msg.LengthUnknown {
@@ -52,8 +57,7 @@ func (b *body) Read(p []byte) (int, error) {
 			return 0, b.err
 		}
 	}
-	b.c.rd.wait = b.c.s.l.BodyTimeout
-	n, err := b.dec.Read(p)
+	n, err := b.timed(p)
 	if err == nil {
 		b.c.moved()
 		return n, nil
@@ -63,8 +67,19 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	if b.err = err; err != io.EOF {
 		b.err = visitorFault("h1.body", err)
+		b.c.slow(SlowBody, err)
 	}
 	return n, b.err
+}
+
+// timed reads within what time the visitor has left, framing included.
+func (b *body) timed(p []byte) (int, error) {
+	from := b.c.s.clock.Now()
+	b.c.rd.until, b.c.rd.wait = from+b.pace.Left(), b.pace.Left()
+	n, err := b.dec.Read(p)
+	b.c.rd.until = 0
+	b.pace.Moved(b.c.s.clock.Now()-from, n)
+	return n, err
 }
 
 // Close ends a Read that waits; the connection sees to the rest of the body.

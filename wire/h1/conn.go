@@ -421,6 +421,7 @@ func (c *conn) refuse(err error) {
 		status = bad.status
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		status = 408
+		c.slow(SlowHead, err)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		status = 400
 	default:

@@ -16,10 +16,11 @@ type Limits struct {
 	Fields int // field lines in a head or trailer section; default 128
 
 	HeadTimeout  time.Duration // from a head's first byte to its last; default 15 s
-	BodyTimeout  time.Duration // between two arrivals of body bytes; default 30 s
+	BodyTimeout  time.Duration // for body bytes to come, and what a visitor may fall behind MinRate; default 30 s
 	IdleTimeout  time.Duration // between requests, and in tunnels; default 75 s
 	WriteTimeout time.Duration // for each 64 KiB or less to be taken; default 30 s
 
+	MinRate    int   // bytes a second of a body while it is waited for, but of gRPC's; default 240
 	DrainBytes int64 // of an unread body, read to keep the connection; default 256 KiB
 	Body       int64 // largest request body in bytes; 0 = unlimited
 }
@@ -32,6 +33,7 @@ func (l Limits) withDefaults() Limits {
 	l.BodyTimeout = cmp.Or(max(l.BodyTimeout, 0), 30*time.Second)
 	l.IdleTimeout = cmp.Or(max(l.IdleTimeout, 0), 75*time.Second)
 	l.WriteTimeout = cmp.Or(max(l.WriteTimeout, 0), 30*time.Second)
+	l.MinRate = cmp.Or(max(l.MinRate, 0), clock.DefaultRate)
 	l.DrainBytes = cmp.Or(max(l.DrainBytes, 0), 256<<10)
 	return l
 }

@@ -63,6 +63,7 @@ type reader struct {
 	dl    *clock.Deadlines
 	pools *pools
 	wait  time.Duration // for the next read
+	until time.Duration // on the clock: no read waits beyond it; 0 = no such time
 
 	own  *block // nil while nothing is buffered or lent
 	buf  []byte // of own
@@ -153,7 +154,7 @@ func (rd *reader) fill() error {
 // read reads past the buffer, which is empty or kept in mind by the caller.
 // It returns bytes or an error, never both.
 func (rd *reader) read(p []byte) (int, error) {
-	if err := rd.dl.ArmRead(rd.wait); err != nil {
+	if err := rd.arm(); err != nil {
 		return 0, err
 	}
 	for range 16 {
@@ -166,6 +167,13 @@ func (rd *reader) read(p []byte) (int, error) {
 		}
 	}
 	return 0, io.ErrNoProgress
+}
+
+func (rd *reader) arm() error {
+	if rd.until > 0 {
+		return rd.dl.ArmReadUntil(rd.until, min(time.Second, rd.wait/4))
+	}
+	return rd.dl.ArmRead(rd.wait)
 }
 
 // head waits for a whole head or trailer section and returns it, consumed.

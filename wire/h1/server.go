@@ -29,6 +29,7 @@ type Server struct {
 	pools  *pools
 
 	conns conns.Set[*conn]
+	ended counters
 
 	mu     sync.Mutex // guards what follows
 	park   *park      // of Adopt's connections; nil before the first

@@ -358,9 +358,9 @@ func TestSlowBodyIsBounded(t *testing.T) {
 			res.Status = 408
 		}}
 		visitor, _ := start(t, NewServer(s, Limits{BodyTimeout: 10 * time.Second}), 1<<20)
-		send(t, visitor, "POST / HTTP/1.1\r\n"+h+"Content-Length: 5\r\n\r\nab")
+		send(t, visitor, "POST / HTTP/1.1\r\n"+h+"Content-Length: 5000\r\n\r\nab")
 		<-time.After(9 * time.Second)
-		send(t, visitor, "c") // progress renews it
+		send(t, visitor, strings.Repeat("c", 9*240)) // what has been waited for
 		began := time.Now()
 		err := <-got
 		if kindOf(err) != "visitor timeout" {
@@ -370,6 +370,62 @@ func TestSlowBodyIsBounded(t *testing.T) {
 			t.Errorf("took %v", took)
 		}
 	})
+}
+
+// A byte now and then keeps no connection, wherever in a body it stands.
+func TestDribblingBodyIsBounded(t *testing.T) {
+	const post = "POST / HTTP/1.1\r\n" + h
+	for name, c := range map[string]struct {
+		first, more string
+		calls       bool // it may be a call that says little
+	}{
+		"content":          {post + "Content-Length: 5000\r\n\r\n", "x", false},
+		"chunks":           {post + "Transfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n", false},
+		"chunk extensions": {post + "Transfer-Encoding: chunked\r\n\r\n1;", "x", false},
+		"trailer":          {post + "Transfer-Encoding: chunked\r\n\r\n0\r\na: ", "x", false},
+		"calls of gRPC":    {post + "Content-Type: application/grpc\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				got := make(chan error, 1)
+				s := &msgtest.Site{Answer: func(req *msg.Request, res *msg.Response) {
+					_, err := io.ReadAll(req.Body)
+					got <- err
+					res.Status = 408
+				}}
+				srv := NewServer(s, Limits{})
+				visitor, _ := start(t, srv, 1<<20)
+				began := time.Now()
+				send(t, visitor, c.first)
+				for len(got) == 0 && time.Since(began) < 5*time.Minute {
+					<-time.After(29 * time.Second)
+					_, _ = io.WriteString(visitor, c.more) // fails when it has been shut
+				}
+				if c.calls {
+					if len(got) > 0 {
+						t.Error(<-got)
+					}
+					_, _ = io.WriteString(visitor, "0\r\n\r\n")
+				}
+				err := <-got
+				if want := map[bool]string{true: "<nil>", false: "visitor timeout"}[c.calls]; err == nil != c.calls || err != nil && kindOf(err) != want {
+					t.Errorf("%v, want %s", err, want)
+				}
+				if took := time.Since(began); !c.calls && took > 59*time.Second {
+					t.Errorf("took %v", took)
+				}
+				want := uint64(1)
+				if c.calls {
+					want = 0
+				}
+				srv.Each(func(r Reason, n uint64) {
+					if r == SlowBody && n != want || r != SlowBody && n != 0 {
+						t.Errorf("%d %s counted", n, r)
+					}
+				})
+			})
+		})
+	}
 }
 
 func TestSlowReaderIsBounded(t *testing.T) {

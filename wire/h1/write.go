@@ -211,6 +211,9 @@ func (c *conn) respond(keep bool) (sent int64, kept bool, err error) {
 	}
 	if err != nil {
 		c.broken = true
+		if f, ok := errors.AsType[*fault.Error](err); !ok || f.Side == fault.Visitor {
+			c.slow(SlowReader, err)
+		}
 		return sent, false, err
 	}
 	return sent, s.keep, nil

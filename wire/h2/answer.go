@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/wire/h2/frame"
 	"github.com/selvage-edge/selvage/wire/h2/hpack"
 	"github.com/selvage-edge/selvage/wire/head"
@@ -238,6 +239,7 @@ func (c *conn) begin(st *stream) next {
 		now = c.arrivedAt // the loop's, which is here
 	}
 	st.started, st.moved = true, now
+	st.taken.pace = clock.Pace{Most: c.s.l.WriteTimeout, Rate: c.s.l.MinRate}
 	switched := res.Status == 101 && res.Tunnel != nil && st.req.Upgrade != nil
 	f := formOf(st)
 	at := len(c.out)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -34,14 +35,18 @@ type body struct {
 	held    int
 	err     error // what comes behind the bytes: io.EOF or a failure
 	closed  bool
-	expect  bool // the visitor waits for 100
-	waiting bool // a Read is waiting
-	moved   time.Duration
+	expect  bool          // the visitor waits for 100
+	waiting bool          // a Read is waiting
+	since   time.Duration // when a Read began to wait, or the latest bytes came to it
+	pace    clock.Pace
 	trailer msg.Fields
 }
 
 func newBody(c *conn, st *stream) *body {
-	b := &body{c: c, st: st, req: &st.req, declared: st.req.Length, moved: c.s.clock.Now()}
+	b := &body{c: c, st: st, req: &st.req, declared: st.req.Length, pace: clock.Pace{Most: c.s.l.BodyTimeout}}
+	if !st.req.CallsGRPC() { // whose messages come when they come
+		b.pace.Rate = c.s.l.MinRate
+	}
 	b.cond.L = &b.mu
 	return b
 }
@@ -64,7 +69,7 @@ func (b *body) take(p []byte) (int, error) {
 		b.c.sendContinue(b)
 		b.mu.Lock()
 	}
-	b.moved = b.c.s.clock.Now()
+	b.since = b.c.s.clock.Now()
 	for b.held == 0 && b.err == nil && !b.closed {
 		b.waiting = true
 		b.cond.Wait()
@@ -116,7 +121,11 @@ func (b *body) write(p []byte, now time.Duration) bool {
 	if b.closed {
 		return false
 	}
-	b.moved = now
+	waited := time.Duration(0)
+	if b.waiting {
+		waited, b.since = now-b.since, now
+	}
+	b.pace.Moved(waited, len(p))
 	b.expect = false
 	for len(p) > 0 {
 		if len(b.blocks) == 0 || b.last == blockSize {
@@ -172,11 +181,11 @@ func (b *body) Close() error {
 	return nil
 }
 
-// late reports that a reader has waited for longer than timeout.
-func (b *body) late(now, timeout time.Duration) bool {
+// late reports that a reader waits, and that the visitor's time is over.
+func (b *body) late(now time.Duration) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.waiting && now-b.moved > timeout
+	return b.waiting && now-b.since > b.pace.Left()
 }
 
 // visitorFault says whose fault a failed read or write is: the visitor's.

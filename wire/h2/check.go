@@ -61,7 +61,8 @@ func (c *conn) checkPartial(now time.Duration) error {
 		return nil
 	}
 	if p := c.held(); c.blockHead.Stream == 0 && len(p) >= frame.HeaderLen && frame.Parse(p).Type == frame.Data {
-		if now-c.arrivedAt >= c.s.l.BodyTimeout {
+		fair := c.s.l.BodyTimeout + time.Duration(len(p))*time.Second/time.Duration(c.s.l.MinRate)
+		if now-c.arrivedAt >= c.s.l.BodyTimeout || now-c.partialAt >= fair {
 			return c.stop(SlowBody, frame.ProtocolError, "DATA did not go on in time")
 		}
 		return nil
@@ -80,11 +81,13 @@ func (c *conn) checkStreams(now time.Duration) int {
 	l := &c.s.l
 	c.mu.Lock()
 	n := len(c.streams) + c.orphans
+	progress := c.all - c.seen
+	c.seen = c.all
 	for i := len(c.streams) - 1; i >= 0; i-- {
 		st := c.streams[i]
 		reason, text := None, os.ErrDeadlineExceeded
 		switch {
-		case len(st.data) > 0 && now-st.moved >= l.WriteTimeout:
+		case c.slowReader(st, now, progress):
 			reason = SlowReader
 		case st.tunnel && now-st.moved >= l.IdleTimeout:
 			reason = Idle
@@ -107,12 +110,33 @@ func (c *conn) checkStreams(now time.Duration) int {
 		f()
 	}
 	for _, b := range bodies {
-		if b.late(now, l.BodyTimeout) {
+		if b.late(now) {
 			c.s.count.end(SlowBody)
 			c.endBody(b, visitorFault("h2.body", fault.Timeout, os.ErrDeadlineExceeded))
 		}
 	}
 	return n
+}
+
+// slowReader reports that the visitor takes too little of an answer: its windows
+// were closed for too long for the bytes that they let through. Where the window
+// of the connection is closed, what others got through it counts too, since the
+// order of streams is ours. It is asked once a tick; mu is held.
+func (c *conn) slowReader(st *stream, now time.Duration, progress int64) bool {
+	t := &st.taken
+	from, bytes, was := max(t.at, st.moved), st.sent-t.sent, t.stuck
+	if was {
+		from = t.at
+	}
+	t.at, t.sent, t.stuck = now, st.sent, len(st.data) > 0 && (st.window <= 0 || c.window <= 0)
+	if st.window > 0 {
+		bytes = progress
+	}
+	if !t.stuck {
+		from = now
+	}
+	t.pace.Moved(now-from, int(min(bytes, 1<<30)))
+	return t.stuck && t.pace.Left() <= 0
 }
 
 // sayGone tells the visitor to leave, where that is due: first without a last

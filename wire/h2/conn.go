@@ -79,6 +79,7 @@ type conn struct {
 	maxFrame  int
 	recv      int64 // how much DATA may come
 	credited  int64 // read since the latest WINDOW_UPDATE
+	all, seen int64 // bytes of DATA sent, and how many of them by the latest check
 	answers   int   // frames sent that a well-behaved visitor may answer by PING or WINDOW_UPDATE
 }
 

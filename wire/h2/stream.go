@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/wire/h2/frame"
 	"github.com/selvage-edge/selvage/wire/h2/hpack"
 	"github.com/selvage-edge/selvage/wire/head"
@@ -49,6 +50,15 @@ type stream struct {
 	why       error
 	moved     time.Duration // when bytes left, or the answer began
 	cond      sync.Cond     // L is &c.mu: data was taken, or the stream was reset
+	taken     taken
+}
+
+// taken is how a visitor takes an answer, as slowReader last saw it.
+type taken struct {
+	pace  clock.Pace
+	at    time.Duration
+	sent  int64
+	stuck bool
 }
 
 var errGone = errors.New("h2: the connection has ended")
@@ -122,7 +132,7 @@ func (st *stream) wipe() {
 	}
 	st.id, st.prio, st.body = 0, head.DefaultPriority, nil
 	st.serving, st.inline, st.tunnel, st.remoteEnd, st.localEnd, st.started, st.reset, st.last = false, false, false, false, false, false, false, false
-	st.data, st.window, st.recv, st.credit, st.sent, st.why = nil, 0, 0, 0, 0, nil
+	st.data, st.window, st.recv, st.credit, st.sent, st.why, st.taken = nil, 0, 0, 0, 0, nil, taken{}
 }
 
 // close gives a stream back to all connections, its session closed.

@@ -64,6 +64,7 @@ func (c *conn) fill() {
 func (c *conn) sent(st *stream, n int) {
 	st.window -= int64(n)
 	c.window -= int64(n)
+	c.all += int64(n)
 	st.sent += int64(n)
 	c.answers = min(c.answers+3, 1<<16)
 }

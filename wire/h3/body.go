@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/wire/h3/qpack"
 	"github.com/selvage-edge/selvage/wire/head"
 	"github.com/selvage-edge/selvage/wire/msg"
@@ -29,7 +30,11 @@ type body struct {
 
 func newBody(x *exchange) *body {
 	b := &body{x: x, expect: x.build.Expect}
-	b.frames = frames{x: x, halt: &b.closed, trailer: &x.req.Trailer, buf: x.in[x.r:x.w:x.w], eof: x.eof}
+	pace := clock.Pace{Most: x.c.s.l.BodyTimeout}
+	if !x.req.CallsGRPC() { // whose messages come when they come
+		pace.Rate = x.c.s.l.MinRate
+	}
+	b.frames = frames{x: x, pace: pace, halt: &b.closed, trailer: &x.req.Trailer, buf: x.in[x.r:x.w:x.w], eof: x.eof}
 	return b
 }
 
@@ -126,13 +131,14 @@ func (b *body) die() {
 type frames struct {
 	x       *exchange
 	halt    *atomic.Bool // reads are to end at once
-	trailer *msg.Fields  // nil where none may come
-	buf     []byte       // read and not looked at yet
-	mem     *block       // where buf is, nil when that is the exchange's own
-	left    uint64       // bytes of the frame that has begun
-	skip    bool         // it is of an unknown type
-	eof     bool         // nothing follows buf
-	ended   bool         // the trailer has come
+	pace    clock.Pace
+	trailer *msg.Fields // nil where none may come
+	buf     []byte      // read and not looked at yet
+	mem     *block      // where buf is, nil when that is the exchange's own
+	left    uint64      // bytes of the frame that has begun
+	skip    bool        // it is of an unknown type
+	eof     bool        // nothing follows buf
+	ended   bool        // the trailer has come
 }
 
 func (f *frames) release() {
@@ -157,8 +163,7 @@ func (f *frames) read(p []byte) (int, error) {
 				return n, nil
 			}
 		case f.left > 0 && !f.skip && !f.eof:
-			f.arm()
-			n, err := f.x.st.Read(p[:min(f.left, uint64(len(p)))])
+			n, err := f.timed(p[:min(f.left, uint64(len(p)))])
 			f.left -= uint64(n)
 			if err == io.EOF {
 				f.eof, err = true, nil
@@ -208,12 +213,17 @@ func (f *frames) next() error {
 	return nil
 }
 
-func (f *frames) arm() {
-	l, clock := &f.x.c.s.l, f.x.c.s.clock
-	_ = f.x.st.SetReadDeadline(clock.At(clock.Now() + l.BodyTimeout)) // never fails
+// timed reads from the stream within what time the visitor has left.
+func (f *frames) timed(p []byte) (int, error) {
+	k := f.x.c.s.clock
+	from := k.Now()
+	_ = f.x.st.SetReadDeadline(k.At(from + f.pace.Left())) // never fails
 	if f.halt.Load() {
 		f.end()
 	}
+	n, err := f.x.st.Read(p)
+	f.pace.Moved(k.Now()-from, n)
+	return n, err
 }
 
 // end ends a read that waits.
@@ -227,8 +237,7 @@ func (f *frames) fill() error {
 		f.mem = f.x.c.s.pools.small.Get().(*block)
 	}
 	kept := copy(f.mem.b[:], f.buf)
-	f.arm()
-	n, err := f.x.st.Read(f.mem.b[kept:])
+	n, err := f.timed(f.mem.b[kept:])
 	f.buf = f.mem.b[:kept+n]
 	if err == io.EOF {
 		f.eof = true
@@ -250,8 +259,7 @@ func (f *frames) readTrailer(have []byte, length uint64) error {
 		if f.eof {
 			return errFrameCut
 		}
-		f.arm()
-		m, err := x.st.Read(section[n:])
+		m, err := f.timed(section[n:])
 		n += m
 		if err == io.EOF {
 			f.eof = true

@@ -170,9 +170,7 @@ func TestRefusedWithAStatus(t *testing.T) {
 			if f[":status"] != c.want {
 				t.Errorf("status %q, want %s", f[":status"], c.want)
 			}
-			if got := h.statuses(); len(got) != 1 {
-				t.Errorf("told %v", got)
-			}
+			until(t, func() bool { return len(h.statuses()) == 1 }) // once, behind the answer
 			if f, _ := answer(t, p.whole(head3("GET", "/"))); f[":status"] != "200" {
 				t.Errorf("the next request: %v", f)
 			}
@@ -349,6 +347,31 @@ func TestSlowSendersAreTimedOut(t *testing.T) {
 		}
 		if err := <-read; !isTimeout(err) {
 			t.Errorf("%v", err)
+		}
+		if st := r.Stats(); st.Ended[SlowBody] != 1 {
+			t.Errorf("%+v", st.Ended)
+		}
+	})
+	t.Run("body that dribbles", func(t *testing.T) {
+		h := &handler{serve: func(req *msg.Request, res *msg.Response) {
+			_, err := io.Copy(io.Discard, req.Body)
+			res.Status = 200
+			if err != nil {
+				res.Status = 408
+			}
+		}}
+		r := start(t, h, Limits{BodyTimeout: 200 * time.Millisecond})
+		st := r.peer(t).request(head3("POST", "/") + "\x00\x80\x00\xff\xff")
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for len(h.results()) == 0 {
+			<-tick.C
+			if _, err := st.Write([]byte("x")); err != nil {
+				break // it has been asked to stop
+			}
+		}
+		if f, _ := answer(t, st); f[":status"] != "408" {
+			t.Errorf("%v", f)
 		}
 		if st := r.Stats(); st.Ended[SlowBody] != 1 {
 			t.Errorf("%+v", st.Ended)

@@ -3,6 +3,8 @@ package h3
 import (
 	"cmp"
 	"time"
+
+	"github.com/selvage-edge/selvage/internal/clock"
 )
 
 // Limits bound what a visitor may send and how long it may take. A zero field
@@ -16,9 +18,10 @@ type Limits struct {
 	Body    int64 // largest request body in bytes; 0 = unlimited
 
 	HeadTimeout  time.Duration // for a field section, or a frame of the control stream, to come whole; default 15 s
-	BodyTimeout  time.Duration // between two arrivals of body bytes; default 30 s
+	BodyTimeout  time.Duration // for body bytes to come, and what a visitor may fall behind MinRate; default 30 s
 	IdleTimeout  time.Duration // without a request, and in tunnels without a byte; default 75 s
-	WriteTimeout time.Duration // for something to be taken of what is sent; default 30 s
+	WriteTimeout time.Duration // for what is sent to be taken, and what a visitor may fall behind MinRate; default 30 s
+	MinRate      int           // bytes a second of a body while it is waited for, but of gRPC's, or of an answer; default 240
 
 	// Floods: how many of each a visitor may send in FloodTime before its
 	// connection ends with H3_EXCESSIVE_LOAD; default in 30 s.
@@ -39,6 +42,7 @@ func (l Limits) withDefaults() Limits {
 	l.BodyTimeout = cmp.Or(max(l.BodyTimeout, 0), 30*time.Second)
 	l.IdleTimeout = cmp.Or(max(l.IdleTimeout, 0), 75*time.Second)
 	l.WriteTimeout = cmp.Or(max(l.WriteTimeout, 0), 30*time.Second)
+	l.MinRate = cmp.Or(max(l.MinRate, 0), clock.DefaultRate)
 	l.FloodTime = cmp.Or(max(l.FloodTime, 0), 30*time.Second)
 	l.Resets = cmp.Or(max(l.Resets, 0), 512)
 	l.Unknown = cmp.Or(max(l.Unknown, 0), 1024)

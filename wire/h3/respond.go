@@ -10,6 +10,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/wire/h3/qpack"
 	"github.com/selvage-edge/selvage/wire/head"
 	"github.com/selvage-edge/selvage/wire/msg"
@@ -303,26 +304,28 @@ func (x *exchange) writeBytes(p, body []byte) error {
 }
 
 // writeLong writes a body in one go, so that the transport always has enough of
-// it to keep to the priorities of streams. The visitor has to take some of it
-// within each WriteTimeout.
+// it to keep to the priorities of streams. The visitor takes it at MinRate, and may fall
+// behind by WriteTimeout.
 func (x *exchange) writeLong(body []byte) error {
-	var taken atomic.Uint64 // packets that some of it went into
+	var taken atomic.Int64
 	_ = x.st.SetWriteDeadline(time.Time{})
-	limit := x.c.s.l.WriteTimeout
+	l, clk := &x.c.s.l, x.c.s.clock
+	pace := clock.Pace{Most: l.WriteTimeout, Rate: l.MinRate}
+	every := min(l.WriteTimeout, time.Second)
 	var watch *time.Timer
-	seen := uint64(0)
+	seen := int64(0)
 	watch = time.AfterFunc(time.Hour, func() {
 		now := taken.Load()
-		if now == seen {
-			_ = x.st.SetWriteDeadline(x.c.s.clock.At(0)) // a time that has passed; never fails
+		if pace.Moved(every, int(now-seen)); pace.Left() <= 0 {
+			_ = x.st.SetWriteDeadline(clk.At(0)) // a time that has passed; never fails
 			return
 		}
 		seen = now
-		watch.Reset(limit)
+		watch.Reset(every)
 	})
-	watch.Reset(limit) // after watch is set
+	watch.Reset(every) // after watch is set
 	n, err := x.st.WriteWithLimit(body, func(n int) int {
-		taken.Add(1)
+		taken.Add(int64(n))
 		return n
 	})
 	watch.Stop()

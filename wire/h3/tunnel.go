@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/wire/h3/qpack"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
@@ -83,7 +84,7 @@ func (t *tunnel) up() error {
 	buf := t.x.c.s.pools.stream.Get().(*chunk)
 	defer t.x.c.s.pools.stream.Put(buf)
 	x := t.x
-	f := frames{x: x, halt: &t.ended, buf: x.in[x.r:x.w:x.w], eof: x.eof}
+	f := frames{x: x, pace: clock.Pace{Most: x.c.s.l.BodyTimeout}, halt: &t.ended, buf: x.in[x.r:x.w:x.w], eof: x.eof}
 	defer func() {
 		x.eof = f.eof
 		f.release()
@@ -101,7 +102,7 @@ func (t *tunnel) up() error {
 		switch {
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded) && !t.ended.Load():
-			// The other way may be busy; check decides.
+			f.pace.Moved(0, 1) // the other way may be busy; check decides
 		case err == io.EOF:
 			if half, ok := t.far.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 				return nil

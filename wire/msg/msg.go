@@ -114,6 +114,21 @@ type Request struct {
 	Interim func(status int, fields *Fields) error
 }
 
+// MediaGRPC is the media type of gRPC, alone or before "+" and the coding of its
+// messages. What else begins so, as gRPC-Web, is another protocol.
+const MediaGRPC = "application/grpc"
+
+// CallsGRPC reports whether a request is a call of gRPC: both bodies are
+// messages that come when they come.
+func (r *Request) CallsGRPC() bool {
+	kind := r.Fields.Get(ContentType)
+	n := len(MediaGRPC)
+	if len(kind) < n || !EqualFold(kind[:n], MediaGRPC) {
+		return false
+	}
+	return len(kind) == n || kind[n] == '+' || kind[n] == ';' || kind[n] == ' ' || kind[n] == '\t'
+}
+
 // Scheme is http or https.
 type Scheme uint8
 

@@ -16,7 +16,7 @@ func (e *Engine) RenderGRPC(r *request.Request, code, status int, f *fault.Error
 	out := r.Out
 	out.Status = 200
 	fields := &out.Fields
-	fields.AddID(msg.ContentType, []byte(request.MediaGRPC))
+	fields.AddID(msg.ContentType, []byte(msg.MediaGRPC))
 	fields.Add([]byte("Grpc-Status"), strconv.AppendInt(nil, int64(code), 10))
 	// Titles have no byte that would have to be percent-encoded.
 	text := pageOf(status, f).title + " (error " + strconv.Itoa(status) + ", ray " + r.Ray.String() + ")"

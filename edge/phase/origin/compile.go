@@ -175,7 +175,7 @@ func twoOf(m mode, s zone.Settings) two {
 
 // overTwo reports whether r goes over HTTP/2 where the origin speaks it.
 func (p *Plan) overTwo(r *request.Request) bool {
-	return p.two == twoAll || p.two == twoGRPC && r.CallsGRPC()
+	return p.two == twoAll || p.two == twoGRPC && r.In.CallsGRPC()
 }
 
 func rulesOf(sets []zone.Ruleset) (*Rules, error) {

@@ -201,7 +201,7 @@ func (e *Engine) run(p *Plan, r *request.Request) (request.Verdict, error) {
 		if err != nil {
 			return request.Respond, err
 		}
-		if c.session == nil && r.CallsGRPC() {
+		if c.session == nil && r.In.CallsGRPC() {
 			c.pool.release(c, true)
 			return request.Respond, failure("origin.grpc", fault.Version, errGRPC)
 		}
