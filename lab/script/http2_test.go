@@ -1,13 +1,10 @@
 package script
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha1"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -20,9 +17,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 )
 
 // visitor2 is an HTTP/2 client that reaches one address whatever the URL's host.
@@ -200,78 +194,4 @@ func hinted(t *testing.T, c *http.Client, url string) (got string) {
 		t.Errorf("%s: %q, %v", url, b, err)
 	}
 	return got
-}
-
-// TestWebSocketFromHTTP2 opens a WebSocket by extended CONNECT to an origin
-// that speaks HTTP/1.1 only.
-func TestWebSocketFromHTTP2(t *testing.T) {
-	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != "GET" || r.Header.Get("Upgrade") != "websocket" || r.Header.Get("Sec-Websocket-Version") != "13" {
-			w.WriteHeader(400)
-			return
-		}
-		sum := sha1.Sum([]byte(r.Header.Get("Sec-Websocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-		nc, rw, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer nc.Close()
-		fmt.Fprintf(nc, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", base64.StdEncoding.EncodeToString(sum[:]))
-		io.Copy(nc, rw)
-	}))
-	t.Cleanup(origin.Close)
-	n := dev(t, t.TempDir(), "--no-demo", "--edges", "1")
-	n.onboard(t, "ws.test", origin)
-	config := trust(t, n.CA)
-	config.ServerName, config.NextProtos = "ws.test", []string{"h2"}
-	nc, err := tls.Dial("tcp", n.Edges[0].HTTPS, config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	nc.SetDeadline(time.Now().Add(20 * time.Second))
-	w := bufio.NewWriter(nc)
-	io.WriteString(w, http2.ClientPreface)
-	fr := http2.NewFramer(w, nc)
-	fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	fr.WriteSettings()
-	var block bytes.Buffer
-	enc := hpack.NewEncoder(&block)
-	for _, l := range [][2]string{{":method", "CONNECT"}, {":protocol", "websocket"}, {":scheme", "https"}, {":authority", "ws.test"}, {":path", "/chat"}, {"sec-websocket-version", "13"}} {
-		enc.WriteField(hpack.HeaderField{Name: l[0], Value: l[1]})
-	}
-	fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, EndHeaders: true, BlockFragment: block.Bytes()})
-	fr.WriteData(1, false, []byte("hello"))
-	fr.WriteData(1, true, []byte(" there"))
-	w.Flush()
-	enabled, status, said := false, "", ""
-	for ended := false; !ended; {
-		x, err := fr.ReadFrame()
-		if err != nil {
-			t.Fatalf("after %q: %v", said, err)
-		}
-		switch x := x.(type) {
-		case *http2.SettingsFrame:
-			if v, ok := x.Value(http2.SettingEnableConnectProtocol); ok && v == 1 {
-				enabled = true
-			}
-		case *http2.MetaHeadersFrame:
-			status = x.PseudoValue("status")
-			for _, f := range x.RegularFields() {
-				if f.Name == "upgrade" || f.Name == "connection" || strings.HasPrefix(f.Name, "sec-websocket") {
-					t.Errorf("a visitor of HTTP/2 is sent %s", f.Name)
-				}
-			}
-			ended = x.StreamEnded()
-		case *http2.DataFrame:
-			said += string(x.Data())
-			ended = x.StreamEnded()
-		case *http2.RSTStreamFrame:
-			t.Fatalf("reset: %v", x.ErrCode)
-		}
-	}
-	if !enabled || status != "200" || said != "hello there" {
-		t.Errorf("enabled %v, status %s, said %q", enabled, status, said)
-	}
 }

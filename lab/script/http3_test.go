@@ -229,3 +229,36 @@ addEventListener("load", () => {
 		t.Errorf("the page says %q", said)
 	}
 }
+
+// TestChromiumFindsHTTP3ByItself loads a page over HTTP/2, whose answer says by
+// Alt-Svc where HTTP/3 is, and goes on until the browser has followed.
+func TestChromiumFindsHTTP3ByItself(t *testing.T) {
+	const page = `<!doctype html><title>three</title><link rel="icon" href="data:,"><script>
+addEventListener("load", async () => {
+  const hop = () => performance.getEntries().filter(e => e.nextHopProtocol).map(e => e.nextHopProtocol);
+  for (let i = 0; i < 200 && !hop().includes("h3"); i++) {
+    await (await fetch("/part?" + i, {cache: "no-store"})).text();
+    await new Promise(r => setTimeout(r, 20));
+  }
+  console.log("hops " + hop()[0] + " " + hop().at(-1));
+});</script>`
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		if r.URL.Path == "/" {
+			io.WriteString(w, page)
+		}
+	}))
+	defer origin.Close()
+	n := dev(t, t.TempDir())
+	n.onboard(t, "three.test", origin)
+	b := newChromium(t, n)
+	b.rules = "MAP three.test 127.0.0.1,EXCLUDE 127.0.0.1"
+	// The browser takes QUIC from authorities that its makers know, and from
+	// others for names that it is told to; the port is one that nobody visits.
+	b.quic = "three.test:1"
+	_, port, _ := strings.Cut(n.Edges[0].HTTPS, ":")
+	said := b.visit(t, "https://three.test:"+port+"/", filepath.Join(t.TempDir(), "page.png"))
+	if len(said) != 1 || !strings.Contains(said[0], "hops h2 h3") {
+		t.Errorf("the page says %q", said)
+	}
+}

@@ -183,6 +183,9 @@ func (c *conn) hand(x *exchange, run func()) {
 		c.waiting = make(map[quic.StreamID]*exchange)
 	}
 	c.waiting[x.id] = x
+	if pr, ok := c.early[x.id]; ok {
+		x.st.SetPriority(int8(pr.Urgency), pr.Incremental)
+	}
 	c.mu.Unlock()
 	c.work.Go(func() {
 		run()
@@ -209,13 +212,16 @@ func (c *conn) get() *exchange {
 // put takes back an exchange whose request is done. One whose session was told
 // that the visitor left is not used again.
 func (c *conn) put(x *exchange) {
-	if !x.reusable() {
+	keep := x.reusable()
+	if !keep {
 		x.close()
-		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.free = append(c.free, x)
+	delete(c.early, x.id)
+	if keep {
+		c.free = append(c.free, x)
+	}
 }
 
 // given counts requests that the visitor gave up or broke.

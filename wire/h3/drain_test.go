@@ -174,7 +174,7 @@ func TestPriorities(t *testing.T) {
 	high := p.whole(head3("GET", "/", "priority", "u=1"))
 	p.uni(control(frame(framePriorityRequest, varints(8)+"u=0"))) // before its request, or after
 	raised := p.whole(head3("GET", "/"))
-	until(t, func() bool { return r.Stats().Requests == 3 && r.sees(streamControl) })
+	until(t, func() bool { return r.Stats().Requests == 3 && r.updated() })
 	order := make(chan string, 3)
 	for name, st := range map[string]*quic.Stream{"low": low, "high": high, "raised": raised} {
 		go func() {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
 
@@ -110,6 +111,16 @@ func (r *running) sees(kind int) bool {
 		seen = c.kinds[kind]
 	})
 	return seen
+}
+
+// updated reports that a PRIORITY_UPDATE of the one connection has been taken.
+func (r *running) updated() (yes bool) {
+	r.conns.Each(func(c *conn) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		yes = c.updates != clock.Meter{}
+	})
+	return yes
 }
 
 func TestStreamErrors(t *testing.T) {

@@ -56,9 +56,10 @@ func (c *conn) priorityUpdate(p []byte) *failure {
 		x.st.SetPriority(int8(pr.Urgency), pr.Incremental)
 		return nil
 	}
-	if id < next {
+	if id+4 < next {
 		return nil // answered, or about to be
 	}
+	// To come, or the latest, which serve may be about to hand over.
 	if c.early == nil {
 		c.early = make(map[quic.StreamID]priority)
 	}
