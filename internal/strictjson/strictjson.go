@@ -26,6 +26,9 @@ func (d *Reader) Fail(path, format string, args ...any) {
 	d.Err = fmt.Errorf("%s: %s", path, text)
 }
 
+// Unknown refuses the member at path.
+func (d *Reader) Unknown(path string) { d.Fail(path, "no field has this name") }
+
 // Object calls each for every member in order. A name that stands there twice
 // is refused: readers differ on which of the two counts.
 func (d *Reader) Object(raw json.RawMessage, path string, each func(name, path string, v json.RawMessage)) {

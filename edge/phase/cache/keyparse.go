@@ -32,7 +32,7 @@ func (d *decoder) cacheKey(raw json.RawMessage, path string) func(*policy) {
 		case "custom_key":
 			d.customKey(v, path, c)
 		default:
-			d.unknown(path)
+			d.Unknown(path)
 		}
 	})
 	return func(p *policy) {
@@ -63,7 +63,7 @@ func (d *decoder) customKey(raw json.RawMessage, path string, c *recipe) {
 				case "check_presence":
 					c.cookiesPresent = d.names(v, path, maxKeyCookies, checkCookie, false)
 				default:
-					d.unknown(path)
+					d.Unknown(path)
 				}
 			})
 		case "user":
@@ -76,19 +76,19 @@ func (d *decoder) customKey(raw json.RawMessage, path string, c *recipe) {
 				case "lang":
 					c.language = on
 				default:
-					d.unknown(path)
+					d.Unknown(path)
 				}
 			})
 		case "host":
 			d.Object(v, path, func(name, path string, v json.RawMessage) {
 				if name != "resolved" {
-					d.unknown(path)
+					d.Unknown(path)
 					return
 				}
 				c.resolved = d.Bool(v, path)
 			})
 		default:
-			d.unknown(path)
+			d.Unknown(path)
 		}
 	})
 }
@@ -102,7 +102,7 @@ func (d *decoder) keyQuery(raw json.RawMessage, path string, c *recipe) {
 		all, list := d.parameterSet(v, path)
 		switch {
 		case name != "include" && name != "exclude":
-			d.unknown(path)
+			d.Unknown(path)
 		case name == "include" && all:
 			c.query = queryAll
 		case name == "exclude" && all:
@@ -141,7 +141,7 @@ func (d *decoder) parameterSet(raw json.RawMessage, path string) (all bool, list
 		case "list":
 			list, listed = d.parameterNames(v, path), true
 		default:
-			d.unknown(path)
+			d.Unknown(path)
 		}
 	})
 	if d.Err == nil && all == (listed && len(list) > 0) {
@@ -194,7 +194,7 @@ func (d *decoder) keyHeader(raw json.RawMessage, path string, c *recipe) {
 		case "contains":
 			d.keyContains(v, path, c)
 		default:
-			d.unknown(path)
+			d.Unknown(path)
 		}
 	})
 }

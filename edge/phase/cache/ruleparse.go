@@ -2,94 +2,21 @@ package cache
 
 import (
 	"encoding/json"
-	"fmt"
+	"slices"
+	"strings"
 	"time"
 
-	"github.com/selvage-edge/selvage/expr"
 	"github.com/selvage-edge/selvage/internal/strictjson"
 )
 
-// decoder reads the parts of a ruleset.
-type decoder struct{ strictjson.Reader }
-
-func (d *decoder) unknown(path string) { d.Fail(path, "no field has this name") }
-
-func (d *decoder) ruleset(body json.RawMessage) (list []rule) {
-	d.Object(body, "", func(name, path string, v json.RawMessage) {
-		switch name {
-		case "rules":
-			d.Array(v, path, MaxRules, func(path string, v json.RawMessage) {
-				if r, enabled := d.rule(v, path); enabled && d.Err == nil {
-					list = append(list, r)
-				}
-			})
-		case "id", "name", "description", "kind", "version", "last_updated":
-			d.Text(v, path)
-		case "phase":
-			if got := d.Text(v, path); d.Err == nil && got != RulesPhase {
-				d.Fail(path, "must be %q, got %q", RulesPhase, got)
-			}
-		default:
-			d.unknown(path)
-		}
-	})
-	return list
-}
-
-func (d *decoder) rule(raw json.RawMessage, path string) (r rule, enabled bool) {
-	const action = "set_cache_settings"
-	var named, parameters bool
-	enabled = true
-	d.Object(raw, path, func(name, path string, v json.RawMessage) {
-		switch name {
-		case "expression":
-			d.expression(d.Text(v, path), path, &r)
-		case "action":
-			named = true
-			if got := d.Text(v, path); d.Err == nil && got != action {
-				d.Fail(path, "must be %q, got %q", action, got)
-			}
-		case "action_parameters":
-			parameters = true
-			d.parameters(v, path, &r)
-		case "enabled":
-			enabled = d.Bool(v, path)
-		case "id", "ref", "version", "last_updated", "description":
-			d.Text(v, path)
-		case "logging", "categories", "exposed_credential_check", "position":
-			d.Fail(path, "is not supported in this phase")
-		default:
-			d.unknown(path)
-		}
-	})
-	switch {
-	case d.Err != nil:
-	case r.when == nil:
-		d.Fail(path+".expression", "is needed")
-	case !named:
-		d.Fail(path+".action", "is needed")
-	case !parameters:
-		d.Fail(path+".action_parameters", "is needed")
-	}
-	return r, enabled
-}
-
-func (d *decoder) expression(text, path string, r *rule) {
-	if d.Err != nil {
-		return
-	}
-	program, err := expr.Compile(text)
-	if err != nil {
-		d.Err = fmt.Errorf("%s: %w", path, err)
-		return
-	}
-	r.when = program
-}
+// decoder reads the parameters of a rule.
+type decoder struct{ *strictjson.Reader }
 
 // parameters reads action_parameters: each member becomes a change of the
 // policy.
-func (d *decoder) parameters(raw json.RawMessage, path string, r *rule) {
-	set := func(change func(*policy)) { r.set = append(r.set, change) }
+func parameters(rd *strictjson.Reader, raw json.RawMessage, path string) (changes []func(*policy)) {
+	d := &decoder{rd}
+	set := func(change func(*policy)) { changes = append(changes, change) }
 	d.Object(raw, path, func(name, path string, v json.RawMessage) {
 		switch name {
 		case "cache":
@@ -128,9 +55,10 @@ func (d *decoder) parameters(raw json.RawMessage, path string, r *rule) {
 			d.stripping(name, v, path, set)
 		}
 	})
-	if d.Err == nil && len(r.set) == 0 {
+	if d.Err == nil && len(changes) == 0 {
 		d.Fail(path, "at least one setting is needed")
 	}
+	return changes
 }
 
 // stripping reads what changes an answer before it is stored, and the ports.
@@ -150,7 +78,7 @@ func (d *decoder) stripping(name string, v json.RawMessage, path string, set fun
 		d.Array(v, path, 64, func(path string, v json.RawMessage) { d.Int(v, path, 1, 65535) })
 		set(func(*policy) {})
 	default:
-		d.unknown(path)
+		d.Unknown(path)
 	}
 }
 
@@ -166,38 +94,45 @@ func eligible(yes bool) func(*policy) {
 // maxTTL is the longest TTL that a rule may give, in seconds.
 const maxTTL = 31536000
 
-func (d *decoder) edgeTTL(raw json.RawMessage, path string) (t edgeTTL) {
-	var mode string
-	var given bool
+// ttl reads the members that edge_ttl and browser_ttl share, and refuses modes
+// beside those given; other is called for other members.
+func (d *decoder) ttl(raw json.RawMessage, path string, other func(name, path string, v json.RawMessage), modes ...string) (mode string, ttl time.Duration) {
+	const override = "override_origin"
+	given := false
 	d.Object(raw, path, func(name, path string, v json.RawMessage) {
 		switch name {
 		case "mode":
 			mode = d.Text(v, path)
 		case "default":
 			given = true
-			t.override = time.Duration(d.Int(v, path, 0, maxTTL)) * time.Second
-		case "status_code_ttl":
-			d.Array(v, path, 100, func(path string, v json.RawMessage) { t.byStatus = append(t.byStatus, d.statusTTL(v, path)) })
+			ttl = time.Duration(d.Int(v, path, 0, maxTTL)) * time.Second
 		default:
-			d.unknown(path)
+			other(name, path, v)
 		}
 	})
 	switch {
 	case d.Err != nil:
-	case mode == "respect_origin":
-		t.mode = ttlRespect
-	case mode == "bypass_by_default":
-		t.mode = ttlBypass
-	case mode != "override_origin":
-		d.Fail(path+".mode", "must be one of respect_origin, override_origin and bypass_by_default, got %q", strictjson.Short([]byte(mode)))
-	case !given:
+	case !slices.Contains(modes, mode):
+		d.Fail(path+".mode", "must be one of %s, got %q", strings.Join(modes, ", "), strictjson.Short([]byte(mode)))
+	case mode == override && !given:
 		d.Fail(path+".default", "is needed with mode override_origin")
-	default:
-		t.mode = ttlOverride
-	}
-	if d.Err == nil && given && t.mode != ttlOverride {
+	case mode != override && given:
 		d.Fail(path+".default", "goes with mode override_origin only")
 	}
+	return mode, ttl
+}
+
+var ttlModes = map[string]ttlMode{"respect_origin": ttlRespect, "override_origin": ttlOverride, "bypass_by_default": ttlBypass}
+
+func (d *decoder) edgeTTL(raw json.RawMessage, path string) (t edgeTTL) {
+	mode, ttl := d.ttl(raw, path, func(name, path string, v json.RawMessage) {
+		if name != "status_code_ttl" {
+			d.Unknown(path)
+			return
+		}
+		d.Array(v, path, 100, func(path string, v json.RawMessage) { t.byStatus = append(t.byStatus, d.statusTTL(v, path)) })
+	}, "respect_origin", "override_origin", "bypass_by_default")
+	t.mode, t.override = ttlModes[mode], ttl
 	return t
 }
 
@@ -220,7 +155,7 @@ func (d *decoder) statusTTL(raw json.RawMessage, path string) statusTTL {
 				case "to":
 					s.to = status(v, path)
 				default:
-					d.unknown(path)
+					d.Unknown(path)
 				}
 			})
 			if d.Err == nil && !span {
@@ -230,7 +165,7 @@ func (d *decoder) statusTTL(raw json.RawMessage, path string) statusTTL {
 			valued = true
 			s.ttl = time.Duration(d.Int(v, path, -1, maxTTL)) * time.Second
 		default:
-			d.unknown(path)
+			d.Unknown(path)
 		}
 	})
 	switch {
@@ -245,39 +180,13 @@ func (d *decoder) statusTTL(raw json.RawMessage, path string) statusTTL {
 	return s
 }
 
-func (d *decoder) browserTTL(raw json.RawMessage, path string) (t browserTTL) {
-	var mode string
-	var given bool
-	d.Object(raw, path, func(name, path string, v json.RawMessage) {
-		switch name {
-		case "mode":
-			mode = d.Text(v, path)
-		case "default":
-			given = true
-			t.override = time.Duration(d.Int(v, path, 0, maxTTL)) * time.Second
-		default:
-			d.unknown(path)
-		}
-	})
-	switch {
-	case d.Err != nil:
-	case mode == "respect_origin":
-		t.mode = ttlRespect
-	case mode == "bypass_by_default":
-		t.mode = ttlBypass
-	case mode == "bypass":
-		t.mode, t.override = ttlOverride, -1
-	case mode != "override_origin":
-		d.Fail(path+".mode", "must be one of respect_origin, override_origin, bypass_by_default and bypass, got %q", strictjson.Short([]byte(mode)))
-	case !given:
-		d.Fail(path+".default", "is needed with mode override_origin")
-	default:
-		t.mode = ttlOverride
+func (d *decoder) browserTTL(raw json.RawMessage, path string) browserTTL {
+	mode, ttl := d.ttl(raw, path, func(_, path string, _ json.RawMessage) { d.Unknown(path) },
+		"respect_origin", "override_origin", "bypass_by_default", "bypass")
+	if mode == "bypass" {
+		return browserTTL{mode: ttlOverride, override: -1}
 	}
-	if d.Err == nil && given && mode != "override_origin" {
-		d.Fail(path+".default", "goes with mode override_origin only")
-	}
-	return t
+	return browserTTL{mode: ttlModes[mode], override: ttl}
 }
 
 func (d *decoder) reserve(raw json.RawMessage, path string) (r reserveRule) {
@@ -290,7 +199,7 @@ func (d *decoder) reserve(raw json.RawMessage, path string) (r reserveRule) {
 		case "minimum_file_size":
 			r.least = d.Int(v, path, 0, 1<<40)
 		default:
-			d.unknown(path)
+			d.Unknown(path)
 		}
 	})
 	if d.Err == nil && !given {
@@ -302,7 +211,7 @@ func (d *decoder) reserve(raw json.RawMessage, path string) (r reserveRule) {
 func (d *decoder) serveStale(raw json.RawMessage, path string) (off bool) {
 	d.Object(raw, path, func(name, path string, v json.RawMessage) {
 		if name != "disable_stale_while_updating" {
-			d.unknown(path)
+			d.Unknown(path)
 			return
 		}
 		off = d.Bool(v, path)

@@ -2,12 +2,10 @@ package cache
 
 import (
 	"encoding/json"
-	"fmt"
 	"sync/atomic"
 
 	"github.com/selvage-edge/selvage/edge/request"
-	"github.com/selvage-edge/selvage/expr"
-	"github.com/selvage-edge/selvage/zone"
+	"github.com/selvage-edge/selvage/edge/ruleset"
 )
 
 // RulesPhase is the ruleset that CompileRules reads.
@@ -16,13 +14,10 @@ const RulesPhase = "http_request_cache_settings"
 // MaxRules is how many rules a ruleset of this phase may have.
 const MaxRules = 300
 
-// Rules is a compiled http_request_cache_settings ruleset. Immutable.
-type Rules struct{ list []rule }
-
-// rule changes the policy of requests that match.
-type rule struct {
-	when *expr.Program
-	set  []func(*policy)
+// Rules is a compiled http_request_cache_settings ruleset: what its rules
+// change of the policy of requests that match. Immutable.
+type Rules struct {
+	list []ruleset.Rule[[]func(*policy)]
 }
 
 // CompileRules reads the body of an http_request_cache_settings entrypoint
@@ -30,15 +25,11 @@ type rule struct {
 // does not know it refuses; an error begins with the path of the field. nil,
 // nil: no rule is enabled.
 func CompileRules(body json.RawMessage) (*Rules, error) {
-	if len(body) > zone.MaxRulesetBytes {
-		return nil, fmt.Errorf("rules: at most %d bytes are allowed, got %d", zone.MaxRulesetBytes, len(body))
+	list, err := ruleset.Read(body, ruleset.Kind{Phase: RulesPhase, Action: "set_cache_settings", Most: MaxRules}, parameters)
+	if err != nil || len(list) == 0 {
+		return nil, err
 	}
-	d := &decoder{}
-	list := d.ruleset(body)
-	if d.Err != nil || len(list) == 0 {
-		return nil, d.Err
-	}
-	return &Rules{list: list}, nil
+	return &Rules{list}, nil
 }
 
 // ruled is a policy and the way to those that further rules make of it: the
@@ -63,8 +54,8 @@ const maxPolicies = 1024
 func (rules *Rules) decide(r *request.Request, from *ruled, kept *atomic.Int32) *policy {
 	at := from
 	for i := range rules.list {
-		if rules.list[i].when.Match(r) {
-			at = at.next(i, rules.list[i].set, kept)
+		if rules.list[i].When.Match(r) {
+			at = at.next(i, rules.list[i].Set, kept)
 		}
 	}
 	return &at.policy

@@ -207,7 +207,8 @@ func FuzzCompileRules(f *testing.F) {
 		if err != nil || rules == nil {
 			return
 		}
-		for _, r := range rules.list {
+		for _, rule := range rules.list {
+			r := rule.Set
 			if r.host != "" && !isAddr(r.host) && !validName(r.host) || strings.ContainsAny(r.hostHeader+r.sni, "\r\n \x00") {
 				t.Errorf("accepted %+v", r)
 			}

@@ -2,27 +2,25 @@ package origin
 
 import (
 	"encoding/json"
-	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
 	"strings"
 
 	"github.com/selvage-edge/selvage/edge/request"
+	"github.com/selvage-edge/selvage/edge/ruleset"
 	"github.com/selvage-edge/selvage/expr"
 	"github.com/selvage-edge/selvage/internal/strictjson"
-	"github.com/selvage-edge/selvage/zone"
 )
 
 // MaxRules is how many rules an http_request_origin ruleset may have.
 const MaxRules = 300
 
 // Rules is a compiled http_request_origin ruleset. Immutable.
-type Rules struct{ list []rule }
+type Rules struct{ list []ruleset.Rule[override] }
 
-// rule overrides what the records say, for requests that match.
-type rule struct {
-	when       *expr.Program
+// override is what stands above the records, for requests that match.
+type override struct {
 	host       string // "" = as it is
 	port       uint16 // 0 = as it is
 	hostHeader string
@@ -30,101 +28,23 @@ type rule struct {
 }
 
 // CompileRules reads the body of an http_request_origin entrypoint ruleset as
-// the API takes it: {"rules":[{"expression","action":"route",
-// "action_parameters":{"origin":{"host","port"},"host_header","sni":{"value"}},
-// "enabled","description"}]}. What it does not know it refuses; an error
-// begins with the path of the field. nil, nil: no rule is enabled.
+// the API takes it, with rules of action route, whose parameters are
+// {"origin":{"host","port"},"host_header","sni":{"value"}}. What it does not
+// know it refuses; an error begins with the path of the field. nil, nil: no
+// rule is enabled.
 func CompileRules(body json.RawMessage) (*Rules, error) {
-	if len(body) > zone.MaxRulesetBytes {
-		return nil, fmt.Errorf("rules: at most %d bytes are allowed, got %d", zone.MaxRulesetBytes, len(body))
+	list, err := ruleset.Read(body, ruleset.Kind{Phase: Phase, Action: "route", Most: MaxRules}, parameters)
+	if err != nil || len(list) == 0 {
+		return nil, err
 	}
-	d := &decoder{}
-	var list []rule
-	d.Object(body, "", func(name, path string, v json.RawMessage) {
-		switch name {
-		case "rules":
-			list = d.rules(v, path)
-		case "id", "name", "description", "kind", "version", "last_updated":
-			d.Text(v, path)
-		case "phase":
-			if got := d.Text(v, path); d.Err == nil && got != Phase {
-				d.Fail(path, "must be %q, got %q", Phase, got)
-			}
-		default:
-			d.Fail(path, "no field has this name")
-		}
-	})
-	if d.Err != nil || len(list) == 0 {
-		return nil, d.Err
-	}
-	return &Rules{list: list}, nil
+	return &Rules{list}, nil
 }
 
-// decoder reads the parts of a rule.
-type decoder struct{ strictjson.Reader }
-
-func (d *decoder) rules(raw json.RawMessage, path string) []rule {
-	var list []rule
-	d.Array(raw, path, MaxRules, func(path string, v json.RawMessage) {
-		if r, enabled := d.rule(v, path); enabled && d.Err == nil {
-			list = append(list, r)
-		}
-	})
-	return list
-}
-
-func (d *decoder) rule(raw json.RawMessage, path string) (r rule, enabled bool) {
-	var action string
-	var parameters bool
-	enabled = true
-	d.Object(raw, path, func(name, path string, v json.RawMessage) {
-		switch name {
-		case "expression":
-			d.expression(d.Text(v, path), path, &r)
-		case "action":
-			if action = d.Text(v, path); d.Err == nil && action != "route" {
-				d.Fail(path, "must be \"route\", got %q", action)
-			}
-		case "action_parameters":
-			parameters = true
-			d.parameters(v, path, &r)
-		case "enabled":
-			enabled = d.Bool(v, path)
-		case "id", "ref", "version", "last_updated", "description":
-			d.Text(v, path)
-		default:
-			d.Fail(path, "no field has this name")
-		}
-	})
-	switch {
-	case d.Err != nil:
-	case r.when == nil:
-		d.Fail(path+".expression", "is needed")
-	case action == "":
-		d.Fail(path+".action", "is needed")
-	case !parameters:
-		d.Fail(path+".action_parameters", "is needed")
-	}
-	return r, enabled
-}
-
-func (d *decoder) expression(text, path string, r *rule) {
-	if d.Err != nil {
-		return
-	}
-	program, err := expr.Compile(text)
-	if err != nil {
-		d.Err = fmt.Errorf("%s: %w", path, err)
-		return
-	}
-	r.when = program
-}
-
-func (d *decoder) parameters(raw json.RawMessage, path string, r *rule) {
+func parameters(d *strictjson.Reader, raw json.RawMessage, path string) (r override) {
 	d.Object(raw, path, func(name, path string, v json.RawMessage) {
 		switch name {
 		case "origin":
-			d.origin(v, path, r)
+			r.origin(d, v, path)
 		case "host_header":
 			r.hostHeader = strings.ToLower(d.Text(v, path))
 			if d.Err == nil && !validAuthority(r.hostHeader) {
@@ -133,7 +53,7 @@ func (d *decoder) parameters(raw json.RawMessage, path string, r *rule) {
 		case "sni":
 			d.Object(v, path, func(name, path string, v json.RawMessage) {
 				if name != "value" {
-					d.Fail(path, "no field has this name")
+					d.Unknown(path)
 					return
 				}
 				r.sni = strings.ToLower(d.Text(v, path))
@@ -142,15 +62,16 @@ func (d *decoder) parameters(raw json.RawMessage, path string, r *rule) {
 				}
 			})
 		default:
-			d.Fail(path, "no field has this name")
+			d.Unknown(path)
 		}
 	})
 	if d.Err == nil && r.host == "" && r.port == 0 && r.hostHeader == "" && r.sni == "" {
 		d.Fail(path, "one of origin, host_header and sni is needed")
 	}
+	return r
 }
 
-func (d *decoder) origin(raw json.RawMessage, path string, r *rule) {
+func (r *override) origin(d *strictjson.Reader, raw json.RawMessage, path string) {
 	d.Object(raw, path, func(name, path string, v json.RawMessage) {
 		switch name {
 		case "host":
@@ -161,7 +82,7 @@ func (d *decoder) origin(raw json.RawMessage, path string, r *rule) {
 		case "port":
 			r.port = uint16(d.Int(v, path, 1, 65535))
 		default:
-			d.Fail(path, "no field has this name")
+			d.Unknown(path)
 		}
 	})
 	if d.Err == nil && r.host == "" && r.port == 0 {
@@ -173,10 +94,10 @@ func (d *decoder) origin(raw json.RawMessage, path string, r *rule) {
 // same thing the last one wins.
 func (rules *Rules) apply(src expr.Source, route *request.Route) {
 	for i := range rules.list {
-		r := &rules.list[i]
-		if !r.when.Match(src) {
+		if !rules.list[i].When.Match(src) {
 			continue
 		}
+		r := &rules.list[i].Set
 		if r.host != "" {
 			route.Host = r.host
 		}
