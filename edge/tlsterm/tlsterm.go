@@ -64,10 +64,6 @@ func New(find func(serverName string) *Plan, log *slog.Logger) *Engine {
 	return e
 }
 
-// Config returns the configuration to serve connections with. It is the
-// engine's own and must not be changed.
-func (e *Engine) Config() *tls.Config { return e.base }
-
 // Handshake makes a TLS connection of nc, within HandshakeTimeout and ctx. The
 // error is a *fault.Error; nc is then closed.
 func (e *Engine) Handshake(ctx context.Context, nc net.Conn) (*tls.Conn, error) {

@@ -132,7 +132,7 @@ func (g *Guard) permitted(ctx context.Context, host string, port uint16) ([]neti
 	targets := make([]netip.AddrPort, 0, min(len(addrs), maxAddresses))
 	for _, a := range addrs {
 		to := netip.AddrPortFrom(a.Unmap(), port)
-		if err := g.CheckPort(to); err != nil {
+		if err := g.Check(to); err != nil {
 			refused = err
 			continue
 		}
@@ -163,12 +163,9 @@ func (g *Guard) Resolve(ctx context.Context, host string) ([]netip.Addr, error) 
 }
 
 // Check refuses an address of the inside that is not allowed, or that is our
-// own at every port. The error is a *fault.Error of kind Forbidden.
-func (g *Guard) Check(a netip.Addr) error { return g.CheckPort(netip.AddrPortFrom(a, 0)) }
-
-// CheckPort is Check for one port of the address: our own listeners there are
-// refused too.
-func (g *Guard) CheckPort(to netip.AddrPort) error {
+// own, at this port or at every one. The error is a *fault.Error of kind
+// Forbidden.
+func (g *Guard) Check(to netip.AddrPort) error {
 	a := to.Addr().Unmap()
 	if g.own(netip.AddrPortFrom(a, to.Port())) {
 		return failure(fault.Forbidden, fmt.Errorf("%s is an address of this edge", to))

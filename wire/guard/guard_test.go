@@ -35,14 +35,16 @@ func TestEveryFormOfAnInsideAddressIsRefused(t *testing.T) {
 		"fc00::1", "fd00:ec2::254", "fdff:ffff::1", "fe80::1", "fe80::1%eth0", "febf::1", "fec0::1",
 		"ff02::1", "ff0e::1", "2a00:1450:4001:81b::200e%eth0", "4000::1",
 	} {
-		if err := g.Check(netip.MustParseAddr(text)); !fault.Is(err, fault.Forbidden) {
+		if err := check(g, netip.MustParseAddr(text)); !fault.Is(err, fault.Forbidden) {
 			t.Errorf("%s: got %v, want forbidden", text, err)
 		}
 	}
-	if err := g.Check(netip.Addr{}); !fault.Is(err, fault.Forbidden) {
+	if err := check(g, netip.Addr{}); !fault.Is(err, fault.Forbidden) {
 		t.Errorf("no address: got %v, want forbidden", err)
 	}
 }
+
+func check(g *Guard, a netip.Addr) error { return g.Check(netip.AddrPortFrom(a, 0)) }
 
 func TestOutsideAddressesPass(t *testing.T) {
 	g := New(Config{})
@@ -52,7 +54,7 @@ func TestOutsideAddressesPass(t *testing.T) {
 		"::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2002:808:808::1", "2001:0:808:808::f7f7:f7f7",
 		"2a00:1450:4001:81b::200e", "2606:4700::1111", "2001:4860:4860::8888", "2a00:1450:4001:81b:0:5efe:8.8.8.8",
 	} {
-		if err := g.Check(netip.MustParseAddr(text)); err != nil {
+		if err := check(g, netip.MustParseAddr(text)); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
@@ -95,7 +97,7 @@ func TestAllowedNetworksPassExceptOurOwnListeners(t *testing.T) {
 		{"[::1]:53", true},
 		{"8.8.8.8:443", false},
 	} {
-		err := g.CheckPort(netip.MustParseAddrPort(c.to))
+		err := g.Check(netip.MustParseAddrPort(c.to))
 		if got := fault.Is(err, fault.Forbidden); got != c.refuse || (err != nil) != c.refuse {
 			t.Errorf("%s: got %v, want refused %v", c.to, err, c.refuse)
 		}
@@ -107,7 +109,7 @@ func TestUnknownInterfacesCountAsOurs(t *testing.T) {
 		Own:        func() []netip.AddrPort { return []netip.AddrPort{netip.MustParseAddrPort("[::]:443")} },
 		Interfaces: func() ([]net.Addr, error) { return nil, errors.New("no netlink") },
 	})
-	if err := g.CheckPort(netip.MustParseAddrPort("8.8.8.8:443")); !fault.Is(err, fault.Forbidden) {
+	if err := g.Check(netip.MustParseAddrPort("8.8.8.8:443")); !fault.Is(err, fault.Forbidden) {
 		t.Errorf("got %v, want forbidden", err)
 	}
 }
@@ -443,7 +445,7 @@ func FuzzEmbeddedFormsAreNoMilder(f *testing.F) {
 			return
 		}
 		g := New(Config{})
-		plain := g.Check(netip.AddrFrom4([4]byte(b))) != nil
+		plain := check(g, netip.AddrFrom4([4]byte(b))) != nil
 		forms := [][16]byte{
 			{10: 0xff, 11: 0xff, 12: b[0], 13: b[1], 14: b[2], 15: b[3]},
 			{0: 0, 1: 0x64, 2: 0xff, 3: 0x9b, 12: b[0], 13: b[1], 14: b[2], 15: b[3]},
@@ -451,7 +453,7 @@ func FuzzEmbeddedFormsAreNoMilder(f *testing.F) {
 		}
 		for _, form := range forms {
 			a := netip.AddrFrom16(form)
-			if (g.Check(a) != nil) != plain {
+			if (check(g, a) != nil) != plain {
 				t.Errorf("%s judged otherwise than its IPv4 address", a)
 			}
 		}

@@ -45,9 +45,6 @@ func TestPayloadsThatAreRefused(t *testing.T) {
 		"WINDOW_UPDATE by 0":        {Header{Type: WindowUpdate}, []byte{0x80, 0, 0, 0}, ProtocolError, 0},
 		"WINDOW_UPDATE by 0 on 1":   {Header{Type: WindowUpdate, Stream: 1}, five[:4], ProtocolError, 1},
 		"CONTINUATION on 0":         {Header{Type: Continuation}, nil, ProtocolError, 0},
-		"PUSH_PROMISE on 0":         {Header{Type: PushPromise}, five, ProtocolError, 0},
-		"PUSH_PROMISE of 3":         {Header{Type: PushPromise, Stream: 1}, five[:3], FrameSizeError, 0},
-		"PUSH_PROMISE all padding":  {Header{Type: PushPromise, Flags: Padded, Stream: 1}, []byte{9}, ProtocolError, 0},
 		"PRIORITY_UPDATE on 1":      {Header{Type: PriorityUpdate, Stream: 1}, five, ProtocolError, 0},
 		"PRIORITY_UPDATE of 3":      {Header{Type: PriorityUpdate}, five[:3], FrameSizeError, 0},
 		"PRIORITY_UPDATE of 0":      {Header{Type: PriorityUpdate}, five, ProtocolError, 0},
@@ -72,8 +69,6 @@ func read(h Header, p []byte) (err *Error) {
 		_, err = ReadReset(h, p)
 	case Settings:
 		err = ReadSettings(h, p)
-	case PushPromise:
-		_, _, err = ReadPushPromise(h, p)
 	case Ping:
 		_, err = ReadPing(h, p)
 	case GoAway:
@@ -180,7 +175,7 @@ func stricter(h Header, p []byte) bool {
 	case Data:
 		return h.Flags.Has(Padded) && len(p) > 0 && int(p[0]) == len(p)
 	case PushPromise:
-		return true // promised stream 0, padding
+		return true // which nobody reads
 	}
 	return false
 }

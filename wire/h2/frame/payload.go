@@ -160,21 +160,6 @@ func ReadContinuation(h Header, p []byte) ([]byte, *Error) {
 	return p, nil
 }
 
-// ReadPushPromise returns the promised stream and the fragment: for who must
-// keep the table right. Both sides of this house refuse pushes.
-func ReadPushPromise(h Header, p []byte) (promised uint32, fragment []byte, err *Error) {
-	if h.Stream == 0 {
-		return 0, nil, ConnError(ProtocolError, "PUSH_PROMISE on stream 0")
-	}
-	if p, err = unpad(h, p); err != nil {
-		return 0, nil, err
-	}
-	if len(p) < 4 {
-		return 0, nil, ConnError(FrameSizeError, "PUSH_PROMISE too short")
-	}
-	return binary.BigEndian.Uint32(p) & MaxStream, p[4:], nil
-}
-
 // ReadPriorityUpdate returns the stream that is meant and its priority field
 // value (RFC 9218 §7.1).
 func ReadPriorityUpdate(h Header, p []byte) (stream uint32, value []byte, err *Error) {

@@ -21,26 +21,17 @@ var (
 	errString  = errors.New("hpack: string longer than its block")
 	errHuffman = errors.New("hpack: invalid Huffman code")
 	errResize  = errors.New("hpack: table size update that is not allowed here")
-	errMissing = errors.New("hpack: table size update missing")
 )
 
 // Decoder holds one direction of a connection. The zero value has no table:
 // NewDecoder makes one that has. Not safe for concurrent use.
 type Decoder struct {
-	t     table
-	allow int // the largest size an update may set
+	t table
 }
 
 // NewDecoder makes a decoder whose peer may use a table of DefaultTable bytes.
 func NewDecoder() Decoder {
-	return Decoder{t: table{limit: DefaultTable}, allow: DefaultTable}
-}
-
-// Allow sets the largest table that the peer may use from now on, at most
-// MaxTable: called when it has acknowledged a SETTINGS_HEADER_TABLE_SIZE. A
-// smaller one than now in use has to be confirmed by its next block.
-func (d *Decoder) Allow(size int) {
-	d.allow = min(size, MaxTable)
+	return Decoder{table{limit: DefaultTable}}
 }
 
 // Decode takes a whole block and appends its lines to s. An error is the
@@ -74,14 +65,11 @@ func (d *Decoder) updates(p []byte) ([]byte, error) {
 		if !ok {
 			return nil, errInteger
 		}
-		if n == 2 || size > d.allow {
+		if n == 2 || size > DefaultTable {
 			return nil, errResize
 		}
 		d.t.resize(size)
 		p = rest
-	}
-	if d.t.limit > d.allow {
-		return nil, errMissing
 	}
 	return p, nil
 }

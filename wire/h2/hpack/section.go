@@ -72,9 +72,6 @@ func (s *Section) Has(p Pseudo) bool { return s.seen&(1<<p) != 0 }
 // HasPseudo reports whether any came: a trailer section must have none.
 func (s *Section) HasPseudo() bool { return s.seen != 0 }
 
-// Size is what the lines counted, in the unit of Limit.
-func (s *Section) Size() int { return s.size }
-
 // room counts a line and reports whether it is to be kept.
 func (s *Section) room(l *line) bool {
 	s.size += len(l.name) + len(l.value) + overhead

@@ -5,10 +5,9 @@ import "github.com/selvage-edge/selvage/wire/msg"
 const (
 	// overhead is what a line counts beside its bytes (RFC 7541 §4.1).
 	overhead = 32
-	// DefaultTable is the size both sides start with (RFC 9113 §6.5.2).
+	// DefaultTable is the size both sides start with (RFC 9113 §6.5.2), and the
+	// most that this one lets a peer use.
 	DefaultTable = 4096
-	// MaxTable is the largest dynamic table in bytes that this package keeps.
-	MaxTable = 1<<16 - 1
 )
 
 // table is a dynamic table. It owns its bytes, takes no memory before the first

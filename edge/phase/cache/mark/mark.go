@@ -166,7 +166,7 @@ func (l *Ledger) forget(z *Zone) {
 	l.idle--
 }
 
-// Seq is the newest entry that took effect.
+// Seq is the newest entry that took effect, for tests.
 func (l *Ledger) Seq() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -477,14 +477,7 @@ func (l *Ledger) Resume(life, seq uint64, purges iter.Seq2[string, uint64]) erro
 	return l.Sync()
 }
 
-// Marks tells how many marks are held, for metrics.
-func (l *Ledger) Marks() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.marks
-}
-
-// Zones tells how many zones are known, for tests and metrics.
+// Zones tells how many zones are known, for tests.
 func (l *Ledger) Zones() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

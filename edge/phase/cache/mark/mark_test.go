@@ -9,6 +9,13 @@ import (
 	"time"
 )
 
+// Marks tells how many marks are held.
+func (l *Ledger) Marks() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.marks
+}
+
 var noon = time.Unix(1_000_000, 0)
 
 func subject(seq uint64, url string, tags ...string) *Subject {

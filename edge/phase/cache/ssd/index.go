@@ -254,13 +254,3 @@ func (x *index) size() (records int, bytes int64) {
 	}
 	return records, bytes
 }
-
-// clear forgets everything.
-func (x *index) clear() {
-	for i := range x.parts {
-		p := &x.parts[i]
-		p.mu.Lock()
-		p.slots, p.used = nil, 0
-		p.mu.Unlock()
-	}
-}

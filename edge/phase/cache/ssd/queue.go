@@ -41,7 +41,7 @@ type queue struct {
 	turn  uint64         // guarded by mu
 	kills map[Key]uint64 // key → turn of its newest Delete that is not written; guarded by mu
 	holds map[Key]int32  // how many records of a key are not written; guarded by mu
-	all   uint64         // turn of the newest Clear; guarded by mu
+	all   uint64         // turn of the newest killAll; guarded by mu
 	ended bool           // guarded by mu
 	idle  bool           // the writer waits, and holds nothing back; guarded by mu
 }
@@ -139,7 +139,7 @@ func (q *queue) unlessVoid(k Key, turn uint64, note func()) bool {
 	return true
 }
 
-// cleared reports whether a Clear came after turn.
+// cleared reports whether a killAll came after turn.
 func (q *queue) cleared(turn uint64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

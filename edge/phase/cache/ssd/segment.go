@@ -163,12 +163,6 @@ func (l *segments) after(no uint32) *segment {
 	return found
 }
 
-func (l *segments) all() []*segment {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return slices.Clone(l.order)
-}
-
 func (l *segments) count() int {
 	l.mu.RLock()
 	defer l.mu.RUnlock()

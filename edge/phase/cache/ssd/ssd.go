@@ -202,7 +202,7 @@ func (s *Store) maxRecord() int64 { return min(s.cfg.Bytes/8, maxRecord) }
 // Delete forgets a key's record: no later Find has it. That is written soon,
 // for the next start.
 func (s *Store) Delete(k Key) {
-	s.streams.void(k, false)
+	s.streams.void(k)
 	queued := s.queue.kill(k, s.index.peek)
 	old, was := s.index.del(k)
 	if queued && !s.wsick.off(s.cfg.Now()) {
@@ -216,16 +216,6 @@ func (s *Store) Delete(k Key) {
 	if was {
 		s.dropSegment(old.seg)
 	}
-}
-
-// Clear forgets everything that is stored, also for the next start.
-func (s *Store) Clear() {
-	s.queue.killAll()
-	s.streams.void(Key{}, true)
-	for _, g := range s.segs.all() {
-		s.discard(g)
-	}
-	s.index.clear()
 }
 
 // Has reports whether a key has a record, without reading it or counting it as

@@ -54,12 +54,12 @@ func (l *streams) remove(w *Writer) {
 	delete(l.open, w)
 }
 
-// void gives up the Writers of a key, or all.
-func (l *streams) void(k Key, all bool) {
+// void gives up the Writers of a key.
+func (l *streams) void(k Key) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for w := range l.open {
-		if all || w.key == k {
+		if w.key == k {
 			w.broken.Store(true)
 		}
 	}
