@@ -1,8 +1,6 @@
 package control
 
 import (
-	"context"
-	"log/slog"
 	"testing"
 
 	"github.com/selvage-edge/selvage/control/identity"
@@ -28,22 +26,7 @@ func published(t *testing.T, c *Control, id string) (feed.Member, bool) {
 }
 
 func TestNodeHasAnEntryFromItsAnnouncementToItsRevocation(t *testing.T) {
-	c, err := New(t.Context(), stateConfig(t), slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- c.publish.Run(ctx) }()
-	defer func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	c, ctx := publishing(t)
 	const id = "0123456789abcdef0123456789abcdef"
 	say := func(peer string) error {
 		return c.nodes.announce(ctx, id, announced{"FRA", feed.Announcement{Peer: []string{peer}, Region: "eu"}})

@@ -9,8 +9,10 @@ import (
 	"github.com/selvage-edge/selvage/feed"
 )
 
-// A renewal reads its node, and a revocation comes before it writes.
-func TestRenewalDoesNotUndoARevocation(t *testing.T) {
+// publishing is a control plane that publishes and does no more, until the test
+// ends; its context ends before.
+func publishing(t *testing.T) (*Control, context.Context) {
+	t.Helper()
 	c, err := New(t.Context(), stateConfig(t), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -18,7 +20,7 @@ func TestRenewalDoesNotUndoARevocation(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- c.publish.Run(ctx) }()
-	defer func() {
+	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
@@ -26,7 +28,13 @@ func TestRenewalDoesNotUndoARevocation(t *testing.T) {
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
+	return c, ctx
+}
+
+// A renewal reads its node, and a revocation comes before it writes.
+func TestRenewalDoesNotUndoARevocation(t *testing.T) {
+	c, ctx := publishing(t)
 	const id = "0123456789abcdef0123456789abcdef"
 	node := identity.Node{ID: id, Colo: "FRA", HPKE: []byte("key")}
 	if err := c.nodes.PutNode(ctx, node); err != nil {

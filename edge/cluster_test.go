@@ -10,7 +10,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -34,6 +33,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/tier"
 	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/internal/clock"
+	"github.com/selvage-edge/selvage/internal/pipes"
 	"github.com/selvage-edge/selvage/wire/msg"
 	"github.com/selvage-edge/selvage/zone"
 )
@@ -45,16 +45,16 @@ type cluster struct {
 	ca    *nodeCA
 	edges []*clusterEdge
 
-	origin *pipes
+	origin *pipes.Listener
 	mu     sync.Mutex
-	at     map[string]*pipes // by peer address; guarded by mu
+	at     map[string]*pipes.Listener // by peer address; guarded by mu
 }
 
 // clusterEdge is one of them.
 type clusterEdge struct {
 	*Edge
 	node  tier.Node
-	pipes *pipes
+	pipes *pipes.Listener
 }
 
 // nodeCA signs nodes as the control plane does.
@@ -108,59 +108,10 @@ func (ca *nodeCA) identity(t *testing.T, node, colo string) *feed.Identity {
 	return id
 }
 
-// pipes is a listener whose connections are in memory.
-type pipes struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-	mu     sync.Mutex
-	open   []net.Conn // guarded by mu
-}
-
-func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), closed: make(chan struct{})} }
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
-
-// kill ends the listener and all its connections in the middle of whatever
-// they do.
-func (p *pipes) kill() {
-	_ = p.Close()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, c := range p.open {
-		_ = c.Close()
-	}
-}
-
-func (p *pipes) dial(ctx context.Context) (net.Conn, error) {
-	a, b := net.Pipe()
-	select {
-	case p.conns <- a:
-		p.mu.Lock()
-		p.open = append(p.open, a)
-		p.mu.Unlock()
-		return b, nil
-	case <-p.closed:
-		return nil, errors.New("connection refused")
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
 // newCluster starts an edge for each node in front of an origin.
 func newCluster(t *testing.T, spec *zone.Spec, nodes []tier.Node, handler http.Handler) *cluster {
 	t.Helper()
-	c := &cluster{t: t, ca: newNodeCA(t), origin: newPipes(), at: map[string]*pipes{}}
+	c := &cluster{t: t, ca: newNodeCA(t), origin: pipes.New(), at: map[string]*pipes.Listener{}}
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
 	var work sync.WaitGroup
 	work.Go(func() { _ = server.Serve(c.origin) })
@@ -189,13 +140,13 @@ func (c *cluster) start(n tier.Node, z *Zone) {
 		cfg: Config{Colo: n.Colo, Region: n.Region, Hub: n.Hub}, log: slog.New(slog.DiscardHandler), zones: snapshot.NewTable(),
 		clock: clock.New(nil), counters: newCounters(), registry: prometheus.NewRegistry(), normalize: normalize.New(), settings: settings.New(443), errors: pages.New(),
 	}
-	ce := &clusterEdge{Edge: e, node: n, pipes: newPipes()}
+	ce := &clusterEdge{Edge: e, node: n, pipes: pipes.New()}
 	var err error
 	if e.geo, err = geo.Open(); err != nil {
 		t.Fatal(err)
 	}
 	e.requests, e.cutRequests = context.WithCancel(t.Context())
-	e.origin = origin.New(origin.Config{Dial: func(ctx context.Context, _ string, _ uint16) (net.Conn, error) { return c.origin.dial(ctx) }})
+	e.origin = origin.New(origin.Config{Dial: func(ctx context.Context, _ string, _ uint16) (net.Conn, error) { return c.origin.Dial(ctx) }})
 	e.cache = cache.New(cache.Config{Bytes: 16 << 20, Shards: 4, Ctx: e.requests, Fetch: e.fetch})
 	e.zones.Publish(z)
 	e.identity = c.ca.identity(t, n.ID, n.Colo)
@@ -204,7 +155,7 @@ func (c *cluster) start(n tier.Node, z *Zone) {
 		c.mu.Lock()
 		p := c.at[addr]
 		c.mu.Unlock()
-		return p.dial(ctx)
+		return p.Dial(ctx)
 	}}); err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +172,7 @@ func (c *cluster) start(n tier.Node, z *Zone) {
 	})
 	t.Cleanup(func() {
 		e.cutRequests()
-		ce.pipes.kill()
+		ce.pipes.Kill()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		if err := e.peer.Drain(ctx); err != nil {

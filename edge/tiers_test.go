@@ -1,13 +1,11 @@
 package edge
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/edge/tier"
+	"github.com/selvage-edge/selvage/internal/figure"
 	"github.com/selvage-edge/selvage/wire/msg"
 	"github.com/selvage-edge/selvage/zone"
 )
@@ -154,7 +153,7 @@ func TestLogNamesTheTierThatAnswered(t *testing.T) {
 	visit("AMS", "ram", "HIT")
 	visit("NRT", "ram", "HIT")
 	for _, e := range c.of("AMS") {
-		e.pipes.kill()
+		e.pipes.Kill()
 	}
 	if v := c.of("FRA")[0].visit("/b"); v.status != 200 || v.tier != "origin" {
 		t.Errorf("without the hub: %d from %s", v.status, v.tier)
@@ -168,28 +167,6 @@ func TestLogNamesTheTierThatAnswered(t *testing.T) {
 }
 
 var figuresFile = flag.String("figures", "", "file to which figures are appended, one a line")
-
-// figure appends a count that may be at most bar, in the form of lab/figure.
-func figure(t *testing.T, name, unit string, ours, bar int) {
-	t.Helper()
-	line, err := json.Marshal(map[string]any{
-		"name": name, "unit": unit, "ours": ours, "peer": nil, "peer_name": nil, "ratio": nil,
-		"spread": [2]int{ours, ours}, "pairs": 1, "bar": bar, "sense": "<=", "met": ours <= bar,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.OpenFile(*figuresFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.Write(append(line, '\n')); err != nil {
-		t.Error(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Error(err)
-	}
-}
 
 // A tier of three: 330 edges in ten regions, all cold at the same time.
 func TestThreeTiersOf330EdgesFetchOnce(t *testing.T) {
@@ -227,8 +204,14 @@ func TestThreeTiersOf330EdgesFetchOnce(t *testing.T) {
 		}
 	}
 	if *figuresFile != "" {
-		figure(t, "origin fetches, 330 edges cold at the same time in three tiers", "fetches", o.count("/a"), 1)
-		figure(t, "edges of 330 that do not hold the object behind that", "edges", edges-held, 0)
+		for _, f := range []figure.Figure{
+			figure.Count("origin fetches, 330 edges cold at the same time in three tiers", "fetches", o.count("/a"), 1),
+			figure.Count("edges of 330 that do not hold the object behind that", "edges", edges-held, 0),
+		} {
+			if err := figure.Append(*figuresFile, f); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 	// All but the hubs and the upper tier ask a hub, the hubs the upper tier, and
 	// so do those whom a hub did not answer: a crowded machine may miss a probe.
@@ -291,7 +274,7 @@ func dies(t *testing.T, topo zone.Topology, all []tier.Node, from int, fields ..
 		return through != nil
 	})
 	settled(t, "the first half to arrive", func() bool { return asker.cache.Stats().Filling >= halves })
-	through.pipes.kill()
+	through.pipes.Kill()
 	return <-got, o
 }
 
@@ -321,8 +304,8 @@ func TestTierThatDiesInTheMiddleIsNotSeen(t *testing.T) {
 func TestTierThatIsGoneIsNotSeen(t *testing.T) {
 	o := newOrigin(page)
 	c := newCluster(t, topology(smart), nodes(3, "FRA", "NRT"), o)
-	c.edges[1].pipes.kill()
-	c.edges[4].pipes.kill()
+	c.edges[1].pipes.Kill()
+	c.edges[4].pipes.Kill()
 	for i := range 60 {
 		if v := c.edges[0].visit(fmt.Sprintf("/%d", i)); v.status != 200 || v.err != nil {
 			t.Errorf("%d %s %v", v.status, v.fault, v.err)

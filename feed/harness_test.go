@@ -10,7 +10,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -21,6 +20,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/selvage-edge/selvage/internal/pipes"
 )
 
 // testCA signs nodes as control/identity does.
@@ -194,51 +195,21 @@ func (l *memLog) Changed() <-chan struct{} {
 	return l.changed
 }
 
-// pipes is a listener whose connections are net.Pipes.
-type pipes struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), closed: make(chan struct{})} }
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
-
-func (p *pipes) dial(ctx context.Context, _ string) (net.Conn, error) {
-	a, b := net.Pipe()
-	select {
-	case p.conns <- a:
-		return b, nil
-	case <-p.closed:
-	case <-ctx.Done():
-	}
-	return nil, errors.New("refused")
-}
-
 // world is a CA, a log and a server of it, running until the test ends.
 type world struct {
 	t      *testing.T
 	ca     *testCA
 	log    *memLog
 	server *Server
-	ln     *pipes
+	ln     *pipes.Listener
 	stop   func()
 
 	mu    sync.Mutex
 	acks  []string       // guarded by mu
 	nodes map[string]int // connections of each node; guarded by mu
 }
+
+func (w *world) dial(ctx context.Context, _ string) (net.Conn, error) { return w.ln.Dial(ctx) }
 
 func newWorld(t *testing.T, change func(*ServerConfig)) *world {
 	w := &world{t: t, ca: newTestCA(t), log: newMemLog(), nodes: map[string]int{}}
@@ -265,7 +236,7 @@ func (w *world) start(change func(*ServerConfig)) {
 	if change != nil {
 		change(&cfg)
 	}
-	w.server, w.ln = NewServer(cfg), newPipes()
+	w.server, w.ln = NewServer(cfg), pipes.New()
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.server.Serve(ctx, w.ln) }()
@@ -308,7 +279,7 @@ func (w *world) edgeOn(n int, c *Copy, change func(*SubscriberConfig)) *edge {
 	w.t.Helper()
 	e := &edge{t: w.t, copy: c}
 	cfg := SubscriberConfig{
-		Parents: []string{"parent"}, Dial: w.ln.dial, Identity: w.ca.identity(nodeID(n), "FRA"), Copy: c,
+		Parents: []string{"parent"}, Dial: w.dial, Identity: w.ca.identity(nodeID(n), "FRA"), Copy: c,
 		OnEntry: func(x *Entry) error {
 			e.mu.Lock()
 			defer e.mu.Unlock()

@@ -58,7 +58,7 @@ func TestJoinGivesAnIdentityOnce(t *testing.T) {
 		if _, err := LoadIdentity(dir); !errors.Is(err, ErrNoIdentity) {
 			t.Errorf("%v, want ErrNoIdentity", err)
 		}
-		id, err := JoinVia(t.Context(), w.ln.dial, "parent", token.String(), dir, "FRA", "host")
+		id, err := JoinVia(t.Context(), w.dial, "parent", token.String(), dir, "FRA", "host")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -74,7 +74,7 @@ func TestJoinGivesAnIdentityOnce(t *testing.T) {
 				t.Errorf("%s: %v, %v; want 0600", name, info, err)
 			}
 		}
-		_, err = JoinVia(t.Context(), w.ln.dial, "parent", token.String(), t.TempDir(), "AMS", "host")
+		_, err = JoinVia(t.Context(), w.dial, "parent", token.String(), t.TempDir(), "AMS", "host")
 		if !Refused(err, ReasonToken) {
 			t.Errorf("second use: %v, want the token refused", err)
 		}
@@ -90,7 +90,7 @@ func TestJoinRefusesAnotherCA(t *testing.T) {
 		w, d, token := newDesk(t)
 		token.Pin = Pin(newTestCA(t).cert)
 		dir := t.TempDir()
-		_, err := JoinVia(t.Context(), w.ln.dial, "parent", token.String(), dir, "FRA", "host")
+		_, err := JoinVia(t.Context(), w.dial, "parent", token.String(), dir, "FRA", "host")
 		if err == nil || !strings.Contains(err.Error(), "not signed by the CA that the join token names") {
 			t.Errorf("%v, want the pin's refusal", err)
 		}
@@ -106,7 +106,7 @@ func TestJoinRefusesAnotherCA(t *testing.T) {
 func TestJoinWhereNobodyEnrols(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
-		_, err := JoinVia(t.Context(), w.ln.dial, "parent", NewToken(w.ca.cert).String(), t.TempDir(), "FRA", "")
+		_, err := JoinVia(t.Context(), w.dial, "parent", NewToken(w.ca.cert).String(), t.TempDir(), "FRA", "")
 		if !Refused(err, ReasonRequest) {
 			t.Errorf("%v, want a refusal", err)
 		}
@@ -117,7 +117,7 @@ func TestCertificateIsRenewedInUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, d, token := newDesk(t)
 		dir := t.TempDir()
-		id, err := JoinVia(t.Context(), w.ln.dial, "parent", token.String(), dir, "FRA", "host")
+		id, err := JoinVia(t.Context(), w.dial, "parent", token.String(), dir, "FRA", "host")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,7 +151,7 @@ func TestRevokedNodeCannotRenew(t *testing.T) {
 		})
 		d.ca = w.ca
 		id := w.ca.identity(nodeID(1), "FRA")
-		if err := id.Renew(t.Context(), w.ln.dial, "parent"); !Refused(err, ReasonRevoked) {
+		if err := id.Renew(t.Context(), w.dial, "parent"); !Refused(err, ReasonRevoked) {
 			t.Errorf("%v, want revoked", err)
 		}
 		if len(d.renewed) != 0 {

@@ -55,7 +55,7 @@ func TestBurstSharesBatches(t *testing.T) {
 // stranger speaks the subscriber's side by hand.
 func stranger(t *testing.T, w *world, id *Identity, h hello) *tls.Conn {
 	t.Helper()
-	raw, err := w.ln.dial(t.Context(), "")
+	raw, err := w.dial(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestHelloIsJudged(t *testing.T) {
 func TestOversizedHelloIsRefusedUnread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
-		raw, err := w.ln.dial(t.Context(), "")
+		raw, err := w.dial(t.Context(), "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +134,7 @@ func TestStrangersCertificatesAreRefused(t *testing.T) {
 		w := newWorld(t, nil)
 		other := newTestCA(t)
 		try := func(config *tls.Config) error {
-			raw, err := w.ln.dial(t.Context(), "")
+			raw, err := w.dial(t.Context(), "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -299,7 +299,7 @@ func TestTooManyConnectionsAreClosed(t *testing.T) {
 		w := newWorld(t, func(c *ServerConfig) { c.MaxConns = 2 })
 		var conns []net.Conn
 		for range 3 {
-			c, err := w.ln.dial(t.Context(), "")
+			c, err := w.dial(t.Context(), "")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -77,7 +77,7 @@ func TestResumeFromTheCursorRepeatsNothing(t *testing.T) {
 		var last net.Conn
 		e := w.edge(1, func(c *SubscriberConfig) {
 			c.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
-				conn, err := w.ln.dial(ctx, addr)
+				conn, err := w.dial(ctx, addr)
 				mu.Lock()
 				defer mu.Unlock()
 				last = conn
@@ -326,7 +326,7 @@ func TestSilentParentIsLeftForTheNext(t *testing.T) {
 				if addr == "silent" {
 					return silent(ctx, addr)
 				}
-				return w.ln.dial(ctx, addr)
+				return w.dial(ctx, addr)
 			}
 		})
 		start := time.Now()
@@ -445,7 +445,7 @@ func TestBadFramesFromAParent(t *testing.T) {
 						if settled != c.seq {
 							t.Errorf("stored up to %d, settled up to %d", c.seq, settled)
 						}
-						return w.ln.dial(ctx, addr)
+						return w.dial(ctx, addr)
 					}
 				})
 				e.reaches(3)

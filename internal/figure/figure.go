@@ -1,11 +1,12 @@
-// Package figure is one line of a benchmark's result, and the one way to judge it
-// and to write it down.
+// Package figure is one line of a measurement's result, and the one way to judge
+// it and to write it down.
 package figure
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -52,6 +53,23 @@ func Beside(name, unit, peer string, ours, theirs []float64, bar float64) Figure
 		Spread: [2]float64{Quantile(ratios, .25), Quantile(ratios, .75)},
 	}
 	return f.judged(bar)
+}
+
+// Most makes a figure of which at most bar is accepted, 0 included: the
+// q-quantile of values.
+func Most(name, unit string, values []float64, q, bar float64) Figure {
+	values = sorted(values)
+	ours := Quantile(values, q)
+	met := ours <= bar
+	return Figure{
+		Name: name, Unit: unit, Ours: ours, Pairs: len(values), Sense: "<=", Bar: &bar, Met: &met,
+		Spread: [2]float64{Quantile(values, .25), Quantile(values, .75)},
+	}
+}
+
+// Count is Most of one number.
+func Count(name, unit string, n, bar int) Figure {
+	return Most(name, unit, []float64{float64(n)}, 0, float64(bar))
 }
 
 // judged sets bar and verdict: the upper quartile has to be within the bar.
@@ -102,6 +120,40 @@ func Write(file string, figures []Figure) error {
 		return err
 	}
 	return os.WriteFile(file, append(text, '\n'), 0o644)
+}
+
+// Append adds f to a file of figures, one a line.
+func Append(file string, f Figure) error {
+	line, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	out, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(append(line, '\n'))
+	return errors.Join(err, out.Close())
+}
+
+// Read returns what Append wrote to a file.
+func Read(file string) (figures []Figure, err error) {
+	in, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	for lines := json.NewDecoder(in); ; {
+		var f Figure
+		switch err := lines.Decode(&f); err {
+		case nil:
+			figures = append(figures, f)
+		case io.EOF:
+			return figures, nil
+		default:
+			return nil, fmt.Errorf("read figures of %s: %w", file, err)
+		}
+	}
 }
 
 // Missed names the bars that were missed; nil when none was.

@@ -66,3 +66,33 @@ func TestWrittenFiguresHaveEveryKey(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsAppendedIsRead(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "figures")
+	want := []Figure{Count("a", "fetches", 1, 1), Count("b", "answers", 1, 0), Most("c", "ms", []float64{3, 1, 2, 5, 4}, 1, 4)}
+	for _, f := range want {
+		if err := Append(file, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := Read(file)
+	if err != nil || len(got) != len(want) {
+		t.Fatal(got, err)
+	}
+	for i, f := range got {
+		if f.String() != want[i].String() || *f.Met != (i == 0) {
+			t.Errorf("got %s, want %s", f, want[i])
+		}
+	}
+	if got[2].Ours != 5 || got[2].Spread != [2]float64{2, 4} {
+		t.Errorf("got %+v", got[2])
+	}
+	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{file, file + "-none"} {
+		if got, err := Read(file); err == nil {
+			t.Errorf("read %v", got)
+		}
+	}
+}

@@ -6,7 +6,7 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/selvage-edge/selvage/lab/figure"
+	"github.com/selvage-edge/selvage/internal/figure"
 )
 
 // field is where the servers meet: one origin, and each server at most once.

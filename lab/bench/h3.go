@@ -92,10 +92,7 @@ func askH3(ctx context.Context, tr http.RoundTripper, path string) error {
 
 // startQUICGo runs this program as an http3.Server.
 func startQUICGo(f *field, name string) (*server, func(), error) {
-	if err := f.certificate(); err != nil {
-		return nil, nil, err
-	}
-	plain, secure, err := f.twoAddrs()
+	plain, secure, err := f.site()
 	if err != nil {
 		return nil, nil, err
 	}

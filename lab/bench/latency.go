@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/selvage-edge/selvage/lab/figure"
+	"github.com/selvage-edge/selvage/internal/figure"
 )
 
 // Latency is looked at under a load that does not wait for the server: h2load

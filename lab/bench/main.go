@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/selvage-edge/selvage/lab/figure"
+	"github.com/selvage-edge/selvage/internal/figure"
 )
 
 type options struct {

@@ -106,10 +106,7 @@ const nginxPeer = `
 `
 
 func startNginx(f *field, name string) (*server, func(), error) {
-	if err := f.certificate(); err != nil {
-		return nil, nil, err
-	}
-	plain, secure, err := f.twoAddrs()
+	plain, secure, err := f.site()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -150,12 +147,15 @@ func program(name string) string {
 	return name
 }
 
-func (f *field) twoAddrs() (first, second string, err error) {
-	if first, err = f.freeAddr(); err != nil {
+func (f *field) site() (plain, secure string, err error) {
+	if err := f.certificate(); err != nil {
 		return "", "", err
 	}
-	second, err = f.freeAddr()
-	return first, second, err
+	if plain, err = f.freeAddr(); err != nil {
+		return "", "", err
+	}
+	secure, err = f.freeAddr()
+	return plain, secure, err
 }
 
 // started waits until a server accepts connections.
@@ -231,10 +231,7 @@ listen:
 
 // startH2O serves the origin's files: h2o caches what it has opened.
 func startH2O(f *field, name string) (*server, func(), error) {
-	if err := f.certificate(); err != nil {
-		return nil, nil, err
-	}
-	plain, secure, err := f.twoAddrs()
+	plain, secure, err := f.site()
 	if err != nil {
 		return nil, nil, err
 	}

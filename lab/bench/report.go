@@ -1,6 +1,6 @@
 package main
 
-import "github.com/selvage-edge/selvage/lab/figure"
+import "github.com/selvage-edge/selvage/internal/figure"
 
 // round is one turn of each: ours, then the peers in the work's order.
 type round struct {

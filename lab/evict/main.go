@@ -16,7 +16,7 @@ import (
 	"strings"
 
 	"github.com/selvage-edge/selvage/edge/phase/cache/evict"
-	"github.com/selvage-edge/selvage/lab/figure"
+	"github.com/selvage-edge/selvage/internal/figure"
 )
 
 // request is one line of a trace.

@@ -15,46 +15,10 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/quicvarint"
 
+	"github.com/selvage-edge/selvage/wire/h3/h3test"
 	"github.com/selvage-edge/selvage/wire/h3/qpack"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
-
-// earlyConn loses a client's Handshake packets, so that nothing but its early
-// data can reach the server: what a replay looks like.
-type earlyConn struct{ net.PacketConn }
-
-func (c earlyConn) WriteTo(p []byte, addr net.Addr) (int, error) {
-	if hasHandshake(p) {
-		return len(p), nil
-	}
-	return c.PacketConn.WriteTo(p, addr)
-}
-
-// hasHandshake looks for a Handshake packet among those of a datagram (RFC 9000 §17.2).
-func hasHandshake(p []byte) bool {
-	for len(p) > 6 && p[0]&0x80 != 0 {
-		kind := p[0] >> 4 & 3
-		if kind == 2 {
-			return true
-		}
-		at := 5
-		at += 1 + int(p[at])
-		at += 1 + int(p[at])
-		if kind == 0 {
-			token, n, err := quicvarint.Parse(p[at:])
-			if err != nil {
-				return false
-			}
-			at += n + int(token)
-		}
-		length, n, err := quicvarint.Parse(p[at:])
-		if err != nil || at+n+int(length) > len(p) {
-			return false
-		}
-		p = p[at+n+int(length):]
-	}
-	return false
-}
 
 // early connects by early data alone. It is nil when the server takes none.
 func (v *visitor3) early(t *testing.T, name string) *quic.Conn {
@@ -63,7 +27,9 @@ func (v *visitor3) early(t *testing.T, name string) *quic.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr := &quic.Transport{Conn: earlyConn{udp}}
+	held := &h3test.EarlyConn{PacketConn: udp}
+	held.Hold.Store(true)
+	tr := &quic.Transport{Conn: held}
 	config := v.tls.Clone()
 	config.ServerName, config.NextProtos = name, []string{"h3"}
 	addr, err := net.ResolveUDPAddr("udp", v.addr)

@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -16,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/selvage-edge/selvage/lab/figure"
+	"github.com/selvage-edge/selvage/internal/figure"
 )
 
 type options struct {
@@ -48,19 +47,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, "sim:", err)
 		os.Exit(1)
 	}
-}
-
-// most is a figure that may be at most bar, which may be 0.
-func most(name, unit string, ours, bar float64) figure.Figure {
-	met := ours <= bar
-	f := told(name, unit, ours)
-	f.Bar, f.Met = &bar, &met
-	return f
-}
-
-// told is a figure without a bar.
-func told(name, unit string, ours float64) figure.Figure {
-	return figure.Alone(name, unit, []float64{ours}, 0)
 }
 
 func run(ctx context.Context, o options) error {
@@ -100,25 +86,20 @@ func run(ctx context.Context, o options) error {
 	return errors.Join(figure.Write(o.out, figures), figure.Missed(figures))
 }
 
-// others reads what was measured in one process: each file is a list of
-// figures, one a line.
+// others reads what was measured in one process.
 func others(files string) (figures []figure.Figure, err error) {
 	for name := range strings.SplitSeq(files, ",") {
 		if name == "" {
 			continue
 		}
-		text, err := os.ReadFile(name)
+		more, err := figure.Read(name)
 		if err != nil {
 			return nil, err
 		}
-		for line := range strings.Lines(string(text)) {
-			var f figure.Figure
-			if err := json.Unmarshal([]byte(line), &f); err != nil {
-				return nil, fmt.Errorf("read figures of %s: %w", name, err)
-			}
+		for _, f := range more {
 			fmt.Println(f)
-			figures = append(figures, f)
 		}
+		figures = append(figures, more...)
 	}
 	return figures, nil
 }

@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/selvage-edge/selvage/lab/figure"
+	"github.com/selvage-edge/selvage/internal/figure"
 )
 
 // cold asks all edges for the same page at once, as often as there are pages.
@@ -31,8 +30,8 @@ func cold(ctx context.Context, o options, n *network, src *origin) ([]figure.Fig
 			return nil, err
 		}
 	}
-	_, most1 := src.asked()
-	return []figure.Figure{most(fmt.Sprintf("origin fetches of the object fetched most, %d edges cold at the same time, %d objects", o.edges, pages), "fetches", float64(most1), 1)}, nil
+	_, most := src.asked()
+	return []figure.Figure{figure.Count(fmt.Sprintf("origin fetches of the object fetched most, %d edges cold at the same time, %d objects", o.edges, pages), "fetches", most, 1)}, nil
 }
 
 // want gets a page and is an error unless it is the origin's present one.
@@ -68,8 +67,8 @@ func lifetimes(ctx context.Context, o options, n *network, src *origin) ([]figur
 	}
 	sum, _ := src.asked()
 	return []figure.Figure{
-		most(fmt.Sprintf("origin requests in %s with an edge TTL of %d s, %d edges, %d requests", o.load, ttl, o.edges, l.sent.Load()), "requests",
-			float64(sum), o.load.Seconds()/ttl+1),
+		figure.Count(fmt.Sprintf("origin requests in %s with an edge TTL of %d s, %d edges, %d requests", o.load, ttl, o.edges, l.sent.Load()), "requests",
+			sum, int(o.load.Seconds()/ttl)+1),
 	}, nil
 }
 
@@ -152,10 +151,7 @@ func purges(ctx context.Context, o options, n *network, src *origin) ([]figure.F
 			}
 		}
 	}
-	slices.Sort(took)
-	at := func(q float64) float64 { return took[int(q*float64(len(took)-1))] }
-	f := most(fmt.Sprintf("purge to the acknowledgement of %d edges, p99 of %d by url, tag, prefix, host, everything", o.edges, len(took)), "ms", at(.99), 150)
-	f.Spread = [2]float64{at(.25), at(.75)}
+	f := figure.Most(fmt.Sprintf("purge to the acknowledgement of %d edges, p99 of %d by url, tag, prefix, host, everything", o.edges, len(took)), "ms", took, .99, 150)
 	return []figure.Figure{f}, nil
 }
 
@@ -197,7 +193,7 @@ func everything(ctx context.Context, o options, n *network, src *origin) ([]figu
 	if err := sweep(ctx, o, n, src); err != nil {
 		return nil, err
 	}
-	sum, most1 := src.asked()
+	sum, most := src.asked()
 	lost, err := n.sum(ctx, "selvage_tier_losses_total")
 	if err != nil {
 		return nil, err
@@ -211,13 +207,13 @@ func everything(ctx context.Context, o options, n *network, src *origin) ([]figu
 	}
 	name := fmt.Sprintf("purge of everything, %d objects, %d req/s over %d edges: ", o.objects, o.rate, o.edges)
 	return []figure.Figure{
-		most(name+"the origin's most requests at a time", "requests", float64(src.peak.Load()), originLimit),
-		most(name+"origin fetches of the object fetched most", "fetches", float64(most1), 1),
-		most(name+"origin fetches in all", "fetches", float64(sum), float64(o.objects)),
-		most(name+fmt.Sprintf("answers other than 200, of %d (%d fetches meanwhile)", l.sent.Load(), under), "answers", float64(l.bad.Load()), 0),
-		told("edges taken for gone by others, since the start", "times", lost),
-		told("upper tiers that moved, since the start", "times", moved),
-		told(name+"requests sent 100 ms late", "requests", float64(l.late.Load())),
+		figure.Count(name+"the origin's most requests at a time", "requests", int(src.peak.Load()), originLimit),
+		figure.Count(name+"origin fetches of the object fetched most", "fetches", most, 1),
+		figure.Count(name+"origin fetches in all", "fetches", sum, o.objects),
+		figure.Count(name+fmt.Sprintf("answers other than 200, of %d (%d fetches meanwhile)", l.sent.Load(), under), "answers", int(l.bad.Load()), 0),
+		figure.Alone("edges taken for gone by others, since the start", "times", []float64{lost}, 0),
+		figure.Alone("upper tiers that moved, since the start", "times", []float64{moved}, 0),
+		figure.Alone(name+"requests sent 100 ms late", "requests", []float64{float64(l.late.Load())}, 0),
 	}, nil
 }
 

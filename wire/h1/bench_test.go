@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/wire/msg/msgtest"
 )
 
 const hitRequest = "GET /assets/app.css?v=3 HTTP/1.1\r\nHost: www.example.test\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nAccept: text/css,*/*;q=0.1\r\nAccept-Encoding: gzip, deflate, br\r\nAccept-Language: en-US,en;q=0.5\r\nConnection: keep-alive\r\n\r\n"
@@ -147,13 +148,6 @@ func BenchmarkClient(b *testing.B) {
 		if err := c.Do(b.Context(), req, nil, &res); err != nil {
 			b.Fatal(err)
 		}
-		for {
-			if _, err := res.Body.Read(p); err == io.EOF {
-				break
-			} else if err != nil {
-				b.Fatal(err)
-			}
-		}
-		res.Close()
+		msgtest.Discard(b, &res, p)
 	}
 }

@@ -4,48 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/selvage-edge/selvage/wire/h3/h3test"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
-
-// holdConn loses the client's Handshake packets while hold is set, so that
-// nothing but early data can reach the server.
-type holdConn struct {
-	net.PacketConn
-	hold atomic.Bool
-}
-
-func (c *holdConn) WriteTo(p []byte, addr net.Addr) (int, error) {
-	if c.hold.Load() && hasHandshake(p) {
-		return len(p), nil
-	}
-	return c.PacketConn.WriteTo(p, addr)
-}
-
-// hasHandshake looks for a Handshake packet among those of a datagram (RFC 9000 §17.2).
-func hasHandshake(p []byte) bool {
-	for len(p) > 6 && p[0]&0x80 != 0 {
-		kind := p[0] >> 4 & 3
-		if kind == 2 {
-			return true
-		}
-		at := 5
-		at += 1 + int(p[at])
-		at += 1 + int(p[at])
-		if kind == 0 {
-			token, n := readVarint(p[at:])
-			at += n + int(token)
-		}
-		length, n := readVarint(p[at:])
-		p = p[at+n+int(length):]
-	}
-	return false
-}
 
 func TestEarlyRequestsAreMarked(t *testing.T) {
 	early := make(chan bool, 10)
@@ -56,13 +22,13 @@ func TestEarlyRequestsAreMarked(t *testing.T) {
 	r := start(t, h, Limits{})
 	config := clientTLS()
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
-	dial := func(hold bool) (*peer, *holdConn) {
+	dial := func(hold bool) (*peer, *h3test.EarlyConn) {
 		udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := &holdConn{PacketConn: udp}
-		c.hold.Store(hold)
+		c := &h3test.EarlyConn{PacketConn: udp}
+		c.Hold.Store(hold)
 		tr := &quic.Transport{Conn: c}
 		ctx, cancel := context.WithTimeout(t.Context(), peerWait)
 		defer cancel()
@@ -99,7 +65,7 @@ func TestEarlyRequestsAreMarked(t *testing.T) {
 	if !<-early {
 		t.Error("a request of early data is not")
 	}
-	c.hold.Store(false)
+	c.Hold.Store(false)
 	select {
 	case <-p.qc.HandshakeComplete():
 	case <-time.After(peerWait):

@@ -2,17 +2,15 @@ package cache
 
 import (
 	"bytes"
-	"encoding/json"
 	flags "flag" // flag is one of a stored answer
 	"fmt"
 	"hash/maphash"
-	"os"
-	"slices"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/selvage-edge/selvage/edge/request"
+	"github.com/selvage-edge/selvage/internal/figure"
 	"github.com/selvage-edge/selvage/wire/msg"
 	"github.com/selvage-edge/selvage/zone"
 )
@@ -21,33 +19,6 @@ var (
 	manyObjects = flags.Int("objects", 100_000, "objects among which tagged ones are purged")
 	figuresFile = flags.String("figures", "", "file to which figures are appended, one a line")
 )
-
-// figure appends a figure in the form of lab/figure.
-func figure(t *testing.T, name, unit string, sorted []float64, q, bar float64) {
-	t.Helper()
-	at := func(q float64) float64 { return sorted[int(q*float64(len(sorted)-1))] }
-	t.Logf("%s: %.4g %s", name, at(q), unit)
-	if *figuresFile == "" {
-		return
-	}
-	line, err := json.Marshal(map[string]any{
-		"name": name, "unit": unit, "ours": at(q), "peer": nil, "peer_name": nil, "ratio": nil,
-		"spread": [2]float64{at(.25), at(.75)}, "pairs": len(sorted), "bar": bar, "sense": "<=", "met": at(q) <= bar,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.OpenFile(*figuresFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.Write(append(line, '\n')); err != nil {
-		t.Error(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Error(err)
-	}
-}
 
 // storeMany stores the pages /1 to /many-1 under their host's key, as fills do.
 func (g *rig) storeMany(host []byte, many int, tags func(n int) string) {
@@ -122,7 +93,6 @@ func TestTaggedObjectsArePurgedAmongMany(t *testing.T) {
 			}
 			took = append(took, float64(get(n, request.CacheHit).Nanoseconds())/1000)
 		}
-		slices.Sort(took)
 		return took
 	}
 	before := hits()
@@ -138,7 +108,17 @@ func TestTaggedObjectsArePurgedAmongMany(t *testing.T) {
 	}
 	g.wantFetches(int64(1 + tagged))
 	name := fmt.Sprintf("purge of %d tagged objects among %d: ", tagged, many)
-	figure(t, name+"the call, of one edge", "µs", call, 0, 10_000)
-	figure(t, name+"p99 of a hit before", "µs", before, .99, 1000)
-	figure(t, name+"p99 of a hit meanwhile", "µs", meanwhile, .99, 1000)
+	for _, f := range []figure.Figure{
+		figure.Most(name+"the call, of one edge", "µs", call, 0, 10_000),
+		figure.Most(name+"p99 of a hit before", "µs", before, .99, 1000),
+		figure.Most(name+"p99 of a hit meanwhile", "µs", meanwhile, .99, 1000),
+	} {
+		t.Log(f)
+		if *figuresFile == "" {
+			continue
+		}
+		if err := figure.Append(*figuresFile, f); err != nil {
+			t.Error(err)
+		}
+	}
 }

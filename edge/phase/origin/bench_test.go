@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"net/http"
+	"sync/atomic"
 	"testing"
 
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/wire/msg/msgtest"
 )
 
 func BenchmarkRoute(b *testing.B) {
@@ -33,7 +36,18 @@ func BenchmarkRun(b *testing.B) {
 	w := &world{hosts: map[string]func() (net.Conn, error){addr + ":80": fixed(b, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello")}}
 	e := New(Config{Dial: w.Dial})
 	defer e.Close()
-	p := plan(b, "flexible", addr)
+	benchRun(b, e, plan(b, "flexible", addr))
+}
+
+func BenchmarkRunHTTP2(b *testing.B) {
+	var conns atomic.Int32
+	dial := serve2(b, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }, &conns)
+	e := New(Config{Dial: (&world{hosts: map[string]func() (net.Conn, error){addr + ":443": dial}}).Dial})
+	defer e.Close()
+	benchRun(b, e, plan(b, "full", addr))
+}
+
+func benchRun(b *testing.B, e *Engine, p *Plan) {
 	r := ask(b, "GET", "/a", nil, "Accept: */*", "User-Agent: bench", "Accept-Encoding: gzip")
 	buf := make([]byte, 64)
 	b.ReportAllocs()
@@ -43,14 +57,7 @@ func BenchmarkRun(b *testing.B) {
 		if _, err := e.Run(p, r); err != nil {
 			b.Fatal(err)
 		}
-		for {
-			if _, err := r.Out.Body.Read(buf); err == io.EOF {
-				break
-			} else if err != nil {
-				b.Fatal(err)
-			}
-		}
-		r.Out.Close()
+		msgtest.Discard(b, r.Out, buf)
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,7 +19,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/fault"
@@ -29,26 +27,6 @@ import (
 	"github.com/selvage-edge/selvage/wire/msg"
 	"github.com/selvage-edge/selvage/zone"
 )
-
-// serve2 starts somebody else's HTTP/2 server and counts its connections.
-func serve2(t testing.TB, h http.HandlerFunc, conns *atomic.Int32) func() (net.Conn, error) {
-	t.Helper()
-	s := httptest.NewUnstartedServer(h)
-	s.EnableHTTP2 = true
-	s.Config.ErrorLog = quiet()
-	s.StartTLS()
-	t.Cleanup(s.Close)
-	return func() (net.Conn, error) {
-		conns.Add(1)
-		return net.Dial("tcp", s.Listener.Addr().String())
-	}
-}
-
-func engine2(t *testing.T, dial func() (net.Conn, error), change func(*Config)) (*Engine, *Plan) {
-	t.Helper()
-	e := newEngine(t, &world{hosts: map[string]func() (net.Conn, error){addr + ":443": dial}}, change)
-	return e, plan(t, "full", addr)
-}
 
 func TestRequestsShareAConnectionOverHTTP2(t *testing.T) {
 	const many = 60
@@ -254,72 +232,6 @@ func TestSlowVisitorsGiveWayOverHTTP2(t *testing.T) {
 	if got := metric(t, e, "selvage_origin_streams", ""); got != 0 {
 		t.Errorf("%v seats are taken still", got)
 	}
-}
-
-// framed is an HTTP/2 origin of which each step is said: f is called for each
-// request, with its stream and how often one came.
-func framed(t *testing.T, settings []http2.Setting, f func(fr *http2.Framer, n int, h *http2.MetaHeadersFrame)) func() (net.Conn, error) {
-	t.Helper()
-	cert, _ := certificate(t, time.Now().Add(time.Hour), "shop.test")
-	var count atomic.Int32
-	return scripted(t, func(_ int, nc net.Conn) {
-		tc := tls.Server(nc, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}})
-		if _, err := io.ReadFull(tc, make([]byte, len(http2.ClientPreface))); err != nil {
-			return
-		}
-		// What is written waits in a queue, as pipes have no room.
-		out := make(chan []byte, 1000)
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			for p := range out {
-				_, _ = tc.Write(p)
-			}
-		}()
-		defer func() { close(out); <-done }()
-		fr := http2.NewFramer(queue(out), tc)
-		fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-		_ = fr.WriteSettings(settings...)
-		for {
-			x, err := fr.ReadFrame()
-			if err != nil {
-				return
-			}
-			switch x := x.(type) {
-			case *http2.MetaHeadersFrame:
-				f(fr, int(count.Add(1))-1, x)
-			case *http2.DataFrame:
-				if bytes.HasPrefix(x.Data(), []byte("echo")) {
-					_ = fr.WriteData(x.StreamID, x.StreamEnded(), x.Data())
-				}
-			case *http2.SettingsFrame:
-				if !x.IsAck() {
-					_ = fr.WriteSettingsAck()
-				}
-			}
-		}
-	})
-}
-
-type queue chan []byte
-
-func (q queue) Write(p []byte) (int, error) {
-	q <- bytes.Clone(p)
-	return len(p), nil
-}
-
-func block(lines ...string) []byte {
-	var b bytes.Buffer
-	e := hpack.NewEncoder(&b)
-	for i := 0; i < len(lines); i += 2 {
-		_ = e.WriteField(hpack.HeaderField{Name: lines[i], Value: lines[i+1]}) // to memory: never fails
-	}
-	return b.Bytes()
-}
-
-func reply(fr *http2.Framer, stream uint32, text string) {
-	_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, EndHeaders: true, BlockFragment: block(":status", "200")})
-	_ = fr.WriteData(stream, true, []byte(text))
 }
 
 // What the origin says it did not process is sent again, whatever the method.
@@ -595,32 +507,6 @@ func TestInterimAnswersComeOverHTTP2(t *testing.T) {
 	run(t, e, p, r)
 	if got != "103 Link: </a.css>; rel=preload\nx-other: 1" {
 		t.Errorf("got %q", got)
-	}
-}
-
-func BenchmarkRunHTTP2(b *testing.B) {
-	var conns atomic.Int32
-	dial := serve2(b, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }, &conns)
-	e := New(Config{Dial: (&world{hosts: map[string]func() (net.Conn, error){addr + ":443": dial}}).Dial})
-	defer e.Close()
-	p := plan(b, "full", addr)
-	r := ask(b, "GET", "/a", nil, "Accept: */*", "User-Agent: bench", "Accept-Encoding: gzip")
-	buf := make([]byte, 64)
-	b.ReportAllocs()
-	for b.Loop() {
-		r.Arena.Reset()
-		r.Out.Reset()
-		if _, err := e.Run(p, r); err != nil {
-			b.Fatal(err)
-		}
-		for {
-			if _, err := r.Out.Body.Read(buf); errors.Is(err, io.EOF) {
-				break
-			} else if err != nil {
-				b.Fatal(err)
-			}
-		}
-		r.Out.Close()
 	}
 }
 

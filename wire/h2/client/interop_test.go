@@ -18,6 +18,7 @@ import (
 
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/wire/msg/msgtest"
 )
 
 // serve starts somebody else's HTTP/2 server and connects to it.
@@ -369,13 +370,6 @@ func BenchmarkDo(b *testing.B) {
 		if err := c.Do(b.Context(), req, nil, &res); err != nil {
 			b.Fatal(err)
 		}
-		for {
-			if _, err := res.Body.Read(buf); err == io.EOF {
-				break
-			} else if err != nil {
-				b.Fatal(err)
-			}
-		}
-		res.Close()
+		msgtest.Discard(b, &res, buf)
 	}
 }

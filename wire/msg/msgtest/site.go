@@ -2,6 +2,7 @@ package msgtest
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -110,4 +111,17 @@ func Start(tb testing.TB, serve func(net.Conn, *msg.Conn), window int) (visitor 
 		<-done
 	})
 	return a, done
+}
+
+// Discard reads what is left of an answer's body, into p, and closes the answer.
+func Discard(tb testing.TB, res *msg.Response, p []byte) {
+	tb.Helper()
+	for {
+		if _, err := res.Body.Read(p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			tb.Fatal(err)
+		}
+	}
+	res.Close()
 }
