@@ -121,15 +121,28 @@ func (e *Edge) accept(ctx context.Context, l net.Listener, serve func(nc net.Con
 				return nil
 			}
 		}
-		if e.connections.Add(1) > int64(e.cfg.MaxConnections) {
-			e.connections.Add(-1)
-			e.overflow.Add(1)
+		if !e.room() {
 			_ = nc.Close() // refused; nothing was sent
 			continue
 		}
 		e.visitors.Add(1)
 		e.crew.Do(func() { serve(nc, e.left) })
 	}
+}
+
+// room counts a visitor's connection, unless there are as many as allowed.
+func (e *Edge) room() bool {
+	if e.connections.Add(1) > int64(e.cfg.MaxConnections) {
+		e.turnAway()
+		return false
+	}
+	return true
+}
+
+// turnAway refuses a connection that room has counted.
+func (e *Edge) turnAway() {
+	e.connections.Add(-1)
+	e.overflow.Add(1)
 }
 
 // left is called when a visitor's connection has ended.

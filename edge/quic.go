@@ -99,15 +99,12 @@ var (
 // admit counts a connection from its first packet to its end.
 func (d *quicDoor) admit(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
 	e := d.edge
-	if e.connections.Add(1) > int64(e.cfg.MaxConnections) {
-		e.connections.Add(-1)
-		e.overflow.Add(1)
+	if !e.room() {
 		return nil, errFull
 	}
 	if d.handshakes.Add(1) > maxHandshakes {
 		d.handshakes.Add(-1)
-		e.connections.Add(-1)
-		e.overflow.Add(1)
+		e.turnAway()
 		return nil, errHandshakes
 	}
 	inner, done := e.tls.Begin(ctx)

@@ -267,22 +267,17 @@ func (n *network) call(t *testing.T, method, path string, body any) (json.RawMes
 // and trusts the private CA only.
 func visitor(t *testing.T, addr, caFile string) *http.Client {
 	t.Helper()
-	roots := x509.NewCertPool()
+	config := &tls.Config{RootCAs: x509.NewCertPool()}
 	if caFile != "" {
-		pem, err := os.ReadFile(caFile)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !roots.AppendCertsFromPEM(pem) {
-			t.Fatalf("%s holds no certificate", caFile)
-		}
+		config = trust(t, caFile)
 	}
+	config.MinVersion = tls.VersionTLS12
 	tr := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "tcp", addr)
 		},
-		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:     config,
 		MaxIdleConnsPerHost: 64,
 		DisableCompression:  true,
 	}

@@ -3,7 +3,6 @@ package script
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"net/http"
@@ -30,15 +29,9 @@ type visitor3 struct {
 
 func newVisitor3(t *testing.T, addr, caFile string) *visitor3 {
 	t.Helper()
-	pem, err := os.ReadFile(caFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		t.Fatalf("%s holds no certificate", caFile)
-	}
-	return &visitor3{addr: addr, tls: &tls.Config{RootCAs: roots, ClientSessionCache: tls.NewLRUClientSessionCache(10)}}
+	config := trust(t, caFile)
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(10)
+	return &visitor3{addr: addr, tls: config}
 }
 
 func (v *visitor3) connect(t *testing.T) *http.Client {

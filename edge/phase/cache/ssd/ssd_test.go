@@ -92,11 +92,10 @@ func TestNewestRecordCounts(t *testing.T) {
 	again()
 }
 
-// TestDeleteOvertakesTheQueue wants a Delete to hold for what was put before
-// and is not written yet, and not for what is put after.
-func TestDeleteOvertakesTheQueue(t *testing.T) {
-	disk := newMemFS()
-	hold := make(chan struct{})
+// heldFS is a disk on which no file is created before hold is closed.
+func heldFS() (disk *memFS, hold chan struct{}) {
+	disk = newMemFS()
+	hold = make(chan struct{})
 	disk.before = func(op string, n int) (int, error) {
 		if op == "create" {
 			disk.mu.Unlock()
@@ -105,6 +104,13 @@ func TestDeleteOvertakesTheQueue(t *testing.T) {
 		}
 		return n, nil
 	}
+	return disk, hold
+}
+
+// TestDeleteOvertakesTheQueue wants a Delete to hold for what was put before
+// and is not written yet, and not for what is put after.
+func TestDeleteOvertakesTheQueue(t *testing.T) {
+	disk, hold := heldFS()
 	s := open(t, Config{FS: disk})
 	put(t, s, 1, 1000)
 	put(t, s, 2, 1000)
@@ -128,16 +134,7 @@ func TestDeleteOvertakesTheQueue(t *testing.T) {
 }
 
 func TestFullQueueDropsAndNeverWaits(t *testing.T) {
-	disk := newMemFS()
-	hold := make(chan struct{})
-	disk.before = func(op string, n int) (int, error) {
-		if op == "create" {
-			disk.mu.Unlock()
-			<-hold
-			disk.mu.Lock()
-		}
-		return n, nil
-	}
+	disk, hold := heldFS()
 	s := open(t, Config{FS: disk, Queue: 64 << 10})
 	taken, freed := 0, 0
 	for id := range 100 {
