@@ -61,6 +61,7 @@ func TestAnswersInlineAndBySession(t *testing.T) {
 			if st := r.Stats(); st.Requests != 3 || st.Connections != 1 || st.Open != 1 || st.Inline > 0 && name == "served" {
 				t.Errorf("%+v", st)
 			}
+			until(t, func() bool { return len(h.results()) > 2 }) // it is told behind the answer
 			if done := h.results(); len(done) != 3 || done[0].err != nil || done[0].sent != 31 {
 				t.Errorf("%+v", done)
 			}
@@ -259,6 +260,7 @@ func TestBrokenAnswerIsNoWholeOne(t *testing.T) {
 	if err == nil {
 		t.Error("a broken answer looks whole")
 	}
+	until(t, func() bool { return len(h.results()) > 0 })
 	if done := h.results(); len(done) != 1 || !errors.Is(done[0].err, errBroken) {
 		t.Errorf("%+v", done)
 	}

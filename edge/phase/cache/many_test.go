@@ -20,6 +20,20 @@ var (
 	figuresFile = flags.String("figures", "", "file to which figures are appended, one a line")
 )
 
+// tell logs figures, and appends them to the file that was asked for.
+func tell(t *testing.T, figures ...figure.Figure) {
+	t.Helper()
+	for _, f := range figures {
+		t.Log(f)
+		if *figuresFile == "" {
+			continue
+		}
+		if err := figure.Append(*figuresFile, f); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // storeMany stores the pages /1 to /many-1 under their host's key, as fills do.
 func (g *rig) storeMany(host []byte, many int, tags func(n int) string) {
 	g.t.Helper()
@@ -108,17 +122,7 @@ func TestTaggedObjectsArePurgedAmongMany(t *testing.T) {
 	}
 	g.wantFetches(int64(1 + tagged))
 	name := fmt.Sprintf("purge of %d tagged objects among %d: ", tagged, many)
-	for _, f := range []figure.Figure{
-		figure.Most(name+"the call, of one edge", "µs", call, 0, 10_000),
+	tell(t, figure.Most(name+"the call, of one edge", "µs", call, 0, 10_000),
 		figure.Most(name+"p99 of a hit before", "µs", before, .99, 1000),
-		figure.Most(name+"p99 of a hit meanwhile", "µs", meanwhile, .99, 1000),
-	} {
-		t.Log(f)
-		if *figuresFile == "" {
-			continue
-		}
-		if err := figure.Append(*figuresFile, f); err != nil {
-			t.Error(err)
-		}
-	}
+		figure.Most(name+"p99 of a hit meanwhile", "µs", meanwhile, .99, 1000))
 }
