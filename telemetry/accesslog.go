@@ -46,8 +46,8 @@ const (
 	// as much as some lines; requests on its processor wait while it writes, about a
 	// tenth of a millisecond, and what is written soon is still in the cache.
 	portion = 256 << 10
-	// maxWrite bounds a write: the kernel copies larger ones to memory that it has
-	// not used for long, at twice the cost.
+	// maxWrite bounds a write: one of 1 MiB was seen to cost the kernel several
+	// times as much a byte.
 	maxWrite = 64 << 10
 )
 

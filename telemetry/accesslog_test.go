@@ -30,6 +30,17 @@ func (s *sink) Write(p []byte) (int, error) {
 }
 func (s *sink) Close() error { s.closed = true; return nil }
 
+// slow is a disk that takes nothing until it is freed.
+type slow struct {
+	sink
+	free chan struct{}
+}
+
+func (s *slow) Write(p []byte) (int, error) {
+	<-s.free
+	return s.sink.Write(p)
+}
+
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func sample() *Record {
@@ -150,7 +161,7 @@ func TestLongestLine(t *testing.T) {
 
 func TestFullRingDropsAndCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		out := &sink{}
+		out := &slow{free: make(chan struct{})}
 		l := NewAccessLog(out, "FRA", nil, 1, quiet())
 		r := sample()
 		r.Path = bytes.Repeat([]byte("p"), 9000)
@@ -161,6 +172,7 @@ func TestFullRingDropsAndCounts(t *testing.T) {
 		if l.Dropped() == 0 {
 			t.Error("nothing dropped although the ring holds far less")
 		}
+		close(out.free)
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
