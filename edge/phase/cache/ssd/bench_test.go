@@ -1,10 +1,17 @@
 package ssd
 
 import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -21,35 +28,96 @@ func fillStore(b *testing.B, s *Store, n, size int) {
 	settle(b, s)
 }
 
-// BenchmarkRestart opens a folder with a million records, after Close and
-// after an end without it.
+// BenchmarkRestart opens a folder with a million records, after Close and after
+// SIGKILL. slowest-ms is wall time, cpu-ms what of it the process worked.
 func BenchmarkRestart(b *testing.B) {
 	const records = 1 << 20
-	dir := b.TempDir()
-	cfg := Config{Dir: dir, Bytes: 4 << 30, Scrub: -1}
-	s := open(b, cfg)
-	fillStore(b, s, records, 400)
-	if err := s.Close(); err != nil {
+	cfg := Config{Dir: os.Getenv("SSD_KILLED"), Bytes: 4 << 30, Scrub: -1}
+	if cfg.Dir != "" { // the one that is killed
+		fillStore(b, open(b, cfg), records, 400)
+		fmt.Println("written")
+		select {}
+	}
+	for _, end := range []string{"closed", "killed"} {
+		b.Run(end, func(b *testing.B) {
+			cfg.Dir = b.TempDir()
+			if end == "closed" {
+				s := open(b, cfg)
+				fillStore(b, s, records, 400)
+				if err := s.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			var slowest, worked time.Duration
+			for b.Loop() {
+				if end == "killed" {
+					b.StopTimer()
+					writeAndKill(b, cfg.Dir)
+					b.StartTimer()
+				}
+				began, before := time.Now(), cpuTime(b)
+				s, err := Open(cfg)
+				if err != nil {
+					b.Fatal(err)
+				}
+				slowest = max(slowest, time.Since(began))
+				worked = max(worked, cpuTime(b)-before)
+				st := s.Stats()
+				if st.Records != records {
+					b.Fatalf("%d of %d records are found", st.Records, records)
+				}
+				b.ReportMetric(float64(st.IndexBytes)/float64(st.Records), "index-bytes/record")
+				if err := s.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(slowest.Milliseconds()), "slowest-ms")
+			b.ReportMetric(float64(worked.Milliseconds()), "cpu-ms")
+		})
+	}
+}
+
+// writeAndKill has another process fill an empty folder, and kills it.
+func writeAndKill(b *testing.B, dir string) {
+	b.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
 		b.Fatal(err)
 	}
-	var slowest time.Duration
-	for b.Loop() {
-		began := time.Now()
-		s, err := Open(cfg)
-		if err != nil {
-			b.Fatal(err)
-		}
-		slowest = max(slowest, time.Since(began))
-		st := s.Stats()
-		if st.Records != records {
-			b.Fatalf("%d of %d records are found", st.Records, records)
-		}
-		b.ReportMetric(float64(st.IndexBytes)/float64(st.Records), "index-bytes/record")
-		if err := s.Close(); err != nil {
+	for _, name := range names {
+		if err := os.Remove(name); err != nil {
 			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(float64(slowest.Milliseconds()), "slowest-ms")
+	cmd := exec.CommandContext(b.Context(), os.Args[0], "-test.run", "^$", "-test.bench", "^BenchmarkRestart$", "-test.benchtime", "1x")
+	cmd.Env = append(os.Environ(), "SSD_KILLED="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	written := false
+	for lines := bufio.NewScanner(out); !written && lines.Scan(); {
+		written = strings.HasSuffix(lines.Text(), "written") // behind the benchmark's name
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		b.Fatal(err)
+	}
+	_ = cmd.Wait() // killed
+	if !written {
+		b.Fatal("the process that writes has ended")
+	}
+}
+
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func BenchmarkFind(b *testing.B) {
