@@ -176,6 +176,8 @@ func New(c Config) *Engine {
 		s.open(e.slab, c.Bytes/int64(n))
 		s.queues.Ghost = func(it *evict.Item) uint64 { return ghost(objectOf(it), e.hashOf(objectOf(it))) }
 		s.queues.Left = func(it *evict.Item, hit bool) { e.guard.Left(zoneNumber(objectOf(it).zone), hit) }
+		s.queues.Stayed = func(it *evict.Item, hit bool) { e.guard.Stayed(zoneNumber(objectOf(it).zone), hit) }
+		s.queues.Rises = func(it *evict.Item) bool { return e.guard.Rises(zoneNumber(objectOf(it).zone)) }
 	}
 	return e
 }

@@ -24,7 +24,8 @@ type Item struct {
 	// State counts hits in its low HitBits; the others are the owner's.
 	State atomic.Uint32
 	queue uint8
-	laps  uint8 // round the small queue that are left
+	laps  uint8 // round the small queue that are left; in the main queue, hits on account that are
+	used  bool  // hit in the main queue
 }
 
 // HitBits are the bits of Item.State that count hits, at most MaxHits.
@@ -87,10 +88,14 @@ type Queues struct {
 
 	// Size is the size of an item, the same as long as it is held; Ghost the hash
 	// by which it is known when it comes again; Left, if set, is told of each
-	// item that leaves the small queue, and whether it was hit there.
-	Size  func(*Item) int64
-	Ghost func(*Item) uint64
-	Left  func(it *Item, hit bool)
+	// item that leaves the small queue, and whether it was hit there; Stayed, if
+	// set, of each that leaves the main queue, and whether it was hit there; Rises,
+	// if set, whether one that has earned it may move from the one to the other.
+	Size   func(*Item) int64
+	Ghost  func(*Item) uint64
+	Left   func(it *Item, hit bool)
+	Stayed func(it *Item, hit bool)
+	Rises  func(*Item) bool
 }
 
 // GhostEach is for how many bytes of room one item that left is remembered: it
@@ -127,6 +132,7 @@ func (q *Queues) Insert(it *Item, known bool) {
 	q.mean += size - q.mean>>meanShift
 	if bonus := q.bonus(size); known {
 		it.setHits(bonus)
+		it.laps = uint8(bonus)
 		q.push(it, size, inMain)
 	} else {
 		it.laps = uint8(lapsEach * bonus)
@@ -136,10 +142,10 @@ func (q *Queues) Insert(it *Item, known bool) {
 
 // Replace queues an item in the place of another, which leaves.
 func (q *Queues) Replace(old, it *Item) {
-	where, hits, laps := old.queue, old.Hits(), old.laps
+	where, hits := old.queue, old.Hits()
 	q.Remove(old)
 	it.setHits(hits)
-	it.laps = laps
+	it.laps, it.used = old.laps, old.used
 	q.push(it, q.Size(it), where)
 }
 
@@ -192,11 +198,16 @@ func (q *Queues) Victim() *Item {
 	}
 	for it := q.main.tail; it != nil; it = q.main.tail {
 		hits := it.Hits()
+		it.used = it.used || hits > uint32(it.laps)
 		if hits == 0 {
 			q.Remove(it)
+			if q.Stayed != nil {
+				q.Stayed(it, it.used)
+			}
 			return it
 		}
 		it.setHits(hits - 1)
+		it.laps = max(it.laps, 1) - 1
 		size := q.Size(it)
 		q.main.remove(it, size)
 		q.main.push(it, size)
@@ -218,10 +229,11 @@ func (q *Queues) staysSmall(it *Item, size int64) bool {
 	if q.Left != nil {
 		q.Left(it, hits > 0)
 	}
-	if !rises {
+	if !rises || q.Rises != nil && !q.Rises(it) {
 		return false
 	}
 	it.setHits(bonus)
+	it.laps = uint8(bonus)
 	q.small.remove(it, size)
 	q.main.push(it, size)
 	it.queue = inMain

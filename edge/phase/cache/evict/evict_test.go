@@ -203,6 +203,44 @@ func TestGhostsAreRememberedOnceAndForAWhile(t *testing.T) {
 	}
 }
 
+// What may not rise leaves the small queue and is known when it comes again; what
+// leaves the main queue tells whether it was hit there, hits on account apart.
+func TestQueuesTellWhatWasOfUse(t *testing.T) {
+	b := newBox(100, 200)
+	stayed := map[uint64]bool{}
+	b.q.Rises = func(it *Item) bool { return thingOf(it).id != 1 }
+	b.q.Stayed = func(it *Item, hit bool) { stayed[thingOf(it).id] = hit }
+	fresh := uint64(1000)
+	others := func(n int) {
+		for range n {
+			b.ask(fresh, 1)
+			fresh++
+		}
+	}
+	for id := range uint64(3) {
+		for range 3 {
+			b.ask(id, 1)
+		}
+	}
+	others(120)
+	if b.at[1] != nil || b.at[0] == nil || b.at[0].queue != inMain || b.at[2].queue != inMain {
+		t.Fatal("what was asked for three times is not in the main queue, or what may not rise is")
+	}
+	if b.ask(1, 1); b.at[1].queue != inMain {
+		t.Error("what comes again is not in the main queue")
+	}
+	b.ask(2, 1)
+	for range 200 { // push all through the main queue
+		for range 3 {
+			b.ask(fresh, 1)
+		}
+		fresh++
+	}
+	if len(stayed) < 3 || stayed[0] || stayed[1] || !stayed[2] {
+		t.Errorf("hit in the main queue are %v, want 2 alone of 0 to 2", stayed)
+	}
+}
+
 func TestGuard(t *testing.T) {
 	const scanner, quiet, good = 1, 2, 3
 	var g Guard
@@ -231,6 +269,19 @@ func TestGuard(t *testing.T) {
 		if n := admitted(zone); n < want[0] || n > want[1] {
 			t.Errorf("zone %d is let in %d of %d times, want %d to %d", zone, n, asks, want[0], want[1])
 		}
+	}
+	for i := range 1000 {
+		g.Stayed(quiet, false)
+		g.Stayed(good, i%2 == 0)
+	}
+	rise := 0
+	for range 1000 {
+		if g.Rises(quiet) {
+			rise++
+		}
+	}
+	if rise < 5 || rise > 100 || !g.Rises(good) || !g.Admits(quiet) {
+		t.Errorf("a zone whose items are of no use in the main queue has %d of 1000 rise, want 5 to 100; others and the small queue are not concerned", rise)
 	}
 	for i := range 4 * horizon { // it mends its ways
 		g.Left(scanner, i%3 == 0)
