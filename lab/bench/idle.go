@@ -20,15 +20,12 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-const (
-	idleConns = 10_000
-	// settle is what a server gets to give back what it does not need any more.
-	settle = 20 * time.Second
-)
+// settle is what a server gets to give back what it does not need any more.
+const settle = 20 * time.Second
 
-// idle opens connections that have had one request each and returns the memory
+// idle opens n connections that have had one request each and returns the memory
 // that each costs the server, in KiB.
-func idle(loader string) func(*field, *server) (float64, error) {
+func idle(loader string, n int) func(*field, *server) (float64, error) {
 	return func(f *field, s *server) (float64, error) {
 		if err := f.warm(s, "/1k"); err != nil {
 			return 0, err
@@ -41,7 +38,7 @@ func idle(loader string) func(*field, *server) (float64, error) {
 		if err != nil {
 			return 0, err
 		}
-		cmd := exec.CommandContext(f.ctx, "taskset", "-c", "1", os.Args[0], "-loader", loader, "-target", target, "-connections", strconv.Itoa(idleConns))
+		cmd := exec.CommandContext(f.ctx, "taskset", "-c", "1", os.Args[0], "-loader", loader, "-target", target, "-connections", strconv.Itoa(n))
 		hold, err := cmd.StdinPipe()
 		if err != nil {
 			return 0, err
@@ -67,7 +64,7 @@ func idle(loader string) func(*field, *server) (float64, error) {
 		if waited := cmd.Wait(); err == nil {
 			err = waited
 		}
-		return float64(after-before) / idleConns / kib, err
+		return float64(after-before) / float64(n) / kib, err
 	}
 }
 

@@ -67,10 +67,22 @@ var works = []work{
 		peers: []peer{{"nginx", .75}},
 	},
 	{
-		name: "idle-h1", title: "resident memory of an idle HTTP/1.1 connection, of 10,000", unit: kibi, load: idle("idle-h1"), ours: "selvage", fresh: true, bar: 8,
+		name: "idle-h1", title: "resident memory of an idle HTTP/1.1 connection, of 10,000", unit: kibi, load: idle("idle-h1", 10_000), ours: "selvage", fresh: true, bar: 8,
 	},
 	{
-		name: "idle-h2", title: "resident memory of an idle HTTP/2 connection over TLS, of 10,000", unit: kibi, load: idle("idle-h2"), ours: "selvage", fresh: true, bar: 32,
+		name: "idle-h1-1k", title: "resident memory of an idle HTTP/1.1 connection, of 1,000", unit: kibi, load: idle("idle-h1", 1_000), ours: "selvage", fresh: true,
+	},
+	{
+		name: "idle-h1-5k", title: "resident memory of an idle HTTP/1.1 connection, of 5,000", unit: kibi, load: idle("idle-h1", 5_000), ours: "selvage", fresh: true,
+	},
+	{
+		name: "idle-h2", title: "resident memory of an idle HTTP/2 connection over TLS, of 10,000", unit: kibi, load: idle("idle-h2", 10_000), ours: "selvage", fresh: true, bar: 32,
+	},
+	{
+		name: "idle-h2-1k", title: "resident memory of an idle HTTP/2 connection over TLS, of 1,000", unit: kibi, load: idle("idle-h2", 1_000), ours: "selvage", fresh: true,
+	},
+	{
+		name: "idle-h2-5k", title: "resident memory of an idle HTTP/2 connection over TLS, of 5,000", unit: kibi, load: idle("idle-h2", 5_000), ours: "selvage", fresh: true,
 	},
 	{
 		name: "p99-ram", title: "p99 of a hit of 1 KiB in memory at 70 % load", unit: millis, load: latency(warm1K, urls1K), ours: "selvage", bar: 1, peers: []peer{{"nginx", 0}},

@@ -21,7 +21,8 @@ import (
 
 // tally is what visitors saw.
 type tally struct {
-	whole, part, failed, cut, other, purges atomic.Int64
+	whole, part, failed, cut, other atomic.Int64
+	purges, unpurged                atomic.Int64 // asked for; not confirmed
 
 	mu     sync.Mutex
 	wrong  []string // guarded by mu: the first few
@@ -147,7 +148,8 @@ func purge(ctx context.Context, d *dev, t *tally) {
 			err = call(ctx, d, http.MethodPost, "/zones/"+zone+"/purge_cache", what, nil)
 		}
 		if ctx.Err() == nil && err != nil {
-			t.bad("purge: %v", err)
+			fmt.Println("not purged:", err)
+			t.unpurged.Add(1)
 		}
 		t.purges.Add(1)
 	}

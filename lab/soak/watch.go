@@ -183,6 +183,7 @@ func report(o options, w *watch, t *tally) error {
 	early := w.samples[len(w.samples)/4]
 	figures := []figure{
 		{Name: "answers with a wrong byte", Unit: "answers", Ours: float64(t.wrongs), Bar: 0, Detail: strings.Join(t.wrong, "\n")},
+		{Name: "purges that were not confirmed", Unit: "purges", Ours: float64(t.unpurged.Load()), Bar: float64(t.purges.Load() / 100)},
 		{Name: "goroutines left over", Unit: "goroutines", Ours: w.end.goroutines - early.goroutines, Bar: moreGoroutines},
 		{Name: "descriptors left over", Unit: "descriptors", Ours: w.end.fds - early.fds, Bar: moreFDs},
 		{Name: "anonymous memory left over", Unit: "bytes", Ours: w.end.anon - early.anon, Bar: moreMemory},
@@ -191,7 +192,10 @@ func report(o options, w *watch, t *tally) error {
 	for i := range figures {
 		f := &figures[i]
 		f.Sense, f.Met, f.Spread = "<=", f.Ours <= f.Bar, [2]float64{f.Ours, f.Ours}
-		fmt.Printf("%s: %.0f (at most %.0f)\n%s", f.Name, f.Ours, f.Bar, f.Detail)
+		fmt.Printf("%s: %.0f (at most %.0f)\n", f.Name, f.Ours, f.Bar)
+		if f.Detail != "" {
+			fmt.Println(f.Detail)
+		}
 		if !f.Met {
 			err = errors.Join(err, fmt.Errorf("%s: %.0f, at most %.0f", f.Name, f.Ours, f.Bar))
 		}

@@ -65,6 +65,17 @@ func TestAnswersInlineAndByGoroutine(t *testing.T) {
 	}
 }
 
+// What ten requests of one read are answered goes out by one write, so that it is
+// one record of TLS.
+func TestAnswersOfOneReadAreOneWrite(t *testing.T) {
+	const rounds = 20
+	f := serveHits(t, 10, rounds)
+	// Beside those: settings, the first answer, the end.
+	if f.Writes > rounds+4 {
+		t.Errorf("%d writes for %d reads of 10 requests each", f.Writes, rounds)
+	}
+}
+
 func TestBodiesAndTrailersBothWays(t *testing.T) {
 	echo := func(req *msg.Request, res *msg.Response) {
 		res.Status, res.Length, res.Body, res.Trailer = 200, msg.LengthUnknown, req.Body, &req.Trailer

@@ -17,7 +17,8 @@ import (
 // Feeder is a connection on which the same requests come again and again,
 // stream numbers apart, each read one batch. What is written to it is counted.
 type Feeder struct {
-	Written int // bytes; read when the connection has ended
+	Written int // bytes; both are read when the connection has ended
+	Writes  int // calls
 
 	first  []byte // read once
 	batch  []byte // of HEADERS frames
@@ -74,7 +75,12 @@ func (f *Feeder) Read(p []byte) (int, error) {
 	return copy(p, f.batch), nil
 }
 
-func (f *Feeder) Write(p []byte) (int, error)    { f.Written += len(p); return len(p), nil }
+func (f *Feeder) Write(p []byte) (int, error) {
+	f.Written += len(p)
+	f.Writes++
+	return len(p), nil
+}
+
 func (*Feeder) Close() error                     { return nil }
 func (*Feeder) LocalAddr() net.Addr              { return &net.TCPAddr{} }
 func (*Feeder) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
