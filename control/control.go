@@ -46,6 +46,9 @@ type Config struct {
 	NameServers []string
 	// Retain is how many feed entries the log keeps; 0 for 100,000.
 	Retain int
+	// RetainBytes and RetainFor bound the log as well; 0 for no bound.
+	RetainBytes int64
+	RetainFor   time.Duration
 	// Drain bounds the end of calls in flight; 0 for 30 s.
 	Drain time.Duration
 	// Listen opens a listener by name ("api", "feed"); nil for net.Listen.
@@ -108,9 +111,13 @@ func (c *Control) open(ctx context.Context) (err error) {
 	if c.authority, err = identity.Open(filepath.Join(c.cfg.State, "identity"), c.nodes); err != nil {
 		return err
 	}
+	if err := c.sameAuthority(ctx); err != nil {
+		return err
+	}
 	if c.publish, err = publish.New(ctx, publish.Config{
 		Store: c.store, Judge: judge, Recipients: recipients, Vault: c.authority,
 		Log: c.log.With("part", "publish"), Retain: c.cfg.Retain,
+		RetainBytes: c.cfg.RetainBytes, RetainFor: c.cfg.RetainFor,
 	}); err != nil {
 		return err
 	}

@@ -26,7 +26,12 @@ type running struct {
 
 func start(t *testing.T, dir string) *running {
 	t.Helper()
-	c, err := control.New(t.Context(), control.Config{State: dir, Database: storetest.Beside(t, dir), API: "127.0.0.1:0", Feed: "127.0.0.1:0", AutoCertificate: true}, slog.New(slog.DiscardHandler))
+	return startOn(t, dir, storetest.Beside(t, dir))
+}
+
+func startOn(t *testing.T, dir, database string) *running {
+	t.Helper()
+	c, err := control.New(t.Context(), control.Config{State: dir, Database: database, API: "127.0.0.1:0", Feed: "127.0.0.1:0", AutoCertificate: true}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,17 +98,32 @@ func (f *readyFile) remove() error {
 	return nil
 }
 
+// sameAuthority refuses a database that belongs to other authorities: nodes
+// would trust one of two control planes, and neither could open the other's keys.
+func (c *Control) sameAuthority(ctx context.Context) error {
+	ours, stored := c.authority.Fingerprint(), ""
+	if err := c.store.Write(ctx, func(tx *store.Tx) (err error) {
+		stored, err = tx.Fact(ctx, "authority", ours)
+		return err
+	}); err != nil {
+		return err
+	}
+	if stored != ours {
+		return fmt.Errorf("the database %s belongs to a control plane with another identity; copy the folder identity of that one's state folder to %s",
+			c.store.Place(), filepath.Join(c.cfg.State, "identity"))
+	}
+	return nil
+}
+
 // firstStart makes the account and the root token. The token's file is written
 // before its hash is stored: a crash in between leaves a file that the next
-// start replaces. A lost or emptied file is replaced by a new token.
+// start replaces. A lost or emptied file is replaced by a new token; the one
+// before stays good where it may be another control plane's.
 func (c *Control) firstStart(ctx context.Context) error {
 	path := filepath.Join(c.cfg.State, fileToken)
 	var accounts []store.Account
 	known := false
 	if err := c.store.Read(ctx, func(tx *store.Tx) (err error) {
-		if accounts, err = tx.Accounts(ctx); err != nil {
-			return err
-		}
 		known, err = tx.HasToken(ctx, rootToken)
 		return err
 	}); err != nil {
@@ -129,15 +144,23 @@ func (c *Control) firstStart(ctx context.Context) error {
 		return fmt.Errorf("write token: %w", err)
 	}
 	return c.store.Write(ctx, func(tx *store.Tx) error {
+		if err := tx.Lock(ctx, "accounts"); err != nil {
+			return err
+		}
 		now := store.Now()
+		if accounts, err = tx.Accounts(ctx); err != nil {
+			return err
+		}
 		if len(accounts) == 0 {
 			accounts = []store.Account{{ID: newID(), Name: "Default account", Created: now}}
 			if err := tx.PutAccount(ctx, accounts[0]); err != nil {
 				return err
 			}
 		}
-		if err := tx.DropTokens(ctx, rootToken); err != nil {
-			return err
+		if !c.store.Shared() {
+			if err := tx.DropTokens(ctx, rootToken); err != nil {
+				return err
+			}
 		}
 		token := store.Token{ID: newID(), Account: accounts[0].ID, Name: rootToken, Status: "active", Created: now}
 		return tx.PutToken(ctx, token, store.HashToken(secret))

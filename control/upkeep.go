@@ -36,15 +36,7 @@ func (c *Control) wakeTimer() {
 func (c *Control) upkeep(ctx context.Context) error {
 	renew := time.Time{}
 	for {
-		wait := upkeepEvery
-		next, err := c.expire(ctx)
-		if err == nil && !next.IsZero() {
-			wait = min(wait, max(0, time.Until(next)))
-		}
-		if err == nil && time.Until(renew) <= 0 {
-			err = errors.Join(c.renewCertificates(ctx), c.renewSelf())
-			renew = time.Now().Add(upkeepEvery)
-		}
+		wait, err := c.upkeepOnce(ctx, &renew)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -60,6 +52,33 @@ func (c *Control) upkeep(ctx context.Context) error {
 		}
 		t.Stop()
 	}
+}
+
+// upkeepOnce does what is due and returns how long nothing will be. Of several
+// control planes the one that leads does what is in the store; it looks more
+// often, since the others do not tell it of new times.
+func (c *Control) upkeepOnce(ctx context.Context, renew *time.Time) (wait time.Duration, err error) {
+	wait = upkeepEvery
+	if c.store.Shared() {
+		wait = retryAfter
+	}
+	due := time.Until(*renew) <= 0
+	if due {
+		err = c.renewSelf()
+	}
+	if err == nil && c.publish.Leads() {
+		var next time.Time
+		if next, err = c.expire(ctx); err == nil && !next.IsZero() {
+			wait = min(wait, max(0, time.Until(next)))
+		}
+		if err == nil && due {
+			err = c.renewCertificates(ctx)
+		}
+	}
+	if due && err == nil {
+		*renew = time.Now().Add(upkeepEvery)
+	}
+	return wait, err
 }
 
 func (c *Control) renewSelf() error {

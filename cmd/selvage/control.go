@@ -15,12 +15,18 @@ import (
 	"github.com/selvage-edge/selvage/internal/inherit"
 )
 
-const maxDrain = 30 * time.Second
+const (
+	maxDrain = 30 * time.Second
+	// A log that is shorter would send an edge a whole copy after each pause.
+	minRetainBytes = 16 << 20
+	minRetainFor   = time.Minute
+)
 
 func (a *app) controlCommand() *cobra.Command {
 	var cfg control.Config
 	nameServers := conf.NewStrings("NAME,...")
-	drain := conf.Duration(30 * time.Second)
+	drain, retainFor := conf.Duration(30*time.Second), conf.Duration(7*24*time.Hour)
+	retainBytes := conf.Size(1 << 30)
 	cmd := &cobra.Command{
 		Use:   "control",
 		Short: "Run the control plane",
@@ -49,8 +55,11 @@ that ends TLS. SIGTERM lets calls in flight finish, for at most 30 s.`,
 	fl.BoolVar(&cfg.AutoCertificate, "auto-certificate", false, "give each zone a certificate of this state folder's own CA; for trying things out")
 	fl.Var(nameServers, "name-server", "names of the edges' DNS, for new zones (default ns1.selvage.invalid and ns2); may repeat")
 	fl.IntVar(&cfg.Retain, "retain", 100_000, "`N` entries that the feed's log keeps; an edge that is further behind gets a whole copy")
+	fl.Var(&retainBytes, "retain-bytes", "`SIZE` of the feed's log in all, as its entries are encoded")
+	fl.Var(&retainFor, "retain-for", "how long the feed's log keeps an entry at most")
 	fl.Var(&drain, "drain-timeout", "how long calls in flight may finish after SIGTERM, at most 30s")
 	withFile(cmd, func(cmd *cobra.Command) error {
+		cfg.RetainBytes, cfg.RetainFor = int64(retainBytes), time.Duration(retainFor)
 		if err := checkControl(&cfg, time.Duration(drain)); err != nil {
 			return usage("%w; \"selvage control --help\" shows an example", err)
 		}
@@ -84,6 +93,12 @@ func checkControl(cfg *control.Config, drain time.Duration) error {
 	}
 	if cfg.Retain < 1 {
 		return fmt.Errorf("retain: at least 1 entry is needed, got %d", cfg.Retain)
+	}
+	if cfg.RetainBytes < minRetainBytes {
+		return fmt.Errorf("retain_bytes: at least %s is needed, got %s", conf.Size(minRetainBytes), conf.Size(cfg.RetainBytes))
+	}
+	if cfg.RetainFor < minRetainFor {
+		return fmt.Errorf("retain_for: at least %s is needed, got %s", minRetainFor, cfg.RetainFor)
 	}
 	if drain <= 0 || drain > maxDrain {
 		return fmt.Errorf("drain_timeout: from 1ns to %s, got %s", maxDrain, drain)

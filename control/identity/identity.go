@@ -9,9 +9,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -104,6 +106,17 @@ func Open(dir string, tokens Tokens) (*Authority, error) {
 		return nil, fmt.Errorf("open authority: %w", err)
 	}
 	return a, nil
+}
+
+// Fingerprint is the same for all control planes that have the same
+// authorities and master key, and tells nothing of them.
+func (a *Authority) Fingerprint() string {
+	h := sha256.New()
+	for _, part := range [][]byte{a.node.cert.Raw, a.site.cert.Raw, a.master} {
+		sum := sha256.Sum256(part)
+		_, _ = h.Write(sum[:]) // never fails (hash.Hash)
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // NodeCAPath and SiteCAPath are the CA certificates' files.

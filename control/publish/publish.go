@@ -7,6 +7,7 @@ package publish
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -32,6 +33,10 @@ type Config struct {
 	// Retain is how many entries the log keeps; 0 means 100,000. A cursor
 	// below them gets a snapshot.
 	Retain int
+	// RetainBytes and RetainFor bound the log as well: its encoded entries in
+	// all, and their age; 0 bounds nothing.
+	RetainBytes int64
+	RetainFor   time.Duration
 	// RetainAudit is how many outbox rows are kept; 0 means 1,000,000.
 	RetainAudit int
 	// Gather is how long the leader waits for company after the first change,
@@ -50,11 +55,16 @@ const (
 	retryAfter = time.Second
 )
 
-// Publisher owns the log. One per store.
+// Publisher owns the log, or follows the one of another process that owns it.
+// One per process.
 type Publisher struct {
 	Config
 	wake  chan struct{} // capacity 1: "there may be unnumbered rows"
 	zones locks
+	lease *lease // nil where nobody else can lead
+	// behind says that what was numbered last is not known; used by New and Run.
+	behind  bool
+	trimmed time.Time // when trim last looked; used by Run
 
 	mu      sync.Mutex
 	head    feed.Cursor             // guarded by mu
@@ -64,7 +74,8 @@ type Publisher struct {
 }
 
 // New opens the log: it checks the chain of what the log holds, names and drops
-// what is damaged, and numbers what a crash left without a number.
+// what is damaged, and numbers what a crash left without a number. Where another
+// control plane leads, it does so.
 func New(ctx context.Context, c Config) (*Publisher, error) {
 	c.Retain = cmp.Or(c.Retain, 100_000)
 	c.RetainAudit = cmp.Or(c.RetainAudit, 1_000_000)
@@ -72,8 +83,15 @@ func New(ctx context.Context, c Config) (*Publisher, error) {
 	p := &Publisher{
 		Config: c, wake: make(chan struct{}, 1), changed: make(chan struct{}), waiting: map[int64]chan<- uint64{},
 	}
-	if err := p.verify(ctx); err != nil {
+	if c.Store.Shared() {
+		p.lease = newLease(c.Store)
+	}
+	leads, err := p.lease.take(ctx)
+	if err != nil {
 		return nil, err
+	}
+	if err := p.verify(ctx, leads); err != nil || !leads {
+		return p, err
 	}
 	for {
 		n, err := p.number(ctx)
@@ -92,33 +110,84 @@ func damaged(seq uint64, cause error) error {
 		"entry %d of the log in the control database is damaged (%w); start the control plane again, which repairs its log", seq, cause)}
 }
 
-// Run numbers changes until ctx ends. It returns an error only when a stored
-// change cannot be read back, which needs an operator.
+// Run numbers changes while this control plane leads, and follows the one that
+// does otherwise, until ctx ends. It returns an error only when a stored change
+// cannot be read back, which needs an operator.
 func (p *Publisher) Run(ctx context.Context) error {
+	defer p.lease.leave(context.WithoutCancel(ctx), p.Log)
 	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-p.wake:
-		}
-		if !pause(ctx, p.Gather) {
+		if !p.idle(ctx) {
 			return nil
 		}
-		for {
-			n, err := p.number(ctx)
-			if ctx.Err() != nil || n == 0 && err == nil {
-				break
-			}
-			if err != nil && fault.Is(err, fault.Malformed) {
-				return err
-			}
-			if err != nil {
-				p.Log.Error("numbering changes failed, trying again", "error", err, "after", retryAfter)
-				if !pause(ctx, retryAfter) {
-					return nil
-				}
-			}
+		err := p.turn(ctx)
+		if ctx.Err() != nil {
+			return nil
 		}
+		if err != nil && fault.Is(err, fault.Malformed) {
+			return err
+		}
+		if errors.Is(err, errNotLeading) {
+			p.Log.Warn("another control plane leads the log now")
+			continue
+		}
+		if err != nil {
+			p.Log.Error("numbering changes failed, trying again", "error", err, "after", retryAfter)
+			if !pause(ctx, retryAfter) {
+				return nil
+			}
+			p.nudge()
+		}
+	}
+}
+
+// idle waits until there may be something to do and reports whether ctx lasts.
+func (p *Publisher) idle(ctx context.Context) bool {
+	timer, stop := p.lease.timer()
+	defer stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-p.wake:
+		return pause(ctx, p.Gather)
+	case <-timer:
+		return true
+	}
+}
+
+// turn does what there is to do: number everything, or follow.
+func (p *Publisher) turn(ctx context.Context) error {
+	led := p.lease.held()
+	leads, err := p.lease.take(ctx)
+	if err != nil {
+		return err
+	}
+	if leads && !led {
+		p.Log.Info("this control plane leads the log now")
+	}
+	if !leads || !led || p.behind {
+		// After a failed numbering it is not known whether it arrived.
+		if err := p.follow(ctx); err != nil || !leads {
+			return err
+		}
+		p.behind = false
+	}
+	for {
+		n, err := p.number(ctx)
+		if err != nil {
+			p.behind = true
+			return err
+		}
+		if n == 0 {
+			return p.trim(ctx)
+		}
+	}
+}
+
+// nudge says that there may be something to do.
+func (p *Publisher) nudge() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -162,10 +231,7 @@ func (p *Publisher) Write(ctx context.Context, a Action, fn func(*store.Tx) (Wri
 	if err != nil {
 		return 0, err
 	}
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
+	p.nudge()
 	t := time.NewTimer(waitSeq)
 	defer t.Stop()
 	select {
@@ -224,17 +290,24 @@ func (p *Publisher) forget(id int64) {
 // number gives the next batch of outbox rows their numbers, in one transaction,
 // and returns how many there were.
 func (p *Publisher) number(ctx context.Context) (int, error) {
-	head, floor := p.position()
-	var done []store.Event
+	from, floor := p.position()
+	head := from
+	var numbers map[int64]uint64
 	err := p.Store.Write(ctx, func(tx *store.Tx) error {
+		head, numbers = from, nil // the database may have undone it and begun again
 		events, err := tx.Unnumbered(ctx, batchRows, batchBytes)
 		if err != nil || len(events) == 0 {
 			return err
 		}
+		if err := p.lease.hold(ctx, tx); err != nil {
+			return err
+		}
+		numbers = map[int64]uint64{}
 		for i := range events {
 			if head, err = p.append(ctx, tx, head, &events[i]); err != nil {
 				return err
 			}
+			numbers[events[i].ID] = events[i].Seq
 		}
 		if keep := uint64(p.Retain); head.Seq > keep && head.Seq-keep > floor {
 			floor = head.Seq - keep
@@ -247,14 +320,13 @@ func (p *Publisher) number(ctx context.Context) (int, error) {
 				return err
 			}
 		}
-		done = events
 		return nil
 	})
-	if err != nil || len(done) == 0 {
+	if err != nil || len(numbers) == 0 {
 		return 0, err
 	}
-	p.announce(head, floor, done)
-	return len(done), nil
+	p.announce(head, floor, numbers)
+	return len(numbers), nil
 }
 
 // append seals one outbox row as the entry after head.
@@ -283,15 +355,18 @@ func (p *Publisher) append(ctx context.Context, tx *store.Tx, head feed.Cursor, 
 	return feed.Cursor{Seq: e.Seq, Hash: e.Hash}, tx.Number(ctx, ev.ID, e.Seq)
 }
 
-func (p *Publisher) announce(head feed.Cursor, floor uint64, done []store.Event) {
+// announce tells that the log goes to head, and writers their numbers: of
+// outbox rows by their ids.
+func (p *Publisher) announce(head feed.Cursor, floor uint64, numbers map[int64]uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.head, p.floor = head, floor
 	close(p.changed)
 	p.changed = make(chan struct{})
-	for _, ev := range done {
-		if got := p.waiting[ev.ID]; got != nil {
-			got <- ev.Seq // has room for its only value
+	for id, seq := range numbers {
+		if got := p.waiting[id]; got != nil {
+			got <- seq // has room for its only value
+			delete(p.waiting, id)
 		}
 	}
 }

@@ -182,6 +182,9 @@ func TestCrashBetweenCommitAndNumbering(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, _ = open(t, config(openStore(t, dir)))
+	if storetest.Which() == "postgres" { // the dead one's lease has to end
+		eventually(t, "the changes have numbers", func() bool { seq, _ := p.Head(); return seq == 3 })
+	}
 	all := checkLog(t, p)
 	if len(all) != 3 {
 		t.Fatalf("%d entries after the restart, want 3", len(all))

@@ -65,6 +65,20 @@ func (tx *Tx) events(ctx context.Context, maxBytes int, tail string, limit int) 
 	return all, missing(r.Err(), "outbox")
 }
 
+// NumberedAfter returns the numbers of outbox rows that became entries after
+// seq, by their ids.
+func (tx *Tx) NumberedAfter(ctx context.Context, seq uint64) (map[int64]uint64, error) {
+	got := map[int64]uint64{}
+	err := rows(ctx, tx, func(r *sql.Rows) error {
+		var id int64
+		var seq uint64
+		err := r.Scan(&id, &seq)
+		got[id] = seq
+		return err
+	}, `SELECT id, seq FROM outbox WHERE seq > $1`, int64(seq))
+	return got, missing(err, "outbox")
+}
+
 // TrimEvents drops numbered outbox rows up to and including an id.
 func (tx *Tx) TrimEvents(ctx context.Context, through int64) error {
 	_, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE id <= $1 AND seq > 0`, through)
@@ -111,6 +125,28 @@ func (tx *Tx) Log(ctx context.Context, after uint64, fn func(LogRow) (bool, erro
 func (tx *Tx) LogBounds(ctx context.Context) (first, last uint64, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT COALESCE(MIN(seq), 0), COALESCE(MAX(seq), 0) FROM log`).Scan(&first, &last)
 	return first, last, missing(err, "log")
+}
+
+// LogBefore returns the newest entry that is not needed: entries after it are
+// of at most maxBytes in all, and it is older than a time, whichever is the newer
+// one. 0 in place of either asks nothing; the newest entry is always needed.
+func (tx *Tx) LogBefore(ctx context.Context, maxBytes int64, old time.Time) (through uint64, err error) {
+	var large, late uint64
+	if maxBytes > 0 {
+		err = tx.QueryRowContext(ctx, `SELECT COALESCE(MAX(seq), 0) FROM
+			(SELECT seq, SUM(LENGTH(payload)) OVER (ORDER BY seq DESC) AS total FROM log) AS sized WHERE total > $1`, maxBytes).Scan(&large)
+	}
+	if err == nil && !old.IsZero() {
+		err = tx.QueryRowContext(ctx, `SELECT COALESCE(MAX(seq), 0) FROM log WHERE time < $1`, old.UnixNano()).Scan(&late)
+	}
+	if err != nil {
+		return 0, missing(err, "log")
+	}
+	_, last, err := tx.LogBounds(ctx)
+	if last == 0 {
+		return 0, err
+	}
+	return min(max(large, late), last-1), err
 }
 
 // TrimLog drops entries up to and including a number.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/selvage-edge/selvage/control/store"
 	"github.com/selvage-edge/selvage/control/store/storetest"
@@ -250,4 +251,30 @@ func TestCopyKnowsAllTables(t *testing.T) {
 	if !slices.Equal(names, known) {
 		t.Errorf("Copy knows %v, the schema has %v", known, names)
 	}
+}
+
+func TestLogBefore(t *testing.T) {
+	s := open(t, storetest.Place(t))
+	at := time.Unix(1000, 0).UTC()
+	write(t, s, func(tx *store.Tx) error {
+		for seq := uint64(1); seq <= 5; seq++ {
+			if err := tx.PutLog(t.Context(), store.LogRow{Seq: seq, Time: at.Add(time.Duration(seq) * time.Second), Payload: make([]byte, 100), Hash: []byte{1}}); err != nil {
+				return err
+			}
+		}
+		for _, c := range []struct {
+			bytes int64
+			old   time.Time
+			want  uint64
+		}{
+			{0, time.Time{}, 0}, {500, time.Time{}, 0}, {499, time.Time{}, 1}, {250, time.Time{}, 3}, {1, time.Time{}, 4},
+			{0, at.Add(3 * time.Second), 2}, {0, at.Add(time.Hour), 4}, {250, at.Add(2 * time.Second), 3}, {450, at.Add(4 * time.Second), 3},
+		} {
+			got, err := tx.LogBefore(t.Context(), c.bytes, c.old)
+			if err != nil || got != c.want {
+				t.Errorf("%d bytes, before %s: got %d, %v, want %d", c.bytes, c.old, got, err, c.want)
+			}
+		}
+		return nil
+	})
 }

@@ -45,6 +45,12 @@ func (postgresKind) putEvent() string {
 		VALUES (0, $1, $2, $3, $4, $5, $6, $7) RETURNING id`
 }
 
+func (postgresKind) shared() bool { return true }
+
+func (postgresKind) now() string {
+	return `CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)`
+}
+
 // copied moves the sequence past the numbers that are taken.
 func (postgresKind) copied(ctx context.Context, tx *Tx) error {
 	_, err := tx.ExecContext(ctx, `SELECT setval(pg_get_serial_sequence('outbox', 'id'), (SELECT COALESCE(MAX(id), 0) + 1 FROM outbox), false)`)

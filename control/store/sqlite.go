@@ -30,6 +30,10 @@ func (sqliteKind) putEvent() string {
 		VALUES ((SELECT COALESCE(MAX(id), 0) + 1 FROM outbox), 0, $1, $2, $3, $4, $5, $6, $7) RETURNING id`
 }
 
+func (sqliteKind) shared() bool { return false }
+
+func (sqliteKind) now() string { return `CAST(unixepoch('subsec') * 1000000 AS INTEGER)` }
+
 func (sqliteKind) copied(context.Context, *Tx) error { return nil }
 
 func (sqliteKind) oneState() sql.IsolationLevel { return sql.LevelDefault }

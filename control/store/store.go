@@ -42,6 +42,10 @@ type kind interface {
 	lock() string
 	// copied ends a transaction that brought rows with their numbers.
 	copied(context.Context, *Tx) error
+	// shared reports whether several processes may write.
+	shared() bool
+	// now is the database's clock as an expression: microseconds since 1970.
+	now() string
 	// oneState is the isolation at which a transaction reads one state.
 	oneState() sql.IsolationLevel
 	// explain turns errors of the database that a caller decides on into faults

@@ -1,0 +1,172 @@
+package publish_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/selvage-edge/selvage/control/publish"
+	"github.com/selvage-edge/selvage/control/store"
+	"github.com/selvage-edge/selvage/control/store/storetest"
+)
+
+// shared is a database that several control planes may have open.
+func shared(t *testing.T) string {
+	t.Helper()
+	if storetest.Which() != "postgres" {
+		t.Skip("SQLite has one control plane: make test runs this with SELVAGE_TEST_DB=postgres")
+	}
+	return storetest.Place(t)
+}
+
+// writeZones makes zones by p until one cannot be made, and returns their numbers.
+func writeZones(t *testing.T, p *publish.Publisher, name string, n int) []uint64 {
+	t.Helper()
+	var seqs []uint64
+	for i := range n {
+		seq, err := p.Create(t.Context(), by, newZone(fmt.Sprintf("%s%d.test", name, i)))
+		if err != nil || seq == 0 {
+			t.Errorf("%s, zone %d: number %d, %v", name, i, seq, err)
+		}
+		seqs = append(seqs, seq)
+	}
+	return seqs
+}
+
+// eventually asks until it holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	late, tick := time.After(30*time.Second), time.NewTicker(5*time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-late:
+			t.Fatal("not within 30 s: " + what)
+		case <-tick.C:
+		}
+	}
+}
+
+// Two control planes take changes at the same time; one numbers them, both know
+// the same log.
+func TestTwoControlPlanesShareOneLog(t *testing.T) {
+	place := shared(t)
+	first, stopFirst := open(t, config(openStore(t, place)))
+	second, _ := open(t, config(openStore(t, place)))
+	if !first.Leads() || second.Leads() {
+		t.Fatalf("leads: %v, %v; want the first alone", first.Leads(), second.Leads())
+	}
+	var work sync.WaitGroup
+	numbers := make(chan uint64, 1000)
+	for i := range 8 {
+		p := []*publish.Publisher{first, second}[i%2]
+		work.Go(func() {
+			for _, seq := range writeZones(t, p, fmt.Sprintf("w%d-", i), 5) {
+				numbers <- seq
+			}
+		})
+	}
+	work.Wait()
+	close(numbers)
+	seen := map[uint64]bool{}
+	for seq := range numbers {
+		if seen[seq] {
+			t.Errorf("number %d was given twice", seq)
+		}
+		seen[seq] = true
+	}
+	same := func() bool {
+		a, hashA := first.Head()
+		b, hashB := second.Head()
+		return a == b && hashA == hashB && a == 40
+	}
+	eventually(t, "both stand at 40", same)
+	checkLog(t, second)
+	// One that ends gives the lease back: the other does not wait for its end.
+	stopFirst()
+	eventually(t, "the second leads", second.Leads)
+	writeZones(t, second, "after", 3)
+	if got := len(checkLog(t, second)); got != 43 {
+		t.Errorf("%d entries, want 43", got)
+	}
+}
+
+// A leader that vanishes costs its lease's time; nothing that was acknowledged
+// is lost, and what it does when it comes back is refused.
+func TestLeaderThatVanishesIsReplaced(t *testing.T) {
+	place := shared(t)
+	lost := openStore(t, place)
+	ctx, vanish := context.WithCancel(t.Context())
+	first, err := publish.New(ctx, config(lost))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- first.Run(ctx) }()
+	second, _ := open(t, config(openStore(t, place)))
+	before := writeZones(t, first, "before", 3)
+	if err := lost.Close(); err != nil { // its database is gone: it cannot give anything back
+		t.Fatal(err)
+	}
+	if seq, err := second.Create(t.Context(), by, newZone("between.test")); err != nil || seq != before[2]+1 {
+		t.Errorf("a change while nobody leads: number %d, %v; want %d", seq, err, before[2]+1)
+	}
+	eventually(t, "the second leads", second.Leads)
+	vanish()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	// It comes back and finds that another one leads.
+	third, _ := open(t, config(openStore(t, place)))
+	if third.Leads() {
+		t.Error("two lead")
+	}
+	writeZones(t, third, "third", 2)
+	if got := len(checkLog(t, third)); got != 6 {
+		t.Errorf("%d entries, want 6", got)
+	}
+}
+
+// Who believes to lead and does not cannot number: the lease is looked at in the
+// very transaction.
+func TestNumberingIsFenced(t *testing.T) {
+	place := shared(t)
+	s := openStore(t, place)
+	sleeper, err := publish.New(t.Context(), config(s)) // leads, and does nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	storetest.Exec(t, place, `UPDATE leases SET expires = 0`)
+	awake, _ := open(t, config(openStore(t, place)))
+	eventually(t, "the second leads", awake.Leads)
+	if !sleeper.Leads() {
+		t.Fatal("the first knows already")
+	}
+	if err := s.Write(t.Context(), func(tx *store.Tx) error {
+		held, err := tx.HoldLease(t.Context(), "log", 1, time.Minute)
+		if held {
+			t.Error("an old epoch still holds the lease")
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- sleeper.Run(ctx) }()
+	var work sync.WaitGroup
+	for i, p := range []*publish.Publisher{sleeper, awake} {
+		work.Go(func() { writeZones(t, p, fmt.Sprintf("p%d-", i), 10) })
+	}
+	work.Wait()
+	eventually(t, "the sleeper knows", func() bool { return !sleeper.Leads() })
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got := len(checkLog(t, awake)); got != 20 {
+		t.Errorf("%d entries, want 20", got)
+	}
+}
