@@ -32,7 +32,7 @@ NEED_BENCH := nginx:nginx-light varnishd:varnish h2o:h2o wrk:wrk h2load:nghttp2-
 UNIT       := go list ./... | grep -v -e '/lab/'
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race fuzz lint geoip bench bench-http conformance bench-policy sim soak cover docs clean
+.PHONY: help run build test race fuzz lint geoip bench bench-http bench-changes conformance bench-policy sim soak cover docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,11 @@ bench-http: build ## CPU per request and memory per connection beside nginx, Var
 	@tools/need $(NEED_BENCH)
 	go build -o build/bench ./lab/bench
 	build/bench -pairs $(PAIRS) -only '$(ONLY)'
+
+bench-changes: build ## changes a second from 64 writers through the API, on SQLite and PostgreSQL, and what a killed leader costs (PAIRS=7)
+	@tools/need psql:postgresql
+	go build -o build/changes ./lab/changes
+	build/changes -pairs $(PAIRS)
 
 bench-policy: ## what the cache's eviction policy misses on real traces, beside others (TRACES=folder)
 	@tools/need xz:xz-utils

@@ -14,10 +14,7 @@ import (
 // Two control planes of one PostgreSQL and one identity: each takes changes and
 // serves nodes, and both know all of it.
 func TestControlPlanesShareADatabase(t *testing.T) {
-	if storetest.Which() != "postgres" {
-		t.Skip("SQLite has one control plane: make test runs this with SELVAGE_TEST_DB=postgres")
-	}
-	place := storetest.Place(t)
+	place := storetest.Postgres(t)
 	one, two := t.TempDir(), t.TempDir()
 	first := startOn(t, one, place)
 	if _, err := control.New(t.Context(), control.Config{State: two, Database: place}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "another identity") {

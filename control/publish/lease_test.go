@@ -12,15 +12,6 @@ import (
 	"github.com/selvage-edge/selvage/control/store/storetest"
 )
 
-// shared is a database that several control planes may have open.
-func shared(t *testing.T) string {
-	t.Helper()
-	if storetest.Which() != "postgres" {
-		t.Skip("SQLite has one control plane: make test runs this with SELVAGE_TEST_DB=postgres")
-	}
-	return storetest.Place(t)
-}
-
 // writeZones makes zones by p until one cannot be made, and returns their numbers.
 func writeZones(t *testing.T, p *publish.Publisher, name string, n int) []uint64 {
 	t.Helper()
@@ -52,7 +43,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 // Two control planes take changes at the same time; one numbers them, both know
 // the same log.
 func TestTwoControlPlanesShareOneLog(t *testing.T) {
-	place := shared(t)
+	place := storetest.Postgres(t)
 	first, stopFirst := open(t, config(openStore(t, place)))
 	second, _ := open(t, config(openStore(t, place)))
 	if !first.Leads() || second.Leads() {
@@ -96,7 +87,7 @@ func TestTwoControlPlanesShareOneLog(t *testing.T) {
 // A leader that vanishes costs its lease's time; nothing that was acknowledged
 // is lost, and what it does when it comes back is refused.
 func TestLeaderThatVanishesIsReplaced(t *testing.T) {
-	place := shared(t)
+	place := storetest.Postgres(t)
 	lost := openStore(t, place)
 	ctx, vanish := context.WithCancel(t.Context())
 	first, err := publish.New(ctx, config(lost))
@@ -132,7 +123,7 @@ func TestLeaderThatVanishesIsReplaced(t *testing.T) {
 // Who believes to lead and does not cannot number: the lease is looked at in the
 // very transaction.
 func TestNumberingIsFenced(t *testing.T) {
-	place := shared(t)
+	place := storetest.Postgres(t)
 	s := openStore(t, place)
 	sleeper, err := publish.New(t.Context(), config(s)) // leads, and does nothing
 	if err != nil {

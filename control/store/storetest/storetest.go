@@ -34,23 +34,39 @@ func Which() string {
 	return "sqlite"
 }
 
-// current is the server of this test program, which Main starts and stops.
-var current = sync.OnceValues(func() (*Server, error) {
-	return Start(context.Background(), "-c", "fsync=off", "-c", "deadlock_timeout=20ms")
-})
+// current is the server of this test program: whoever needs it first starts
+// it, Main stops it.
+var current = &once{}
+
+type once struct {
+	mu     sync.Mutex
+	server *Server // guarded by mu
+}
+
+func (o *once) get() (*Server, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.server != nil {
+		return o.server, nil
+	}
+	var err error
+	o.server, err = Start(context.Background(), "-c", "fsync=off", "-c", "deadlock_timeout=20ms")
+	return o.server, err
+}
+
+func (o *once) stop() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.server == nil {
+		return nil
+	}
+	return o.server.Stop()
+}
 
 // Main is the body of a TestMain of a package whose tests use Place.
 func Main(m *testing.M) int {
-	if Which() != "postgres" {
-		return m.Run()
-	}
-	s, err := current()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "storetest:", err)
-		return 1
-	}
 	code := m.Run()
-	if err := s.Stop(); err != nil {
+	if err := current.stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "storetest:", err)
 		return 1
 	}
@@ -63,6 +79,13 @@ func Place(t testing.TB) string {
 	if Which() != "postgres" {
 		return t.TempDir()
 	}
+	return Postgres(t)
+}
+
+// Postgres is a new and empty database of a PostgreSQL, whatever Which says: for
+// tests of what only that one can do.
+func Postgres(t testing.TB) string {
+	t.Helper()
 	place, err := server(t).Database(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +95,7 @@ func Place(t testing.TB) string {
 
 func server(t testing.TB) *Server {
 	t.Helper()
-	s, err := current()
+	s, err := current.get()
 	if err != nil {
 		t.Fatal(err)
 	}
