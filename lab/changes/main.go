@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/selvage-edge/selvage/control/store/storetest"
-	"github.com/selvage-edge/selvage/lab/figure"
+	"github.com/selvage-edge/selvage/internal/figure"
 )
 
 const (
@@ -194,10 +194,8 @@ func (s *site) killLeader(ctx context.Context) ([]figure.Figure, error) {
 		}
 		there += n
 	}
-	lost := figure.Alone("changes acknowledged and not there after the leader was killed", "changes", []float64{float64(max(0, s.made-there))}, 0)
-	lost.Bar, lost.Met = new(0.0), new(there >= s.made)
 	return []figure.Figure{
 		figure.Alone("longest time without an acknowledged change after the leader was killed", "ms", []float64{float64(l.longest)}, 5000),
-		lost,
+		figure.Count("changes acknowledged and not there after the leader was killed", "changes", max(0, s.made-there), 0),
 	}, nil
 }
