@@ -121,6 +121,9 @@ func TestDocsSettings(t *testing.T) {
 		if s.Values != nil {
 			values = "`\"" + strings.Join(s.Values, "\"`, `\"") + "\"`"
 		}
+		if s.Object != nil {
+			values = s.Unit
+		}
 		path := "`" + cmp.Or(s.Path, "settings/"+s.Name) + "`"
 		if s.Path == zone.PathOurs {
 			path = "–"

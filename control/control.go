@@ -157,7 +157,7 @@ func (c *Control) Close() error {
 func (c *Control) handler() http.Handler {
 	gate := &api.Gate{Store: c.store, Log: c.log.With("part", "api")}
 	head := func() uint64 { seq, _ := c.publish.Head(); return seq }
-	public := v4.Config{Gate: gate, Store: c.store, Publish: c.publish, NameServers: c.cfg.NameServers, Timer: c.wakeTimer}
+	public := v4.Config{Gate: gate, Store: c.store, Publish: c.publish, NameServers: c.cfg.NameServers, Reached: c.reached, Timer: c.wakeTimer}
 	if c.cfg.AutoCertificate {
 		public.Certify = c.certify
 	}

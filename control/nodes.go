@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/selvage-edge/selvage/control/identity"
@@ -159,4 +160,14 @@ func (c *Control) revoke(ctx context.Context, nodeID string) error {
 	}
 	c.feed.Drop(nodeID, feed.ReasonRevoked)
 	return nil
+}
+
+// reached reports whether every node that may connect has told this control plane
+// that it applied an entry.
+func (c *Control) reached(ctx context.Context, seq uint64) (bool, error) {
+	all, err := c.authority.Nodes(ctx)
+	if err != nil {
+		return false, err
+	}
+	return !slices.ContainsFunc(all, func(n identity.Node) bool { return c.progress.Applied(n.ID) < seq }), nil
 }

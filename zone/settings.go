@@ -24,7 +24,10 @@ type Setting struct {
 	Unit     string
 	// List makes the value a list of texts that it accepts; nil for others.
 	List func(item string) bool
-	Doc  string
+	// Object checks a value that is a JSON object, of which Unit tells the form; nil
+	// for others.
+	Object func(value json.RawMessage) error
+	Doc    string
 }
 
 // PathOurs marks a setting that the v4 API has no word for.
@@ -57,6 +60,7 @@ var SettingTable = []Setting{
 	{Name: "tiered_caching", Default: `"on"`, Path: "argo/tiered_caching", Values: onOff, Doc: "ask an upper tier before the origin; off: each data center asks the origin itself"},
 	{Name: "url_normalization_scope", Default: `"incoming"`, Path: "url_normalization", Values: []string{"incoming", "both", "none"}, Doc: "where the normalised path counts: for rules alone (incoming), or for cache key and origin too, which then get nothing else (both)"},
 	{Name: "url_normalization_type", Default: `"cloudflare"`, Path: "url_normalization", Values: []string{"cloudflare", "rfc3986"}, Doc: "how a path is normalised: by RFC 3986 (percent-encoding, dot segments), and before that backslashes made slashes and runs of slashes one (cloudflare)"},
+	{Name: "variants", Default: `{}`, Path: "cache/variants", Unit: "media types by file extension, as `{\"jpg\":[\"image/webp\",\"image/avif\"]}`", Object: checkVariants, Doc: "image types in which the origin has files of an extension, one of which it sends by Accept, saying Vary: Accept; the cache keeps one object for all visitors who accept the same of them"},
 	{Name: "zstd", Default: `"on"`, Path: PathOurs, Values: onOff, Doc: "compress text for visitors who accept Zstandard (zstd)"},
 }
 
@@ -75,6 +79,12 @@ func (s *Setting) Check(value json.RawMessage) error {
 		var text string
 		if err := json.Unmarshal(value, &text); err != nil || !slices.Contains(s.Values, text) {
 			return fmt.Errorf("%s: value must be one of %q, got %.80s", s.Name, s.Values, value)
+		}
+		return nil
+	}
+	if s.Object != nil {
+		if err := s.Object(value); err != nil {
+			return fmt.Errorf("%s: %w", s.Name, err)
 		}
 		return nil
 	}

@@ -117,6 +117,11 @@ func settingValue(name, typed string) (any, error) {
 		if typed != "" {
 			value = strings.Split(typed, ",")
 		}
+	case d.Object != nil:
+		if err := d.Check(json.RawMessage(typed)); err != nil {
+			return nil, err
+		}
+		value = json.RawMessage(typed)
 	case d.Values == nil:
 		n, err := strconv.Atoi(typed)
 		if err != nil {

@@ -23,6 +23,7 @@ const (
 	CodeNoCertificate  = 1412  // no such certificate
 	CodeSetting        = 1007  // a value that the setting cannot have
 	CodeNoSetting      = 1006  // no such setting
+	CodeUnset          = 1142  // a setting that has no value until it is given one
 	CodeBadRequest     = 6003  // a parameter that cannot be
 	CodeBody           = 6007  // a body that is not the JSON expected
 	CodeTooLarge       = 10026 // a body over its limit

@@ -115,9 +115,9 @@ func present(z *store.Zone, v any) any {
 	return v
 }
 
-// settingsOf is z when any setting was set.
+// settingsOf is z when any setting was set that edges get.
 func settingsOf(z *store.Zone) *store.Zone {
-	if z == nil || len(z.Settings) == 0 {
+	if z == nil || len(z.SettingValues()) == 0 {
 		return nil
 	}
 	return z

@@ -20,11 +20,14 @@ func (s Setting) same(o Setting) bool {
 	return string(s.Value) == string(o.Value) && s.Changed.Equal(o.Changed) && s.Expires.Equal(o.Expires)
 }
 
-// SettingValues is the form that edges get.
+// SettingValues is the form that edges get. What the API keeps among settings for
+// itself, under names that zone.SettingTable does not have, is left out.
 func (z *Zone) SettingValues() zone.Settings {
 	values := make(zone.Settings, len(z.Settings))
 	for name, s := range z.Settings {
-		values[name] = s.Value
+		if zone.FindSetting(name) != nil {
+			values[name] = s.Value
+		}
 	}
 	return values
 }

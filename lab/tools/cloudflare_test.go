@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cloudflare/cloudflare-go/v7"
 	"github.com/cloudflare/cloudflare-go/v7/accounts"
@@ -318,7 +320,63 @@ func (s *sdk) cacheSettings() {
 	if kept.Type != "rfc3986" || kept.Scope != "both" {
 		s.Errorf("url normalization: %+v", kept)
 	}
+	s.variants()
+	s.clearReserve()
 	s.must("delete url normalization", s.client.URLNormalization.Delete(s.ctx, url_normalization.URLNormalizationDeleteParams{ZoneID: id}))
+}
+
+// variants sends all extensions that the SDK knows.
+func (s *sdk) variants() {
+	id := cloudflare.F(s.zone)
+	_, err := s.client.Cache.Variants.Get(s.ctx, cache.VariantGetParams{ZoneID: id})
+	s.refused("variants that were never set", err, http.StatusNotFound, 1142, "variants")
+	types := cloudflare.F([]string{"image/webp", "image/avif"})
+	edited, err := s.client.Cache.Variants.Edit(s.ctx, cache.VariantEditParams{ZoneID: id, Value: cloudflare.F(cache.VariantEditParamsValue{
+		AVIF: types, BMP: types, GIF: types, JP2: types, JPEG: types, JPG: types, JPG2: types, PNG: types, TIF: types, TIFF: types, WebP: types})})
+	s.must("variants", err)
+	exact(s.T, "variants", edited)
+	got, err := s.client.Cache.Variants.Get(s.ctx, cache.VariantGetParams{ZoneID: id})
+	s.must("variants", err)
+	exact(s.T, "variants", got)
+	if !slices.Equal(got.Value.JPG2, types.Value) || !slices.Equal(edited.Value.AVIF, types.Value) {
+		s.Errorf("variants: set to %+v, are %+v", edited.Value, got.Value)
+	}
+	_, err = s.client.Cache.Variants.Edit(s.ctx, cache.VariantEditParams{ZoneID: id, Value: cloudflare.F(cache.VariantEditParamsValue{
+		PNG: cloudflare.F([]string{"text/html"})})})
+	s.refused("a variant that is no image", err, http.StatusBadRequest, 1007, "variants: value.png[0]")
+	gone, err := s.client.Cache.Variants.Delete(s.ctx, cache.VariantDeleteParams{ZoneID: id})
+	s.must("delete variants", err)
+	exact(s.T, "deleted variants", gone)
+}
+
+// clearReserve clears the cache reserve, which must be off.
+func (s *sdk) clearReserve() {
+	id := cloudflare.F(s.zone)
+	_, err := s.client.Cache.CacheReserve.Status(s.ctx, cache.CacheReserveStatusParams{ZoneID: id})
+	s.refused("a reserve that was never cleared", err, http.StatusNotFound, 1142, "cache_reserve_clear")
+	_, err = s.client.Cache.CacheReserve.Clear(s.ctx, cache.CacheReserveClearParams{ZoneID: id, Body: map[string]any{}})
+	s.refused("to clear a reserve that is on", err, http.StatusBadRequest, 1007, "cache_reserve")
+	_, err = s.client.Cache.CacheReserve.Edit(s.ctx, cache.CacheReserveEditParams{ZoneID: id, Value: cloudflare.F(cache.CacheReserveEditParamsValueOff)})
+	s.must("cache reserve off", err)
+	run, err := s.client.Cache.CacheReserve.Clear(s.ctx, cache.CacheReserveClearParams{ZoneID: id, Body: map[string]any{}})
+	s.must("clear cache reserve", err)
+	if run.ID != cache.CacheReserveClearCacheReserveClear || run.State != cache.StateInProgress || run.StartTs.IsZero() {
+		s.Errorf("clearing: %+v", run)
+	}
+	for end := time.Now().Add(30 * time.Second); ; <-time.After(20 * time.Millisecond) {
+		state, err := s.client.Cache.CacheReserve.Status(s.ctx, cache.CacheReserveStatusParams{ZoneID: id})
+		s.must("clearing", err)
+		if state.State == cache.StateCompleted {
+			exact(s.T, "cleared", state)
+			if !state.StartTs.Equal(run.StartTs) || state.EndTs.Before(state.StartTs) {
+				s.Errorf("cleared: %+v", state)
+			}
+			return
+		}
+		if time.Now().After(end) {
+			s.Fatalf("still clearing: %+v", state)
+		}
+	}
 }
 
 // cacheRules sends everything that a cache rule can say.

@@ -61,6 +61,10 @@ func (n *progress) reject(seq uint64, reason string) {
 	}
 }
 
+// Applied is the number of the newest entry that a node is known to have applied,
+// 0 when it was not heard of.
+func (p *Progress) Applied(node string) uint64 { return p.of(node).applied }
+
 // of returns a copy of what is known of a node.
 func (p *Progress) of(node string) progress {
 	p.mu.Lock()

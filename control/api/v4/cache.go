@@ -36,6 +36,32 @@ func (s *Server) deleteCacheSetting(name string) api.Handler {
 	}
 }
 
+// unset is the answer about a setting that has no value until it is given one.
+// Clients look for the words.
+func unset(name string) error {
+	return api.Missing(api.CodeUnset, "%s: the zone setting does not exist", name)
+}
+
+// getVariants shows the variants of images. Without a rule for any extension
+// there is none, and that is an error: so it is in Cloudflare's API.
+func (s *Server) getVariants(ctx context.Context, c *api.Call) (api.Answer, error) {
+	z, err := s.read(ctx, c)
+	if err != nil {
+		return api.Answer{}, err
+	}
+	if _, ok := z.Settings["variants"]; !ok {
+		return api.Answer{}, unset("variants")
+	}
+	return api.Answer{Result: newSettingResult(zone.FindSetting("variants"), z)}, nil
+}
+
+func (s *Server) deleteVariants(ctx context.Context, c *api.Call) (api.Answer, error) {
+	if _, err := s.getVariants(ctx, c); err != nil {
+		return api.Answer{}, err
+	}
+	return s.deleteCacheSetting("variants")(ctx, c)
+}
+
 // normalization is url_normalization: two settings in one value.
 type normalization struct {
 	Type  string `json:"type"`

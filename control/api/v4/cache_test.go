@@ -132,3 +132,91 @@ func TestCacheRulesAreStoredWholeOrNotAtAll(t *testing.T) {
 		t.Errorf("came back as %s", a.Body)
 	}
 }
+
+func TestVariants(t *testing.T) {
+	p := newPlane(t)
+	path := p.zone("images.test") + "/cache/variants"
+	for _, method := range []string{"GET", "DELETE"} {
+		p.bad(method, path, "", 404, 1142, "variants: the zone setting does not exist")
+	}
+	const value = `{"png":["image/webp"],"jpg":["image/webp","image/avif"]}`
+	var got struct {
+		ID         string
+		Editable   bool
+		Value      json.RawMessage
+		ModifiedOn *string `json:"modified_on"`
+	}
+	a := p.ok("PATCH", path, `{"value":`+value+`}`, &got)
+	if got.ID != "variants" || !got.Editable || got.ModifiedOn == nil || !strings.Contains(string(a.Body), value) {
+		t.Errorf("set: %s", a.Body)
+	}
+	if a := p.ok("GET", path, "", nil); !strings.Contains(string(a.Body), value) {
+		t.Errorf("came back as %s", a.Body)
+	}
+	p.bad("PATCH", path, `{"value":{"svg":["image/webp"]}}`, 400, 1007, "variants: value.svg")
+	p.bad("PATCH", path, `{"value":{"jpg":["text/html"]}}`, 400, 1007, "variants: value.jpg[0]")
+	p.bad("PATCH", path, `{}`, 400, 1007, "variants")
+	p.ok("PATCH", path, `{"value":{"jpg":["image/webp"]}}`, nil)
+	if a := p.ok("GET", path, "", nil); !strings.Contains(string(a.Body), `{"jpg":["image/webp"]}`) {
+		t.Errorf("replaced: %s", a.Body)
+	}
+	got.ModifiedOn = nil
+	if p.ok("DELETE", path, "", &got); got.ID != "variants" || got.ModifiedOn != nil {
+		t.Errorf("deleted: %+v", got)
+	}
+	p.bad("GET", path, "", 404, 1142, "variants")
+}
+
+func TestCacheReserveIsCleared(t *testing.T) {
+	p := newPlane(t)
+	z := p.zone("clear.test")
+	path, on := z+"/cache/cache_reserve_clear", z+"/cache/cache_reserve"
+	type state struct {
+		ID         string
+		State      string
+		Start      string  `json:"start_ts"`
+		End        *string `json:"end_ts"`
+		ModifiedOn *string `json:"modified_on"`
+	}
+	var first, s state
+	p.bad("GET", path, "", 404, 1142, "cache_reserve_clear: the zone setting does not exist")
+	p.ok("PATCH", on, `{"value":"on"}`, nil)
+	p.bad("POST", path, `{}`, 400, 1007, "cache_reserve: must be off")
+	p.ok("PATCH", on, `{"value":"off"}`, nil)
+	before, _ := p.publish.Head()
+	p.ok("POST", path, `{}`, &first)
+	if first.ID != "cache_reserve_clear" || first.State != "In-progress" || first.Start == "" || first.End != nil {
+		t.Errorf("started: %+v", first)
+	}
+	entries, err := p.publish.Read(t.Context(), before, 1<<20)
+	if err != nil || len(entries) != 2 || len(entries[0].Changes) != 1 || string(entries[0].Changes[0].Value) != `{"reserve":true}` || len(entries[1].Changes) != 0 {
+		t.Errorf("the feed has %+v, %v, want the purge of the reserve alone", entries, err)
+	}
+	// No edge has it: it goes on, a second call starts nothing, the reserve stays off.
+	if p.ok("POST", path, "", &s); s.State != first.State || s.Start != first.Start {
+		t.Errorf("started again: %+v after %+v", s, first)
+	}
+	p.bad("PATCH", on, `{"value":"on"}`, 400, 1007, "cache_reserve: cannot be on")
+	p.bad("PATCH", selvage.Prefix+z+"/settings/cache_reserve", `{"value":"on"}`, 400, 1007, "cache_reserve: cannot be on")
+	p.ok("PATCH", on, `{"value":"off"}`, nil)
+	p.applied.Store(entries[0].Seq)
+	if p.ok("GET", path, "", &s); s.State != "Completed" || s.Start != first.Start || s.End == nil || *s.End != *s.ModifiedOn {
+		t.Errorf("applied: %+v", s)
+	}
+	// That is kept, whatever is known of the edges later.
+	p.applied.Store(0)
+	end := *s.End
+	if p.ok("GET", path, "", &s); s.State != "Completed" || *s.End != end {
+		t.Errorf("later: %+v, ended %s before", s, end)
+	}
+	p.ok("PATCH", on, `{"value":"on"}`, nil)
+	p.ok("PATCH", on, `{"value":"off"}`, nil)
+	s = state{}
+	if p.ok("POST", path, "{}", &s); s.State != "In-progress" || s.Start == first.Start || s.End != nil {
+		t.Errorf("started once more: %+v", s)
+	}
+	// It is no setting that anybody sees.
+	p.bad("GET", selvage.Prefix+z+"/settings/cache_reserve_clear", "", 404, 1006, "cache_reserve_clear")
+	p.bad("GET", "/zones/"+strings.Repeat("ab", 16)+"/cache/cache_reserve_clear", "", 404, 1001, "zone_id")
+	p.bad("POST", "/zones/"+strings.Repeat("ab", 16)+"/cache/cache_reserve_clear", "", 404, 1001, "zone_id")
+}

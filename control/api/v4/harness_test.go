@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/selvage-edge/selvage/control/api"
@@ -36,6 +37,7 @@ type plane struct {
 	server  *httptest.Server
 	account string
 	node    *ecdh.PrivateKey
+	applied atomic.Uint64 // by every node
 }
 
 // vault wraps with a key of its own.
@@ -88,7 +90,8 @@ func newPlane(t *testing.T) *plane {
 	done := make(chan error, 1)
 	go func() { done <- p.publish.Run(ctx) }()
 	gate := &api.Gate{Store: p.store, Log: log}
-	public := v4.New(v4.Config{Gate: gate, Store: p.store, Publish: p.publish, NameServers: []string{"ns1.edge.test", "ns2.edge.test"}})
+	public := v4.New(v4.Config{Gate: gate, Store: p.store, Publish: p.publish, NameServers: []string{"ns1.edge.test", "ns2.edge.test"},
+		Reached: func(_ context.Context, seq uint64) (bool, error) { return p.applied.Load() >= seq, nil }})
 	mux := http.NewServeMux()
 	mux.Handle("/", public)
 	mux.Handle(selvage.Prefix+"/", selvage.New(selvage.Config{Gate: gate, Zones: public.Ours()}))

@@ -79,6 +79,11 @@ func set(z *store.Zone, d *zone.Setting, value json.RawMessage) error {
 	if err := d.Check(value); err != nil {
 		return &api.Problem{Status: 400, Code: api.CodeSetting, Message: err.Error()}
 	}
+	if d.Name == reserveSetting && (zone.Settings{d.Name: value}).On(d.Name) {
+		if run := clearingOf(z); run != nil && run.End == nil {
+			return api.Invalid(api.CodeSetting, d.Name, "cannot be on while the cache reserve is being cleared")
+		}
+	}
 	now := store.Now()
 	v := store.Setting{Value: value, Changed: now}
 	if d.Name == "development_mode" && (zone.Settings{d.Name: value}).On(d.Name) {
@@ -102,6 +107,11 @@ func (s *Server) changeSetting(ctx context.Context, c *api.Call, d *zone.Setting
 	}
 	if err := api.Decode(c, &in); err != nil {
 		return api.Answer{}, err
+	}
+	if d.Name == reserveSetting {
+		if _, _, err := s.settledClear(ctx, c); err != nil {
+			return api.Answer{}, err
+		}
 	}
 	var after *store.Zone
 	seq, err := s.edit(ctx, c, api.CodeSetting, "setting.patch", "", func(z *store.Zone) error {

@@ -28,6 +28,8 @@ type Config struct {
 	NameServers []string
 	// Certify, when not nil, gives a new zone a certificate of its own.
 	Certify func(z *store.Zone) error
+	// Reached says whether every node that may connect has applied an entry.
+	Reached func(ctx context.Context, seq uint64) (bool, error)
 	// Timer, when not nil, is told that a setting got an expiry.
 	Timer func()
 }
@@ -67,6 +69,11 @@ func New(c Config) *Server {
 
 		"GET /zones/{zone}/cache/cache_reserve":                         s.getCacheSetting("cache_reserve"),
 		"PATCH /zones/{zone}/cache/cache_reserve":                       s.patchCacheSetting("cache_reserve"),
+		"GET /zones/{zone}/cache/cache_reserve_clear":                   s.getClear,
+		"POST /zones/{zone}/cache/cache_reserve_clear":                  s.startClear,
+		"GET /zones/{zone}/cache/variants":                              s.getVariants,
+		"PATCH /zones/{zone}/cache/variants":                            s.patchCacheSetting("variants"),
+		"DELETE /zones/{zone}/cache/variants":                           s.deleteVariants,
 		"GET /zones/{zone}/cache/regional_tiered_cache":                 s.getCacheSetting("tc_regional"),
 		"PATCH /zones/{zone}/cache/regional_tiered_cache":               s.patchCacheSetting("tc_regional"),
 		"GET /zones/{zone}/cache/tiered_cache_smart_topology_enable":    s.getCacheSetting("tiered_cache_smart_topology_enable"),

@@ -44,7 +44,8 @@
 //     forbids Always Online (RFC 9111 §5.2.2.10) but not the origin's own
 //     stale-if-error and stale-while-revalidate.
 //   - An answer with Content-Encoding is for requests with the same
-//     Accept-Encoding, also where the origin forgot to say so by Vary.
+//     Accept-Encoding, also where the origin forgot to say so by Vary. Accept
+//     is narrowed for images whose types the zone names; see variants.
 //   - Query parameters are sorted by name, those of one name in their order.
 //   - A purge or an invalidation by URL drops http and https, all variants.
 //   - An object over the limit, announced or not, is passed on through a window,

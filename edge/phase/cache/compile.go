@@ -53,12 +53,13 @@ const (
 	settingLevel        = "cache_level"
 	settingEligibility  = "cache_eligibility"
 	settingReserve      = "cache_reserve"
+	settingVariants     = "variants"
 )
 
 // Compile reads a zone's cache settings and cache rules. It refuses values that
 // a setting cannot have, by the setting's name, and rules by their path.
 func Compile(spec *zone.Spec) (*Plan, error) {
-	for _, name := range []string{settingAlwaysOnline, settingBrowserTTL, settingDevelopment, settingSortQuery, settingLevel, settingEligibility, settingReserve, settingBrotli, settingZstd} {
+	for _, name := range []string{settingAlwaysOnline, settingBrowserTTL, settingDevelopment, settingSortQuery, settingLevel, settingEligibility, settingReserve, settingVariants, settingBrotli, settingZstd} {
 		d := zone.FindSetting(name)
 		if d == nil {
 			return nil, fmt.Errorf("settings: no setting is called %q", name)
@@ -98,6 +99,8 @@ func (p *Plan) compileBases(s zone.Settings) {
 		sorted:  p.sortQuery,
 		browser: browserTTL{least: time.Duration(s.Number(settingBrowserTTL)) * time.Second},
 		reserve: reserveRule{allowed: s.On(settingReserve), eligible: s.On(settingReserve)},
+
+		variants: variantsOf(s),
 	}
 	file, left := plain, plain
 	// Where an extension alone makes an answer storable, it has to be one.
@@ -113,12 +116,16 @@ func (p *Plan) compileBases(s zone.Settings) {
 func (p *Plan) HasRules() bool { return p != nil && p.rules != nil }
 
 // prepare decides r's policy and does what is to be done before the cache is
-// asked: the request says which device it comes from, where the key has it.
+// asked: the request says which device it comes from, where the key has it, and
+// accepts what chooses among variants of images, and nothing else.
 func (p *Plan) prepare(r *request.Request) {
 	pol := p.decide(r)
 	r.CachePolicy = pol
 	if pol.recipe != nil && pol.recipe.device && r.Device == nil {
 		r.Device = deviceOf(r)
+	}
+	if pol.variants != nil && pol.eligibility == allowed {
+		pol.variants.narrow(r)
 	}
 	if pol.readTimeout > 0 {
 		r.Route.ReadTimeout = pol.readTimeout

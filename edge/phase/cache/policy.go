@@ -30,6 +30,7 @@ type policy struct {
 
 	readTimeout time.Duration // between bytes from the origin; 0 = the origin row's own
 	reserve     reserveRule
+	variants    variants // of images; nil = Accept is a field like others
 }
 
 // eligibility says whether the cache is asked, by the status that is told.

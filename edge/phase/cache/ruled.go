@@ -28,6 +28,9 @@ func (p *policy) judge(r *request.Request, in *msg.Fields, out *msg.Response, as
 	if j.store && p.armor && disguised(r.RulePath(), &out.Fields) {
 		j.store, j.status = false, request.CacheBypass
 	}
+	if j.store && p.variants != nil && p.variants.broken(r.In.Path, in, out) {
+		j.store, j.status = false, request.CacheBypass
+	}
 	return j
 }
 
