@@ -116,14 +116,34 @@ func newMemLog() *memLog { return &memLog{changed: make(chan struct{})} }
 func (l *memLog) put(changes ...Change) Entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	defer l.tell()
+	return l.append(changes)
+}
+
+// setTogether appends entries of which a reader sees all or none.
+func (l *memLog) setTogether(n int, key, value string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.tell()
+	for range n {
+		l.append([]Change{{Op: Set, Key: key, Value: []byte(value)}})
+	}
+}
+
+// tell is called with mu held.
+func (l *memLog) tell() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// append is called with mu held.
+func (l *memLog) append(changes []Change) Entry {
 	var prev [32]byte
 	if n := len(l.entries); n > 0 {
 		prev = l.entries[n-1].Hash
 	}
 	e := Seal(prev, uint64(len(l.entries))+1, time.Now(), changes)
 	l.entries = append(l.entries, e)
-	close(l.changed)
-	l.changed = make(chan struct{})
 	return e
 }
 
@@ -237,7 +257,7 @@ func (w *world) start(change func(*ServerConfig)) {
 		change(&cfg)
 	}
 	w.server, w.ln = NewServer(cfg), pipes.New()
-	ctx, cancel := context.WithCancel(w.t.Context())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- w.server.Serve(ctx, w.ln) }()
 	w.stop = sync.OnceFunc(func() {
@@ -297,7 +317,7 @@ func (w *world) edgeOn(n int, c *Copy, change func(*SubscriberConfig)) *edge {
 		change(&cfg)
 	}
 	e.Subscriber = NewSubscriber(cfg)
-	ctx, cancel := context.WithCancel(w.t.Context())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
 	e.stop = sync.OnceFunc(func() {

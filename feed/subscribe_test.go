@@ -276,9 +276,7 @@ func TestBatchIsSettledOnceBeforeItIsAcknowledged(t *testing.T) {
 			}
 		})
 		synctest.Wait()
-		for range 4 {
-			w.log.set("a", "1")
-		}
+		w.log.setTogether(4, "a", "1")
 		e.reaches(4)
 		synctest.Wait()
 		w.mu.Lock()
