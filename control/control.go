@@ -23,6 +23,7 @@ import (
 	"github.com/selvage-edge/selvage/control/api/selvage"
 	"github.com/selvage-edge/selvage/control/api/v4"
 	"github.com/selvage-edge/selvage/control/identity"
+	"github.com/selvage-edge/selvage/control/progress"
 	"github.com/selvage-edge/selvage/control/publish"
 	"github.com/selvage-edge/selvage/control/store"
 	"github.com/selvage-edge/selvage/edge/snapshot"
@@ -66,7 +67,7 @@ type Control struct {
 	authority *identity.Authority
 	publish   *publish.Publisher
 	feed      *feed.Server
-	progress  *selvage.Progress
+	progress  *progress.Book
 	api       http.Handler
 	timer     chan struct{} // capacity 1: an expiry changed
 }
@@ -93,7 +94,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (*Control, error) {
 			return new(net.ListenConfig).Listen(ctx, network, addr)
 		}
 	}
-	c := &Control{cfg: cfg, log: log, progress: &selvage.Progress{}, timer: make(chan struct{}, 1)}
+	c := &Control{cfg: cfg, log: log, timer: make(chan struct{}, 1)}
 	if err := c.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), c.Close())
 	}
@@ -122,16 +123,24 @@ func (c *Control) open(ctx context.Context) (err error) {
 		return err
 	}
 	c.nodes.publish = c.publish
+	head := func() uint64 { seq, _ := c.publish.Head(); return seq }
+	if c.progress, err = progress.New(ctx, progress.Config{
+		Store: c.store, Control: c.publish.Name(), Nodes: c.authority.Nodes, Head: head, Times: c.publish.Times,
+		Log: c.log.With("part", "progress"),
+	}); err != nil {
+		return err
+	}
 	c.members = newMembers(c.nodes, c.log.With("part", "members"))
 	c.feed = feed.NewServer(feed.ServerConfig{
 		Log: c.publish, Identity: c.authority.Control(), Known: c.authority.Known, Enroll: c.authority.Enroll,
 		OnAck: func(n feed.NodeInfo, seq uint64, rejected string) {
-			c.progress.Note(n.Node, seq, rejected, time.Now().UTC())
+			c.progress.Note(n, seq, rejected, time.Now().UTC())
 		},
 		OnAnnounce: c.members.note,
 		// A node that comes back tells its cursor: it has everything up to it.
-		Connected: func(n feed.NodeInfo) { c.progress.Note(n.Node, n.Acked, "", time.Now().UTC()) },
-		Logger:    c.log.With("part", "feed"),
+		Connected:    func(n feed.NodeInfo) { c.progress.Connected(n, time.Now().UTC()) },
+		Disconnected: func(n feed.NodeInfo) { c.progress.Disconnected(n, time.Now().UTC()) },
+		Logger:       c.log.With("part", "feed"),
 	})
 	if err := c.firstStart(ctx); err != nil {
 		return err
@@ -156,19 +165,18 @@ func (c *Control) Close() error {
 
 func (c *Control) handler() http.Handler {
 	gate := &api.Gate{Store: c.store, Log: c.log.With("part", "api")}
-	head := func() uint64 { seq, _ := c.publish.Head(); return seq }
 	public := v4.Config{Gate: gate, Store: c.store, Publish: c.publish, NameServers: c.cfg.NameServers, Reached: c.reached, Timer: c.wakeTimer}
 	if c.cfg.AutoCertificate {
 		public.Certify = c.certify
 	}
 	registry := prometheus.NewRegistry()
-	meter := newMeter(registry, head)
-	registry.MustRegister(c.feed.Collector())
+	meter := newMeter(registry, c.publish)
+	registry.MustRegister(c.feed.Collector(), c.progress)
 	mux := http.NewServeMux()
 	v4API := v4.New(public)
 	mux.Handle(v4.Prefix+"/", meter.count("v4", v4API))
 	mux.Handle(selvage.Prefix+"/", meter.count("selvage", selvage.New(selvage.Config{
-		Gate: gate, Head: head, Peers: c.feed.Peers, Nodes: c.authority.Nodes, Revoke: c.revoke, Join: c.authority.NewJoinToken, Progress: c.progress, Zones: v4API.Ours(),
+		Gate: gate, Log: c.publish, Progress: c.progress.At, Revoke: c.revoke, Join: c.authority.NewJoinToken, Zones: v4API.Ours(),
 	})))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
@@ -215,7 +223,7 @@ func (c *Control) serve(ctx context.Context, apiListener, feedListener net.Liste
 	run, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
 	var parts sync.WaitGroup
-	failed := make(chan error, 5) // one for each part: none blocks
+	failed := make(chan error, 6) // one for each part: none blocks
 	part := func(name string, fn func(context.Context) error) {
 		parts.Go(func() {
 			if err := fn(run); err != nil {
@@ -232,6 +240,7 @@ func (c *Control) serve(ctx context.Context, apiListener, feedListener net.Liste
 	part("feed", func(ctx context.Context) error { return c.feed.Serve(ctx, feedListener) })
 	part("upkeep", c.upkeep)
 	part("members", c.members.run)
+	part("progress", c.progress.Run)
 	part("api", func(context.Context) error {
 		if err := server.Serve(apiListener); !errors.Is(err, http.ErrServerClosed) {
 			return err

@@ -129,10 +129,16 @@ func TestNodesGetChangesAndKeysAndReport(t *testing.T) {
 			t.Errorf("zone %s: %d certificates, %v", zoneID, found, err)
 		}
 	}
+	if change["text"] != "live in 1 of 1" || change["live"] != 1.0 || change["total"] != 1.0 || len(list(change, "missing")) != 0 {
+		t.Errorf("change: %v", change)
+	}
 	_, seq, _ = r.do(t, "POST", r.API+"/zones/"+late+"/purge_cache", `{"files":["http://late.test/reject-me"]}`)
 	change = r.until(t, seq, func(c map[string]any) bool { return len(list(c, "rejected")) == 1 })
 	if why := list(change, "rejected")[0].(map[string]any)["reason"].(string); !strings.Contains(why, "refused by the test") {
 		t.Errorf("rejection: %v", change)
+	}
+	if text := change["text"].(string); !strings.HasPrefix(text, "live in 0 of 1, rejected by FRA: ") {
+		t.Errorf("rejection: %s", text)
 	}
 	_, _, out = r.do(t, "GET", r.own("/nodes"), "")
 	node := out["result"].([]any)[0].(map[string]any)
@@ -142,6 +148,39 @@ func TestNodesGetChangesAndKeysAndReport(t *testing.T) {
 	for _, body := range []string{`{"ttl":0}`, `{"ttl":99999999}`, `{"ttl":"x"}`} {
 		if status, _, out := r.do(t, "POST", r.own("/join-tokens"), body); status != 400 {
 			t.Errorf("join token %s: %d %v", body, status, out)
+		}
+	}
+}
+
+func TestFeedSaysWhereEachNodeStands(t *testing.T) {
+	r := start(t, t.TempDir())
+	_, _, seqs := join(t, r, "FRA")
+	status, _, out := r.do(t, "POST", r.own("/join-tokens"), "")
+	if status != 200 {
+		t.Fatal(out)
+	}
+	gone := out["result"].(map[string]any)["token"].(string)
+	if _, err := feed.Join(t.Context(), r.Feed, gone, filepath.Join(t.TempDir(), "id"), "NRT", "second"); err != nil {
+		t.Fatal(err)
+	}
+	_, seq, _ := r.do(t, "POST", r.API+"/zones", `{"name":"a.test"}`)
+	await(t, seqs, seq)
+	change := r.until(t, seq, func(c map[string]any) bool { return c["live"] == 1.0 })
+	if text := change["text"].(string); !strings.HasPrefix(text, "live in 1 of 2, missing NRT since ") {
+		t.Errorf("change: %s", text)
+	}
+	_, _, out = r.do(t, "GET", r.own("/feed"), "")
+	got := out["result"].(map[string]any)
+	head, retained := got["head"].(map[string]any), got["retained"].(map[string]any)
+	if fmt.Sprint(head["seq"]) != seq || head["time"] == nil || got["floor"] != 0.0 || retained["entries"] == 0.0 || retained["bytes"] == 0.0 ||
+		got["leader"] == "" || got["leader"] != got["control"] || got["live"] != 1.0 || got["total"] != 2.0 {
+		t.Errorf("feed: %v", got)
+	}
+	for _, n := range list(got, "nodes") {
+		n := n.(map[string]any)
+		here := n["colo"] == "FRA"
+		if n["connected"] != here || here && (n["lag_entries"] != 0.0 || fmt.Sprint(n["applied"]) != seq) || !here && n["lag_seconds"] == 0.0 {
+			t.Errorf("node: %v", n)
 		}
 	}
 }

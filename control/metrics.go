@@ -7,6 +7,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/selvage-edge/selvage/control/publish"
 )
 
 // meter counts the API's calls.
@@ -15,7 +17,7 @@ type meter struct {
 	seconds *prometheus.HistogramVec
 }
 
-func newMeter(r *prometheus.Registry, head func() uint64) *meter {
+func newMeter(r *prometheus.Registry, p *publish.Publisher) *meter {
 	m := &meter{
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "selvage_control_api_calls_total", Help: "Answered API calls, by API, method and status.",
@@ -27,7 +29,14 @@ func newMeter(r *prometheus.Registry, head func() uint64) *meter {
 	}
 	r.MustRegister(m.calls, m.seconds, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "selvage_control_head_seq", Help: "Number of the newest feed entry."},
-			func() float64 { return float64(head()) }))
+			func() float64 { seq, _ := p.Head(); return float64(seq) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "selvage_control_leads", Help: "1 while this control process numbers changes; of all that share a database, one does."},
+			func() float64 {
+				if p.Leads() {
+					return 1
+				}
+				return 0
+			}))
 	return m
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/selvage-edge/selvage/control/identity"
+	"github.com/selvage-edge/selvage/control/progress"
 	"github.com/selvage-edge/selvage/control/publish"
 	"github.com/selvage-edge/selvage/control/store"
 	"github.com/selvage-edge/selvage/fault"
@@ -165,9 +166,6 @@ func (c *Control) revoke(ctx context.Context, nodeID string) error {
 // reached reports whether every node that may connect has told this control plane
 // that it applied an entry.
 func (c *Control) reached(ctx context.Context, seq uint64) (bool, error) {
-	all, err := c.authority.Nodes(ctx)
-	if err != nil {
-		return false, err
-	}
-	return !slices.ContainsFunc(all, func(n identity.Node) bool { return c.progress.Applied(n.ID) < seq }), nil
+	all, err := c.progress.At(ctx, seq)
+	return err == nil && !slices.ContainsFunc(all, func(n progress.Node) bool { return n.Applied < seq }), err
 }

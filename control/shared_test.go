@@ -39,6 +39,10 @@ func TestControlPlanesShareADatabase(t *testing.T) {
 		t.Fatalf("%d %v", status, out)
 	}
 	await(t, seqs, seq)
+	change := first.until(t, seq, func(c map[string]any) bool { return len(list(c, "acked")) == 1 })
+	if change["text"] != "live in 1 of 1" {
+		t.Errorf("the first does not know of a node of the second: %v", change)
+	}
 	if _, _, out := first.do(t, "GET", first.API+path, ""); out["result"].(map[string]any)["value"] != "off" {
 		t.Errorf("the first does not know what the second took: %v", out)
 	}

@@ -41,14 +41,15 @@ type lease struct {
 	leads  atomic.Bool
 }
 
-func newLease(s *store.Store) *lease {
+// processName is unlike that of any other control plane.
+func processName() string {
 	var b [4]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
-	return &lease{store: s, holder: fmt.Sprintf("%s/%d/%s", host, os.Getpid(), hex.EncodeToString(b[:]))}
+	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), hex.EncodeToString(b[:]))
 }
 
 // held reports whether this control plane leads, as far as it knows.
@@ -148,6 +149,7 @@ func (p *Publisher) follow(ctx context.Context) error {
 				return false, damaged(r.Seq, err)
 			}
 			head = feed.Cursor{Seq: e.Seq, Hash: e.Hash}
+			p.times.add(e.Seq, e.Time)
 			return true, nil
 		}); err != nil {
 			return err

@@ -59,9 +59,12 @@ const (
 // One per process.
 type Publisher struct {
 	Config
+	name  string        // of this process
 	wake  chan struct{} // capacity 1: "there may be unnumbered rows"
 	zones locks
 	lease *lease // nil where nobody else can lead
+	times times
+	size  size
 	// behind says that what was numbered last is not known; used by New and Run.
 	behind  bool
 	trimmed time.Time // when trim last looked; used by Run
@@ -81,10 +84,10 @@ func New(ctx context.Context, c Config) (*Publisher, error) {
 	c.RetainAudit = cmp.Or(c.RetainAudit, 1_000_000)
 	c.Gather = cmp.Or(c.Gather, 2*time.Millisecond)
 	p := &Publisher{
-		Config: c, wake: make(chan struct{}, 1), changed: make(chan struct{}), waiting: map[int64]chan<- uint64{},
+		Config: c, name: processName(), wake: make(chan struct{}, 1), changed: make(chan struct{}), waiting: map[int64]chan<- uint64{},
 	}
 	if c.Store.Shared() {
-		p.lease = newLease(c.Store)
+		p.lease = &lease{store: c.Store, holder: p.name}
 	}
 	leads, err := p.lease.take(ctx)
 	if err != nil {
@@ -341,6 +344,7 @@ func (p *Publisher) append(ctx context.Context, tx *store.Tx, head feed.Cursor, 
 	if err := tx.PutLog(ctx, store.LogRow{Seq: e.Seq, Time: e.Time, Payload: feed.AppendEntry(nil, &e), Hash: e.Hash[:]}); err != nil {
 		return head, err
 	}
+	p.times.add(e.Seq, e.Time)
 	for _, c := range e.Changes {
 		switch c.Op {
 		case feed.Set:

@@ -27,7 +27,7 @@ type survey struct {
 func (p *Publisher) verify(ctx context.Context, leads bool) error {
 	var found survey
 	err := p.Store.Read(ctx, func(tx *store.Tx) (err error) {
-		found, err = look(ctx, tx)
+		found, err = look(ctx, tx, &p.times)
 		return err
 	})
 	if err != nil {
@@ -41,7 +41,7 @@ func (p *Publisher) verify(ctx context.Context, leads bool) error {
 	return p.repair(ctx, found)
 }
 
-func look(ctx context.Context, tx *store.Tx) (survey, error) {
+func look(ctx context.Context, tx *store.Tx, t *times) (survey, error) {
 	var s survey
 	first, _, err := tx.LogBounds(ctx)
 	if err != nil {
@@ -52,6 +52,7 @@ func look(ctx context.Context, tx *store.Tx) (survey, error) {
 	}
 	if err := tx.Log(ctx, 0, func(r store.LogRow) (bool, error) {
 		s.add(r)
+		t.add(r.Seq, r.Time)
 		return true, nil
 	}); err != nil {
 		return s, err
@@ -96,6 +97,7 @@ func (p *Publisher) repair(ctx context.Context, s survey) error {
 		}
 		e := feed.Seal(s.head.Hash, s.head.Seq+1, time.Now(), []feed.Change{{Op: feed.Signal, Key: repairKey}})
 		p.head = feed.Cursor{Seq: e.Seq, Hash: e.Hash}
+		p.times.add(e.Seq, e.Time)
 		return tx.PutLog(ctx, store.LogRow{Seq: e.Seq, Time: e.Time, Payload: feed.AppendEntry(nil, &e), Hash: e.Hash[:]})
 	})
 }
