@@ -173,11 +173,22 @@ func (f *fill) run() {
 	asked := f.e.cfg.Now()
 	err := f.e.cfg.Fetch(f.d)
 	if err == nil && f.contradicts() {
-		f.d.Out.Close()
-		f.d.Out.Reset()
-		f.ask(wish{text: f.want})
-		err = f.e.cfg.Fetch(f.d)
+		err = f.askAnew()
 	}
+	f.settle(err, asked)
+}
+
+// askAnew drops an answer and asks for what the visitors want, without regard to
+// what is held.
+func (f *fill) askAnew() error {
+	f.d.Out.Close()
+	f.d.Out.Reset()
+	f.ask(wish{text: f.want})
+	return f.e.cfg.Fetch(f.d)
+}
+
+// settle decides what becomes of an answer, or of none.
+func (f *fill) settle(err error, asked time.Time) {
 	got := f.e.cfg.Now()
 	f.note, f.from = f.d.Tried, f.d.Cache.Tier
 	out := f.d.Out

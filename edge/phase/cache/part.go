@@ -67,7 +67,7 @@ func (f *fill) firstWish() wish {
 	tag := bytes.Clone(f.stale.etag())
 	lack := l.lacks(span)
 	switch {
-	case !ok || !strong(tag):
+	case !ok || !strong(tag), lack.size() > f.e.cfg.MaxObject:
 		return wish{text: f.want}
 	case lack.size() == 0:
 		return wish{text: f.want, validate: true}
@@ -130,7 +130,12 @@ func (f *fill) takePart(asked, got time.Time) {
 	if j.store {
 		f.obj = f.e.newObject(f, &whole, &j, f.e.since(got))
 	}
-	if f.obj == nil {
+	switch {
+	case f.obj == nil && f.lack.size() > 0:
+		// Without what is held it is not what anybody asked for.
+		f.settle(f.askAnew(), asked)
+		return
+	case f.obj == nil:
 		f.hand(j.status, got)
 		return
 	}

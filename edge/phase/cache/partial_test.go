@@ -515,3 +515,43 @@ func TestPatch(t *testing.T) {
 		t.Error("found what is not there")
 	}
 }
+
+// What is held of an object may be a part, and the rest not for the store: too
+// large, or by now said not to be stored. Who asked gets what it asked for all the
+// same.
+func TestPartsWhoseRestIsNotStored(t *testing.T) {
+	body := strings.Repeat("0123456789", 3000)
+	for name, change := range map[string]func(*ranger){
+		"too large": func(*ranger) {},
+		"no longer": func(o *ranger) { o.extra = []string{"Cache-Control: no-store"} },
+	} {
+		o := &ranger{body: body, tag: `"v"`}
+		c := Config{Bytes: 64 << 10, Shards: 1} // 16 KiB for an object
+		if name == "no longer" {
+			c = Config{}
+		}
+		g := newRig(t, c, o.serve)
+		for i, want := range []struct {
+			held, asks string
+			status     int
+			body       string
+		}{
+			{"bytes=10-19", "", 200, body},
+			{"bytes=0-9", "", 200, body},
+			{"bytes=10-19", "bytes=15-29994", 206, body[15:29995]},
+		} {
+			path := fmt.Sprintf("GET /%d", i)
+			o.extra = nil
+			g.run(path, "Range: "+want.held)
+			change(o)
+			var lines []string
+			if want.asks != "" {
+				lines = append(lines, "Range: "+want.asks)
+			}
+			a := g.run(path, lines...)
+			if a.status != want.status || a.body != want.body || want.status == 206 && a.get("Content-Range") != "bytes 15-29994/30000" {
+				t.Errorf("%s, %s held, %q asked: %d %q, %d bytes", name, want.held, want.asks, a.status, a.get("Content-Range"), len(a.body))
+			}
+		}
+	}
+}
