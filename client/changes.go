@@ -19,9 +19,25 @@ const (
 type Change struct {
 	Seq      uint64 `json:"seq"`
 	Head     uint64 `json:"head"` // newest number of all
+	Text     string `json:"text"` // where it is live, in a sentence
+	Live     int    `json:"live"` // data centers that have it
+	Total    int    `json:"total"`
+	Missing  []Colo `json:"missing"` // the other ones
 	Acked    []Node `json:"acked"`
 	Pending  []Node `json:"pending"`
 	Rejected []Node `json:"rejected"` // they serve their old state
+}
+
+// Colo is a data center that lacks something.
+type Colo struct {
+	Colo string `json:"colo"`
+	// Since is since when: since a node of it is not connected; while all are,
+	// since the entry that it lacks.
+	Since     time.Time `json:"since"`
+	Nodes     int       `json:"nodes"` // that lack it
+	Of        int       `json:"of"`    // all of its nodes
+	Connected int       `json:"connected"`
+	Reason    string    `json:"reason,omitempty"` // of a rejection
 }
 
 // Node is one edge's part in a Change.
@@ -115,4 +131,49 @@ func (c *Client) JoinToken(ctx context.Context) (string, error) {
 	}
 	_, err := c.json(ctx, http.MethodPost, "/selvage/v1/join-tokens", nil, &made)
 	return made.Token, err
+}
+
+// Feed says where the feed and each node stand.
+type Feed struct {
+	Text string `json:"text"` // in a sentence
+	Head struct {
+		Seq  uint64    `json:"seq"`
+		Time time.Time `json:"time"` // zero: not at hand
+	} `json:"head"`
+	Floor    uint64 `json:"floor"` // newest number that the log no longer holds
+	Retained struct {
+		Entries int64 `json:"entries"`
+		Bytes   int64 `json:"bytes"`
+	} `json:"retained"`
+	Leader  string     `json:"leader"` // process that numbers changes; "" for none
+	Control string     `json:"control"`
+	Live    int        `json:"live"` // data centers that are up to date
+	Total   int        `json:"total"`
+	Missing []Colo     `json:"missing"` // the other ones
+	Nodes   []FeedNode `json:"nodes"`
+}
+
+// FeedNode is where one node stands.
+type FeedNode struct {
+	Node       string    `json:"node"`
+	Colo       string    `json:"colo"`
+	Name       string    `json:"name"`
+	Connected  bool      `json:"connected"`
+	Since      time.Time `json:"since"` // since when it is, or is not
+	Via        string    `json:"via"`   // relay between; "" for none
+	Applied    uint64    `json:"applied"`
+	LagEntries uint64    `json:"lag_entries"`
+	LagSeconds float64   `json:"lag_seconds"`
+	Rejected   *struct {
+		Seq    uint64    `json:"seq"`
+		Reason string    `json:"reason"`
+		At     time.Time `json:"at"`
+	} `json:"rejected"` // the newest; nil for none
+}
+
+// Feed asks where the feed and each node stand.
+func (c *Client) Feed(ctx context.Context) (Feed, error) {
+	var f Feed
+	_, err := c.json(ctx, http.MethodGet, "/selvage/v1/feed", nil, &f)
+	return f, err
 }

@@ -51,6 +51,7 @@ type Edge struct {
 	copy     *feed.Copy
 	feed     *feed.Subscriber
 	applier  *applier
+	delays   *delays
 
 	zones *snapshot.Table
 	geo   *geo.DB
@@ -208,10 +209,11 @@ func (e *Edge) build(ctx context.Context) (err error) {
 		edge: e, copy: e.copy, keys: e.identity, node: e.identity.NodeID, certs: map[string]string{},
 		shared: &zone.Shared{Advertise: e.cfg.Advertise, Colo: e.cfg.Colo},
 	}
+	e.delays = newDelays()
 	e.feed = feed.NewSubscriber(feed.SubscriberConfig{
 		Announce: e.announcement(),
 		Parents:  e.cfg.Parents, Identity: e.identity, Copy: e.copy, Log: e.log,
-		OnEntry: e.applier.note, OnBatch: e.applier.settle, OnSnapshot: e.onSnapshot,
+		OnEntry: e.delays.note(e.applier.note), OnBatch: e.delays.settle(e.applier.settle), OnSnapshot: e.onSnapshot,
 	})
 	if err := e.openPeers(peering{}); err != nil {
 		return err

@@ -34,6 +34,7 @@ Then, in a second terminal, put your own site behind it:
   selvage dns list example.com
   selvage purge example.com --everything
   selvage settings list example.com
+  selvage feed status
 
 Commands that speak to the API take --api URL --token T, or SELVAGE_API and
 SELVAGE_TOKEN, or --state DIR of a running "selvage dev" (without any of them:
@@ -61,7 +62,7 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%w; \"%s --help\" shows an example", err, cmd.CommandPath())
 	})
-	root.AddCommand(a.devCommand(), a.edgeCommand(), a.controlCommand(), a.dbCommand(), a.zoneCommand(), a.dnsCommand(), a.purgeCommand(), a.settingsCommand(), a.demoOriginCommand())
+	root.AddCommand(a.devCommand(), a.edgeCommand(), a.controlCommand(), a.dbCommand(), a.zoneCommand(), a.dnsCommand(), a.purgeCommand(), a.settingsCommand(), a.feedCommand(), a.demoOriginCommand())
 	return root
 }
 

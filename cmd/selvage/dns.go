@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/selvage-edge/selvage/client"
+	"github.com/selvage-edge/selvage/cmd/selvage/internal/table"
 	"github.com/selvage-edge/selvage/zone"
 )
 
@@ -47,7 +48,7 @@ its content.
 		if err != nil {
 			return err
 		}
-		return printList(a.out, asJSON, records, []string{"NAME", "TYPE", "TTL", "PROXIED", "CONTENT"}, func(r zone.Record) []string {
+		return table.Print(a.out, asJSON, records, []string{"NAME", "TYPE", "TTL", "PROXIED", "CONTENT"}, func(r zone.Record) []string {
 			return []string{r.Name, r.Type, ttl(r.TTL), onOff(r.Proxied), content(r)}
 		})
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/selvage-edge/selvage/client"
 	"github.com/selvage-edge/selvage/cmd/selvage/internal/onboard"
+	"github.com/selvage-edge/selvage/cmd/selvage/internal/table"
 )
 
 // codeZoneExists is the API's code for a name that is taken.
@@ -106,7 +107,7 @@ func (a *app) zoneListCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return printList(a.out, asJSON, zones, []string{"NAME", "STATUS", "CREATED", "ID"}, func(z client.Zone) []string {
+		return table.Print(a.out, asJSON, zones, []string{"NAME", "STATUS", "CREATED", "ID"}, func(z client.Zone) []string {
 			return []string{z.Name, z.Status, z.Created.UTC().Format(time.DateTime), z.ID}
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/selvage-edge/selvage/client"
+	"github.com/selvage-edge/selvage/cmd/selvage/internal/table"
 	"github.com/selvage-edge/selvage/zone"
 )
 
@@ -43,7 +44,7 @@ func (a *app) settingsListCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return printList(a.out, asJSON, all, []string{"NAME", "VALUE"}, func(s client.Setting) []string {
+		return table.Print(a.out, asJSON, all, []string{"NAME", "VALUE"}, func(s client.Setting) []string {
 			return []string{s.ID, settingText(s.Value)}
 		})
 	}
