@@ -4,8 +4,10 @@ package heap
 
 import (
 	"context"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,9 +27,11 @@ const (
 func Keep(ctx context.Context, quiet func() bool) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	var done atomic.Bool
+	defer done.Store(true)
+	paceEach(&done)
 	var floor uint64 // what stayed in use the last time
 	for {
-		pace()
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -38,6 +42,18 @@ func Keep(ctx context.Context, quiet func() bool) {
 			floor = spare()
 		}
 	}
+}
+
+// paceEach paces now and after each collection, until done is set. What is right
+// for what lived before one would let a heap that has doubled since grow to twice
+// Floor.
+func paceEach(done *atomic.Bool) {
+	if done.Load() {
+		return
+	}
+	pace()
+	type garbage [64]byte // apart from other small objects
+	runtime.AddCleanup(new(garbage), paceEach, done)
 }
 
 // pace lets the heap grow to Floor, or to twice what lives.

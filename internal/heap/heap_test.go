@@ -2,7 +2,9 @@ package heap
 
 import (
 	"context"
+	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,5 +39,27 @@ func givesBack(t *testing.T) {
 	})
 	if after := spare(); after+64<<20 > before {
 		t.Errorf("%d bytes were held, now %d", before, after)
+	}
+}
+
+// What lives more than before counts from the next collection on.
+func TestPaceFollowsEachCollection(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	var done atomic.Bool
+	defer done.Store(true)
+	paceEach(&done)
+	for _, size := range []int{Floor / 4, Floor / 2} {
+		held := make([]byte, size)
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for end := time.Now().Add(10 * time.Second); ; <-tick.C {
+			runtime.GC()
+			if got, most := read("/gc/gogc:percent"), uint64(percent(uint64(size))); got <= most {
+				break
+			} else if time.Now().After(end) {
+				t.Fatalf("%d MiB live: %d %%, want at most %d", size>>20, got, most)
+			}
+		}
+		runtime.KeepAlive(held)
 	}
 }

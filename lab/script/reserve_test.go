@@ -1,6 +1,7 @@
 package script
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"net/http"
@@ -87,4 +88,49 @@ func TestDamagedReserve(t *testing.T) {
 	if got := get(t, visitor(t, n.Edges[0].HTTP, ""), "http://far.test/a"); got.Status != 200 || got.Body != content {
 		t.Fatalf("%d, %d bytes, want all %d as they were", got.Status, len(got.Body), len(content))
 	}
+}
+
+// TestReserveIsCleared clears the reserve by the v4 API and wants the origin asked
+// for what was in it; memory and disk are not there to help.
+func TestReserveIsCleared(t *testing.T) {
+	origin, asked := page(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=86400")
+		io.WriteString(w, "kept far away")
+	})
+	state := t.TempDir()
+	alone := []string{"--edges", "1", "--no-demo", "--cache-disk-bytes", "0"}
+	n := dev(t, state, alone...)
+	n.cli(t, "zone", "add", "far.test", "--origin", origin.URL)
+	path := "/zones/" + n.zoneID(t, "far.test") + "/cache/cache_reserve"
+	set := func(value string) {
+		t.Helper()
+		_, seq := n.call(t, "PATCH", path, map[string]any{"value": value})
+		n.live(t, seq)
+	}
+	want := func(requests int64) {
+		t.Helper()
+		if err := n.stop(t); err != nil {
+			t.Fatalf("it ended with %v", err)
+		}
+		n = dev(t, state, alone...)
+		got := get(t, visitor(t, n.Edges[0].HTTP, ""), "http://far.test/a")
+		if got.Status != 200 || got.Body != "kept far away" || asked.Load() != requests {
+			t.Fatalf("%d %q after %d requests to the origin, want %d", got.Status, got.Body, asked.Load(), requests)
+		}
+	}
+	set("on")
+	want(1)
+	want(1)
+	set("off")
+	n.call(t, "POST", path+"_clear", map[string]any{})
+	eventually(t, 20*time.Second, "the clearing to be completed", func() error {
+		result, _ := n.call(t, "GET", path+"_clear", nil)
+		if !strings.Contains(string(result), `"Completed"`) {
+			return errors.New(string(result))
+		}
+		return nil
+	})
+	set("on")
+	want(2)
+	want(2)
 }
