@@ -56,7 +56,8 @@ func processName() string {
 func (l *lease) held() bool { return l == nil || l.leads.Load() }
 
 // take gets or prolongs the lease when it is time to and reports whether this
-// control plane leads.
+// control plane leads. Who finds that it has lost the lease asks for it again the
+// next time at the earliest, having read what others wrote meanwhile.
 func (l *lease) take(ctx context.Context) (bool, error) {
 	if l == nil {
 		return true, nil
@@ -68,10 +69,9 @@ func (l *lease) take(ctx context.Context) (bool, error) {
 	var taken bool
 	err := l.store.Write(ctx, func(tx *store.Tx) (err error) {
 		if l.leads.Load() {
-			if taken, err = tx.HoldLease(ctx, leaseName, l.epoch, leaseTTL); taken || err != nil {
-				epoch = l.epoch
-				return err
-			}
+			epoch = l.epoch
+			taken, err = tx.HoldLease(ctx, leaseName, epoch, leaseTTL)
+			return err
 		}
 		epoch, taken, err = tx.TakeLease(ctx, leaseName, l.holder, leaseTTL)
 		return err

@@ -161,3 +161,34 @@ func TestNumberingIsFenced(t *testing.T) {
 		t.Errorf("%d entries, want 20", got)
 	}
 }
+
+// A leader that slept while another one led and ended goes on from what that one
+// wrote, also where none of it stands in its way any more.
+func TestLeaderThatSleptGoesOnFromTheLog(t *testing.T) {
+	place := storetest.Postgres(t)
+	sleeper, err := publish.New(t.Context(), config(openStore(t, place))) // leads, and does nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	storetest.Exec(t, place, `UPDATE leases SET expires = 0`)
+	short := config(openStore(t, place))
+	short.Retain = 1
+	awake, stop := open(t, short)
+	eventually(t, "the second leads", awake.Leads)
+	writeZones(t, awake, "awake", 3)
+	stop()                        // gives the lease back
+	<-time.After(2 * time.Second) // the sleeper's next look at its lease is due
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- sleeper.Run(ctx) }()
+	if got := writeZones(t, sleeper, "sleeper", 2); got[0] != 4 || got[1] != 5 {
+		t.Errorf("numbers %v, want 4 and 5", got)
+	}
+	if entries, err := sleeper.Read(t.Context(), 3, 1<<20); err != nil || len(entries) != 2 {
+		t.Errorf("%d entries follow what the other one wrote, %v; want 2", len(entries), err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

@@ -293,11 +293,11 @@ func (p *Publisher) forget(id int64) {
 // number gives the next batch of outbox rows their numbers, in one transaction,
 // and returns how many there were.
 func (p *Publisher) number(ctx context.Context) (int, error) {
-	from, floor := p.position()
-	head := from
+	from, was := p.position()
+	head, floor := from, was
 	var numbers map[int64]uint64
 	err := p.Store.Write(ctx, func(tx *store.Tx) error {
-		head, numbers = from, nil // the database may have undone it and begun again
+		head, floor, numbers = from, was, nil // the database may have undone it and begun again
 		events, err := tx.Unnumbered(ctx, batchRows, batchBytes)
 		if err != nil || len(events) == 0 {
 			return err

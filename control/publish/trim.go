@@ -23,19 +23,22 @@ func (p *Publisher) trim(ctx context.Context) error {
 		old = p.trimmed.Add(-p.RetainFor)
 	}
 	head, floor := p.position()
-	err := p.Store.Write(ctx, func(tx *store.Tx) error {
-		through, err := tx.LogBefore(ctx, p.RetainBytes, old)
-		if err != nil || through <= floor {
-			return err
-		}
+	var through uint64
+	// The walk over the log holds up no writer.
+	if err := p.Store.Read(ctx, func(tx *store.Tx) (err error) {
+		through, err = tx.LogBefore(ctx, p.RetainBytes, old)
+		return err
+	}); err != nil || through <= floor {
+		return err
+	}
+	if err := p.Store.Write(ctx, func(tx *store.Tx) error {
 		if err := p.lease.hold(ctx, tx); err != nil {
 			return err
 		}
-		floor = through
 		return tx.TrimLog(ctx, through)
-	})
-	if err == nil {
-		p.announce(head, floor, nil)
+	}); err != nil {
+		return err
 	}
-	return err
+	p.announce(head, through, nil)
+	return nil
 }
