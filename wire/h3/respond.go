@@ -312,23 +312,21 @@ func (x *exchange) writeLong(body []byte) error {
 	l, clk := &x.c.s.l, x.c.s.clock
 	pace := clock.Pace{Most: l.WriteTimeout, Rate: l.MinRate}
 	every := min(l.WriteTimeout, time.Second)
-	var watch *time.Timer
 	seen := int64(0)
-	watch = time.AfterFunc(time.Hour, func() {
+	w := startWatch(every, func() time.Duration {
 		now := taken.Load()
 		if pace.Moved(every, int(now-seen)); pace.Left() <= 0 {
 			_ = x.st.SetWriteDeadline(clk.At(0)) // a time that has passed; never fails
-			return
+			return 0
 		}
 		seen = now
-		watch.Reset(every)
+		return every
 	})
-	watch.Reset(every) // after watch is set
 	n, err := x.st.WriteWithLimit(body, func(n int) int {
 		taken.Add(int64(n))
 		return n
 	})
-	watch.Stop()
+	w.stop()
 	x.sent += int64(n)
 	if err != nil {
 		x.slow(err)

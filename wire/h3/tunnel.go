@@ -37,7 +37,7 @@ func (x *exchange) tunnel() {
 	}
 	t := &tunnel{x: x, far: x.res.Tunnel}
 	t.moved()
-	t.watch = time.AfterFunc(x.c.s.l.IdleTimeout, t.check)
+	w := startWatch(x.c.s.l.IdleTimeout, t.check)
 	up := make(chan error, 1)
 	go func() { up <- t.up() }() // joined below
 	downErr := t.down()
@@ -45,7 +45,7 @@ func (x *exchange) tunnel() {
 		t.stop() // up may wait for a visitor who says nothing
 	}
 	upErr := <-up
-	t.watch.Stop()
+	w.stop()
 	if err := errors.Join(downErr, upErr); err != nil {
 		x.err = visitorFault("h3.tunnel", err)
 		x.reset(codeConnect)
@@ -55,21 +55,21 @@ func (x *exchange) tunnel() {
 type tunnel struct {
 	x     *exchange
 	far   io.ReadWriteCloser
-	watch *time.Timer
 	last  atomic.Int64 // when a byte last moved, on the clock
 	ended atomic.Bool
 }
 
 func (t *tunnel) moved() { t.last.Store(int64(t.x.c.s.clock.Now())) }
 
-// check ends the tunnel when nothing has moved for IdleTimeout.
-func (t *tunnel) check() {
+// check ends the tunnel when nothing has moved for IdleTimeout, and says when to
+// look again.
+func (t *tunnel) check() (next time.Duration) {
 	quiet := t.x.c.s.clock.Now() - time.Duration(t.last.Load())
 	if left := t.x.c.s.l.IdleTimeout - quiet; left > 0 {
-		t.watch.Reset(left)
-		return
+		return left
 	}
 	t.stop()
+	return 0
 }
 
 // stop ends both ways.
