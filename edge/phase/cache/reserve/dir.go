@@ -8,14 +8,18 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
 // Dir is a Store in a folder of this machine. It takes no more than its budget:
-// what has no room is refused. The time of a file is when it was used.
+// what has no room is refused, beside what it replaces. The time of a file is when it was used.
 type Dir struct {
 	root   *os.Root
 	budget budget
+	// names is held while a name gets or loses its file, so that what is counted
+	// is what was there: writers and the one who makes room may be at the same name.
+	names sync.Mutex
 }
 
 // ErrFull says that a folder has no room for an object.
@@ -101,26 +105,36 @@ type fewer struct {
 // Put implements Store: a file under another name until it is whole.
 func (d *Dir) Put(_ context.Context, name string, body io.Reader, size int64) error {
 	name = filepath.FromSlash(name)
-	old := d.sizeOf(name)
 	if err := d.root.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return err
 	}
 	if f, ok := body.(*spooled); ok && f.s.root == d.root {
-		if err := d.root.Rename(f.name, name); err != nil {
+		if err := d.replace(f.name, name); err != nil {
 			return err
 		}
 		f.adopted = true
-		d.budget.claim(0, old)
 		return nil
 	}
-	if !d.budget.claim(size, old) {
+	if !d.budget.claim(size, 0) {
 		return ErrFull
 	}
 	if err := d.put(name, body); err != nil {
-		d.budget.claim(old, size)
+		d.budget.claim(0, size)
 		return err
 	}
 	return nil
+}
+
+// replace gives a file a name, in place of what had it.
+func (d *Dir) replace(file, name string) error {
+	d.names.Lock()
+	defer d.names.Unlock()
+	old := d.sizeOf(name)
+	err := d.root.Rename(file, name)
+	if err == nil {
+		d.budget.claim(0, old)
+	}
+	return err
 }
 
 func (d *Dir) put(name string, body io.Reader) error {
@@ -130,7 +144,7 @@ func (d *Dir) put(name string, body io.Reader) error {
 	}
 	_, err = io.Copy(f, body)
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = d.root.Rename(name+partSuffix, name)
+		err = d.replace(name+partSuffix, name)
 	}
 	if err != nil {
 		return errors.Join(err, d.root.Remove(name+partSuffix))
@@ -147,6 +161,8 @@ func (d *Dir) sizeOf(name string) int64 {
 
 // Delete implements Store.
 func (d *Dir) Delete(_ context.Context, name string) error {
+	d.names.Lock()
+	defer d.names.Unlock()
 	size := d.sizeOf(name)
 	err := d.root.Remove(filepath.FromSlash(name))
 	if errors.Is(err, fs.ErrNotExist) {

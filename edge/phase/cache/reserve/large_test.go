@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -181,6 +183,68 @@ func TestRetention(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("it is not cleared")
 		}
+	}
+}
+
+// slowUse is a store that takes its time to hear of a use.
+type slowUse struct {
+	*Dir
+	heard chan struct{}
+	n     atomic.Int32
+}
+
+func (s *slowUse) Use(ctx context.Context, name string) error {
+	s.n.Add(1)
+	<-s.heard
+	return s.Dir.Use(ctx, name)
+}
+
+// A bucket copies an object to hear of its use: however many ask for it
+// meanwhile, it does so once.
+func TestUseIsToldOnce(t *testing.T) {
+	s := &slowUse{Dir: newDir(t, 1<<30), heard: make(chan struct{})}
+	r := New(Config{Store: s, Ctx: t.Context(), Retain: 10 * time.Hour})
+	defer r.Close()
+	r.Put("own/a", nil, []byte("x"), nil)
+	settle(t, r)
+	for round := range 2 {
+		old := time.Now().Add(-2 * time.Hour)
+		if err := os.Chtimes(filepath.Join(s.root.Name(), "own/a"), old, old); err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			r.Look(t.Context(), "own/a")
+		}
+		s.heard <- struct{}{}
+		settle(t, r)
+		if got := int(s.n.Load()); got != round+1 {
+			t.Fatalf("round %d: told %d times", round, got)
+		}
+	}
+}
+
+// What is counted is what is there, also when objects are replaced and deleted at
+// the same time, as by who makes room.
+func TestDirCountsWhatIsThere(t *testing.T) {
+	d := newDir(t, 1<<30)
+	var work sync.WaitGroup
+	work.Go(func() {
+		for i := range 500 {
+			if err := d.Put(t.Context(), "own/a", bytes.NewReader(make([]byte, i)), int64(i)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	work.Go(func() {
+		for range 500 {
+			if err := d.Delete(t.Context(), "own/a"); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	work.Wait()
+	if used, _ := d.room(); used != d.sizeOf("own/a") {
+		t.Errorf("%d bytes are counted, %d are there", used, d.sizeOf("own/a"))
 	}
 }
 

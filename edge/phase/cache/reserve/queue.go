@@ -26,6 +26,7 @@ type queue struct {
 	turn   uint64            // of the newest item; guarded by mu
 	going  map[string]uint64 // names whose deletion is not carried out, and its turn; guarded by mu
 	large  map[string]uint64 // names of large objects on their way, and the turn; guarded by mu
+	using  map[string]bool   // names of whose use the store is being told; guarded by mu
 }
 
 type item struct {
@@ -49,7 +50,7 @@ func (q *queue) open(most int64, lanes int) {
 	q.most = most
 	q.wake.L = &q.mu
 	q.lanes = make([][]item, lanes)
-	q.going, q.large = make(map[string]uint64), make(map[string]uint64)
+	q.going, q.large, q.using = make(map[string]uint64), make(map[string]uint64), make(map[string]bool)
 }
 
 func (q *queue) close() {
@@ -115,10 +116,13 @@ func (q *queue) release(it *item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.bytes -= it.cost()
+	if it.op == opUse {
+		delete(q.using, it.name)
+	}
 }
 
-// maxGoing is how many deletions may wait. With more, those in vain so far are
-// forgotten, and what they were about is found again.
+// maxGoing is how many deletions may wait. What more are about is found until they
+// are carried out.
 const maxGoing = 64 << 10
 
 func (q *queue) isGoing(name string) bool {
@@ -178,10 +182,17 @@ func (r *Reserve) Delete(name string) {
 }
 
 // used tells the store that an object was asked for, where that was not done
-// lately.
+// lately. It is told once, however many ask until it has heard: a bucket copies the
+// object for it.
 func (r *Reserve) used(name string, last time.Time) {
-	if r.cfg.Retain > 0 && time.Since(last) > r.cfg.Retain/useParts {
-		r.queue.push(item{name: name, op: opUse}) // a full queue: at the next request
+	if r.cfg.Retain == 0 || time.Since(last) <= r.cfg.Retain/useParts {
+		return
+	}
+	q := &r.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.using[name] && q.pushLocked(item{name: name, op: opUse}) { // a full queue: at the next request
+		q.using[name] = true
 	}
 }
 

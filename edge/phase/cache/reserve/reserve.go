@@ -144,8 +144,11 @@ func (o *Object) Close() {
 // is damaged as far as its first 64 KiB tell. A body that is damaged further on
 // ends with an error there.
 func (r *Reserve) Get(ctx context.Context, name string) *Object {
-	return r.find(ctx, name, -1, func(o *Object, src *ending) (err error) {
-		o.Body, err = newBody(o, src, ctx.Err, 0, o.Size)
+	return r.find(ctx, name, -1, func(o *Object, src *ending) error {
+		b, err := newBody(o, src, ctx.Err, 0, o.Size)
+		if err == nil {
+			o.Body = b
+		}
 		return err
 	})
 }
@@ -188,6 +191,7 @@ func (r *Reserve) find(ctx context.Context, name string, n int64, then func(*Obj
 		return then(o, &ending{src, end})
 	})
 	if err != nil {
+		o.Close() // what came too late
 		r.lost(ctx.Err, name, err)
 		return nil
 	}
@@ -200,7 +204,7 @@ func (r *Reserve) find(ctx context.Context, name string, n int64, then func(*Obj
 // Range opens bytes from..to of the body of an object that Look found; nil where
 // Get would be. It reads whole blocks and no others.
 func (o *Object) Range(ctx context.Context, from, to int64) io.ReadCloser {
-	var b io.ReadCloser
+	var b *body
 	err := o.r.within(ctx, func(inner context.Context, end func()) error {
 		at, n := o.head.span(from, to)
 		src, _, err := o.r.cfg.Store.Get(inner, o.name, at, n)
@@ -210,6 +214,9 @@ func (o *Object) Range(ctx context.Context, from, to int64) io.ReadCloser {
 		b, err = newBody(o, &ending{src, end}, ctx.Err, from, to)
 		return err
 	})
+	if err != nil && b != nil {
+		_ = b.Close() // it came too late
+	}
 	if errors.Is(err, errDamaged) && o.replaced(ctx) {
 		o.r.counts.misses.Add(1)
 		return nil

@@ -156,13 +156,13 @@ func TestDirKeepsItsBudget(t *testing.T) {
 	put := func(name string, n int) error {
 		return d.Put(t.Context(), name, bytes.NewReader(make([]byte, n)), int64(n))
 	}
-	if err := errors.Join(put("a/1", 4000), put("a/2", 4000), put("a/1", 5000)); err != nil {
+	if err := errors.Join(put("a/1", 4000), put("a/2", 2000), put("a/1", 4000)); err != nil {
 		t.Fatal(err)
 	}
-	if err := put("a/3", 2000); !errors.Is(err, ErrFull) {
+	if err := put("a/3", 5000); !errors.Is(err, ErrFull) {
 		t.Errorf("got %v, want ErrFull", err)
 	}
-	if err := errors.Join(d.Delete(t.Context(), "a/2"), put("a/3", 5000)); err != nil {
+	if err := errors.Join(d.Delete(t.Context(), "a/2"), put("a/3", 6000)); err != nil {
 		t.Errorf("after a deletion: %v", err)
 	}
 	again, err := OpenDir(d.root.Name(), 10000)
