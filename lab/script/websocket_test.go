@@ -274,8 +274,11 @@ func (s *stream3) Read(p []byte) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		if s.left, err = quicvarint.Read(s.r); err != nil || kind != 0 {
-			return 0, fmt.Errorf("frame %d: %v", kind, err)
+		if s.left, err = quicvarint.Read(s.r); err != nil {
+			return 0, err
+		}
+		if kind != 0 {
+			return 0, fmt.Errorf("frame of type %d, want DATA", kind)
 		}
 	}
 	n, err := s.st.Read(p[:min(uint64(len(p)), s.left)])

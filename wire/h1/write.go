@@ -229,7 +229,7 @@ func (c *conn) giveUp(why error) error {
 
 // writeBytes writes a head and a body in memory.
 func (c *conn) writeBytes(head, body []byte) (sent int64, err error) {
-	n := 0
+	var n int
 	if f, at, from := c.filed(body); f != nil {
 		n, err = c.sendFile(append(head, body[:from]...), f, at, int64(len(body)-from), true)
 	} else if c.out != nil {

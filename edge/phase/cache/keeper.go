@@ -49,7 +49,7 @@ func (f *fill) startKeepers() {
 // memory is there, and nowhere else.
 func (f *fill) keepWith(k keeper, body *stream.Reader) {
 	defer f.obj.Release() // what is read is its memory
-	defer body.Close()
+	defer func() { _ = body.Close() }() // never fails
 	n, err := io.CopyBuffer(struct{ io.Writer }{k}, struct{ io.Reader }{body}, make([]byte, keptAtOnce))
 	if err != nil || f.inMemory.Load() {
 		k.abort()
