@@ -124,12 +124,17 @@ func (c *Client) Wait(ctx context.Context, seq uint64) (Reached, error) {
 	}
 }
 
-// JoinToken makes a token with which one edge joins, once.
-func (c *Client) JoinToken(ctx context.Context) (string, error) {
+// JoinToken makes a token with which one edge joins, once, and as one that may
+// serve the feed to others where relay is set.
+func (c *Client) JoinToken(ctx context.Context, relay bool) (string, error) {
+	var asked any
+	if relay {
+		asked = map[string]bool{"relay": true}
+	}
 	var made struct {
 		Token string `json:"token"`
 	}
-	_, err := c.json(ctx, http.MethodPost, "/selvage/v1/join-tokens", nil, &made)
+	_, err := c.json(ctx, http.MethodPost, "/selvage/v1/join-tokens", asked, &made)
 	return made.Token, err
 }
 

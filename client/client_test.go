@@ -304,7 +304,7 @@ func TestWaitNamesThoseWhoRefuseAtOnce(t *testing.T) {
 func TestJoinToken(t *testing.T) {
 	f, c := newFake(t)
 	f.answers["POST /selvage/v1/join-tokens"] = ok(`{"token":"join-me","expires":"2026-11-22T07:00:00Z"}`)
-	if token, err := c.JoinToken(t.Context()); err != nil || token != "join-me" {
+	if token, err := c.JoinToken(t.Context(), false); err != nil || token != "join-me" {
 		t.Errorf("token %q, err %v", token, err)
 	}
 }

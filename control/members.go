@@ -48,6 +48,9 @@ func (m *members) note(n feed.NodeInfo, a feed.Announcement) {
 // run publishes until ctx ends. What fails is tried again, unless something
 // newer came meanwhile.
 func (m *members) run(ctx context.Context) error {
+	if err := m.nodes.tellRevoked(ctx); err != nil && ctx.Err() == nil {
+		m.log.Error("nodes that were revoked earlier are not published to relays; a restart tries again", "error", err)
+	}
 	for {
 		select {
 		case <-ctx.Done():

@@ -12,7 +12,7 @@ func published(t *testing.T, c *Control, id string) (feed.Member, bool) {
 	t.Helper()
 	var m feed.Member
 	found := false
-	_, _, err := c.publish.Snapshot(t.Context(), func(key string, value []byte, _ uint64) (err error) {
+	err := c.publish.Snapshot(t.Context(), "", func(feed.Cursor) error { return nil }, func(key string, value []byte, _ uint64) (err error) {
 		if key == feed.NodeKey(id) {
 			found = true
 			m, err = feed.DecodeMember(value)

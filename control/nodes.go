@@ -5,8 +5,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/selvage-edge/selvage/control/identity"
@@ -78,7 +80,7 @@ func (n *nodes) PutNode(ctx context.Context, node identity.Node) error {
 			}
 			w.After = string(document)
 			// First of all, for by its entry other edges let it in.
-			w.Changes = append(w.Changes, feed.Change{Op: feed.Delete, Key: feed.NodeKey(node.ID)})
+			w.Changes = append(w.Changes, feed.Change{Op: feed.Delete, Key: feed.NodeKey(node.ID)}, revokedNow(node.ID))
 			err := tx.AllCertificates(ctx, func(_ string, c store.Certificate) error {
 				w.Changes = append(w.Changes, feed.Change{Op: feed.Delete, Key: zone.SealedKey(c.ID, node.ID)})
 				return nil
@@ -92,6 +94,45 @@ func (n *nodes) PutNode(ctx context.Context, node identity.Node) error {
 	}
 	return err
 }
+
+// revokedNow tells relays whom not to serve, and those below them whom not to
+// believe.
+func revokedNow(id string) feed.Change {
+	return feed.Change{Op: feed.Set, Key: feed.RevokedKey(id), Value: []byte(time.Now().UTC().Format(time.RFC3339))}
+}
+
+// tellRevoked publishes the nodes that were revoked before relays had to know.
+func (n *nodes) tellRevoked(ctx context.Context) error {
+	told := map[string]bool{}
+	var untold []feed.Change
+	if err := n.store.Read(ctx, func(tx *store.Tx) error {
+		err := tx.Keys(ctx, feed.PrefixRevoked, func(key string, _ []byte, _ uint64) error {
+			if !strings.HasPrefix(key, feed.PrefixRevoked) {
+				return errEnough
+			}
+			told[key] = true
+			return nil
+		})
+		if err != nil && !errors.Is(err, errEnough) {
+			return err
+		}
+		all, err := readNodes(ctx, tx)
+		for _, node := range all {
+			if c := revokedNow(node.ID); node.Revoked && !told[c.Key] {
+				untold = append(untold, c)
+			}
+		}
+		return err
+	}); err != nil || len(untold) == 0 {
+		return err
+	}
+	_, err := n.publish.Write(ctx, publish.Action{Actor: "control", Name: "node.revoke", Object: "earlier"}, func(*store.Tx) (publish.Written, error) {
+		return publish.Written{Changes: untold, Split: true}, nil
+	})
+	return err
+}
+
+var errEnough = errors.New("all that was looked for was found")
 
 // Node is identity.Tokens'.
 func (n *nodes) Node(ctx context.Context, id string) (node identity.Node, known bool, err error) {

@@ -24,6 +24,8 @@ type CopyOptions struct {
 	// NoSync leaves a batch to the operating system's leisure: a crash may lose
 	// the newest entries, which come again; for tests.
 	NoSync bool
+	// Retain keeps entries for those who follow this copy, see RelayLog [none].
+	Retain Retention
 	// NoVerify skips the reading of every value when the copy is opened.
 	NoVerify bool
 	// FS is where the files are [the disk]; tests inject faults.
@@ -45,6 +47,8 @@ type Copy struct {
 	lock   *pebble.Lock // guarded by mu
 	meta   meta         // what the store holds; guarded by mu, changed with write held as well
 	health *health      // of db; guarded by mu
+
+	changed chan struct{} // closed when a subscriber has moved the cursor; guarded by mu
 }
 
 // OpenCopy opens or makes the copy at dir and reads all of it once, so that
@@ -61,7 +65,7 @@ func OpenCopy(dir string, opts CopyOptions) (*Copy, error) {
 	if opts.FS == nil {
 		opts.FS = vfs.Default
 	}
-	c := &Copy{dir: dir, opts: opts, log: opts.Log}
+	c := &Copy{dir: dir, opts: opts, log: opts.Log, changed: make(chan struct{})}
 	full := c.probe()
 	if unwritable(full) && c.open(true) == nil {
 		c.log.Error("copy cannot be written; what it holds is served, and nothing newer until a restart", "dir", dir, "error", full)
@@ -157,6 +161,9 @@ func (c *Copy) open(readOnly bool) error {
 	if err == nil && !c.opts.NoVerify {
 		err = verify(db, m)
 	}
+	if err == nil {
+		m.kept, err = readKept(db, m.cursor, c.opts.Retain.on())
+	}
 	if err != nil {
 		return errors.Join(err, db.Close(), lock.Close())
 	}
@@ -195,6 +202,21 @@ func (c *Copy) Cursor() Cursor {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.meta.cursor
+}
+
+// Changed returns a channel that is closed when what came from a parent at once
+// has been stored. Taking the channel before reading Cursor misses nothing.
+func (c *Copy) Changed() <-chan struct{} {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.changed
+}
+
+func (c *Copy) moved() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.changed)
+	c.changed = make(chan struct{})
 }
 
 // Generation counts the snapshots that have replaced the copy's state, over

@@ -108,6 +108,7 @@ type meta struct {
 	gen    uint32
 	cursor Cursor
 	tally
+	kept kept // found anew when the copy is opened
 }
 
 // tally counts versions and adds up their checksums.

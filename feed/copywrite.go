@@ -34,6 +34,9 @@ func (c *Copy) Apply(e *Entry) error {
 			return fmt.Errorf("apply entry %d: %s: %w", e.Seq, change.Key, err)
 		}
 	}
+	if err := c.keep(b, &next, e); err != nil {
+		return fmt.Errorf("apply entry %d: %w", e.Seq, err)
+	}
 	if err := c.finish(b, next, !c.opts.NoSync); err != nil {
 		return fmt.Errorf("apply entry %d: %w", e.Seq, err)
 	}
@@ -243,16 +246,30 @@ func (w *SnapshotWriter) dropGeneration(gen uint32) error {
 // Add stores one row; each key comes once.
 func (w *SnapshotWriter) Add(key string, value []byte, seq uint64) error {
 	k := appendDataKey(nil, w.next.gen, key, seq)
-	stored := appendValue(nil, k, kindValue, value)
-	if err := w.b.Set(k, stored, nil); err != nil {
+	if err := w.put(k, appendValue(nil, k, kindValue, value)); err != nil {
 		return fmt.Errorf("snapshot row %s: %w", key, err)
+	}
+	return nil
+}
+
+// put stores a version that is not there yet.
+func (w *SnapshotWriter) put(key, stored []byte) error {
+	if err := w.b.Set(key, stored, nil); err != nil {
+		return err
 	}
 	w.next.add(stored)
 	if w.b.Len() < snapshotBatchBytes {
 		return nil
 	}
+	return w.flush()
+}
+
+func (w *SnapshotWriter) flush() error {
+	if w.b.Empty() {
+		return nil
+	}
 	if err := w.c.commit(w.b, false); err != nil {
-		return fmt.Errorf("snapshot row %s: %w", key, err)
+		return err
 	}
 	_ = w.b.Close()
 	w.b = w.c.db.NewBatch()
@@ -267,6 +284,9 @@ func (w *SnapshotWriter) Commit(at Cursor) error {
 	defer w.Abort()
 	c := w.c
 	if err := w.dropGeneration(c.meta.gen); err != nil {
+		return fmt.Errorf("commit snapshot: %w", err)
+	}
+	if err := dropKept(w.b, 0, 0); err != nil { // they lead to another state
 		return fmt.Errorf("commit snapshot: %w", err)
 	}
 	w.next.cursor = at

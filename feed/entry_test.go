@@ -127,13 +127,17 @@ func FuzzDecodeEntry(f *testing.F) {
 
 func FuzzFrames(f *testing.F) {
 	e := sample()
-	f.Add(byte(frameHello), hello{1, nodeID(1), "FRA", Cursor{}}.append(nil))
+	f.Add(byte(frameHello), hello{protoVersion, nodeID(1), "FRA", Cursor{}, partial{}}.append(nil))
+	f.Add(byte(frameHello), hello{protoVersion, nodeID(1), "FRA", Cursor{}, partial{Cursor{Seq: 7}, "zone/a"}}.append(nil))
 	f.Add(byte(frameWelcome), welcome{resume: ResumeTail}.append(nil))
-	f.Add(byte(frameEntries), AppendEntry(nil, &e))
+	f.Add(byte(frameEntries), newPacker().frame(nil, frameEntries, AppendEntry(nil, &e))[frameHead:])
 	f.Add(byte(frameRows), appendRow(nil, "k", []byte("v"), 1))
+	f.Add(byte(frameBegin), snapshotBegin{ResumeFresh, true, Cursor{Seq: 7}}.append(nil))
+	f.Add(byte(frameProgress), record{recordRejected, nodeID(1), "FRA", 7, time.Unix(7, 0), time.Unix(5, 0), "why"}.append(nil))
 	f.Add(byte(frameEnd), snapshotEnd{rows: 3}.append(nil))
 	f.Add(byte(frameRejected), appendRejected(nil, 1, "why"))
 	f.Add(byte(frameError), (&Refusal{ReasonToken, "x"}).append(nil))
+	packing, unpacking := newPacker(), newUnpacker()
 	f.Fuzz(func(t *testing.T, kind byte, p []byte) {
 		var b bytes.Buffer
 		if err := writeFrame(&b, kind, p); err != nil {
@@ -165,6 +169,24 @@ func FuzzFrames(f *testing.F) {
 				t.Fatalf("row %+v does not come back", r)
 			}
 			q = rest
+		}
+		if b, err := decodeSnapshotBegin(p); err == nil && !bytes.Equal(b.append(nil), p) {
+			t.Fatalf("begin %+v does not come back", b)
+		}
+		for q := p; ; {
+			r, rest, err := cutRecord(q)
+			if err != nil {
+				break
+			}
+			if n := len(q) - len(rest); !bytes.Equal(r.append(nil), q[:n]) {
+				t.Fatalf("record %+v does not come back", r)
+			}
+			q = rest
+		}
+		if raw, err := unpacking.unpack(p); err == nil {
+			if again, err := unpacking.unpack(packing.frame(nil, kind, raw)[frameHead:]); err != nil || !bytes.Equal(again, raw) {
+				t.Fatalf("payload does not come back: %v", err)
+			}
 		}
 		_, _ = decodeAck(p)
 		_ = decodeRefusal(p)

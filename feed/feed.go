@@ -84,10 +84,10 @@ type Log interface {
 	// in all but at least one when there is one; none when after is the head.
 	// It returns ErrCompacted when the entry after+1 is no longer retained.
 	Read(ctx context.Context, after uint64, maxBytes int) ([]Entry, error)
-	// Snapshot passes every live row, in any order, to yield and returns the
-	// position that the rows are the state of. An error of yield ends it and
-	// comes back.
-	Snapshot(ctx context.Context, yield func(key string, value []byte, seq uint64) error) (seq uint64, hash [32]byte, err error)
+	// Snapshot calls begin with the position that the rows are the state of and
+	// then passes every live row whose key is greater than after to yield, in
+	// the order of the keys' bytes. An error of either ends it and comes back.
+	Snapshot(ctx context.Context, after string, begin func(at Cursor) error, yield func(key string, value []byte, seq uint64) error) error
 	// Changed returns a channel that is closed at the next append. Taking the
 	// channel before reading Head misses nothing.
 	Changed() <-chan struct{}

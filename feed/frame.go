@@ -22,15 +22,19 @@ const (
 	frameRejected  = 9 // up
 	frameError     = 10
 	frameAnnounce  = 11 // up
+	frameProgress  = 14 // up, by relays
 	frameJoin      = 16 // up, on selvage-join/1
 	frameJoined    = 17
+	frameWait      = 20
+	frameBelow     = 21 // up, by relays
 
 	frameHead    = 5
-	protoVersion = 1
+	protoVersion = 2
 
 	// maxDownFrame holds one entry of the largest size with a margin.
 	maxDownFrame   = MaxEntryBytes + 64<<10
-	maxUpFrame     = 4 << 10
+	maxHelloFrame  = 4 << 10
+	maxUpFrame     = 64 << 10
 	maxReasonBytes = 1 << 10
 )
 
@@ -81,13 +85,24 @@ type hello struct {
 	node    string
 	colo    string
 	cursor  Cursor
+	partial partial
+}
+
+// partial is how much of a snapshot a subscriber has: all rows up to the key
+// last, each as it was at base or later. The zero value is none.
+type partial struct {
+	base Cursor
+	last string
 }
 
 func (h hello) append(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint16(dst, h.version)
 	dst = appendCursor(dst, h.cursor)
 	dst = appendText(dst, h.node)
-	return appendText(dst, h.colo)
+	dst = appendText(dst, h.colo)
+	dst = appendCursor(dst, h.partial.base)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(h.partial.last)))
+	return append(dst, h.partial.last...)
 }
 
 func decodeHello(p []byte) (h hello, err error) {
@@ -107,7 +122,14 @@ func decodeHello(p []byte) (h hello, err error) {
 	if h.colo, p, err = cutText(p); err != nil {
 		return h, err
 	}
-	if len(p) != 0 || !ValidNodeID(h.node) || !ValidColo(h.colo) {
+	if h.partial.base, p, err = cutCursor(p); err != nil {
+		return h, err
+	}
+	if len(p) < 2 || len(p)-2 != int(binary.BigEndian.Uint16(p)) || len(p)-2 > MaxKeyBytes {
+		return h, errFrame
+	}
+	h.partial.last = string(p[2:])
+	if !ValidNodeID(h.node) || !ValidColo(h.colo) {
 		return h, errFrame
 	}
 	return h, nil
@@ -181,6 +203,33 @@ func decodeHeartbeat(p []byte) (h heartbeat, err error) {
 	}
 	h.at = time.Unix(0, int64(binary.BigEndian.Uint64(p))).UTC()
 	return h, nil
+}
+
+// snapshotBegin opens a snapshot: why it comes, whether it goes on from the
+// subscriber's partial one, and what its rows are the state of.
+type snapshotBegin struct {
+	why       Resume
+	continued bool
+	at        Cursor
+}
+
+func (s snapshotBegin) append(dst []byte) []byte {
+	dst = append(dst, byte(s.why), 0)
+	if s.continued {
+		dst[len(dst)-1] = 1
+	}
+	return appendCursor(dst, s.at)
+}
+
+func decodeSnapshotBegin(p []byte) (s snapshotBegin, err error) {
+	if len(p) < 2 || p[1] > 1 {
+		return s, errFrame
+	}
+	s.why, s.continued = Resume(p[0]), p[1] == 1
+	if s.at, p, err = cutCursor(p[2:]); err == nil && len(p) > 0 {
+		err = errFrame
+	}
+	return s, err
 }
 
 // row is one key and value of a snapshot.

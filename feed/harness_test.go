@@ -11,9 +11,11 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"math/big"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -60,6 +62,9 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
+// relaySuffix behind a colo asks for a certificate with the relay's role.
+const relaySuffix = " relay"
+
 // sign issues a certificate: for "control", or a node with that id.
 func (ca *testCA) sign(name, colo string, pub any) []byte {
 	ca.t.Helper()
@@ -71,7 +76,10 @@ func (ca *testCA) sign(name, colo string, pub any) []byte {
 		template.URIs = append(template.URIs, ControlURI())
 	} else {
 		template.URIs = append(template.URIs, NodeURI(name))
-		template.Subject.OrganizationalUnit = []string{colo}
+		template.Subject.OrganizationalUnit = []string{strings.TrimSuffix(colo, relaySuffix)}
+		if strings.HasSuffix(colo, relaySuffix) {
+			template.Subject.Organization = []string{RoleRelay}
+		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, pub, ca.key)
 	if err != nil {
@@ -185,7 +193,7 @@ func (l *memLog) Read(_ context.Context, after uint64, maxBytes int) ([]Entry, e
 	return out, nil
 }
 
-func (l *memLog) Snapshot(_ context.Context, yield func(string, []byte, uint64) error) (uint64, [32]byte, error) {
+func (l *memLog) Snapshot(_ context.Context, after string, begin func(Cursor) error, yield func(string, []byte, uint64) error) error {
 	l.mu.Lock()
 	entries := slices.Clone(l.entries)
 	l.mu.Unlock()
@@ -200,13 +208,19 @@ func (l *memLog) Snapshot(_ context.Context, yield func(string, []byte, uint64) 
 			}
 		}
 	}
-	for _, r := range rows {
-		if err := yield(r.key, r.value, r.seq); err != nil {
-			return 0, [32]byte{}, err
+	last := entries[len(entries)-1]
+	if err := begin(Cursor{last.Seq, last.Hash}); err != nil {
+		return err
+	}
+	for _, key := range slices.Sorted(maps.Keys(rows)) {
+		if key <= after {
+			continue
+		}
+		if err := yield(key, rows[key].value, rows[key].seq); err != nil {
+			return err
 		}
 	}
-	last := entries[len(entries)-1]
-	return last.Seq, last.Hash, nil
+	return nil
 }
 
 func (l *memLog) Changed() <-chan struct{} {

@@ -22,8 +22,9 @@ import (
 
 // Protocol names (ALPN) on the feed's listener.
 const (
-	ALPNFeed = "selvage-feed/1"
-	ALPNJoin = "selvage-join/1"
+	ALPNFeed  = "selvage-feed/2"
+	ALPNJoin  = "selvage-join/1"
+	alpnFeed1 = "selvage-feed/1" // taken to be told that it is not spoken any more
 )
 
 // Files of an identity's folder. node.json is written last: where it stands,
@@ -42,6 +43,7 @@ type Identity struct {
 	NodeID string // 32 hex digits; "control" for the control plane
 	Colo   string // data center code; "" for the control plane
 
+	relay atomic.Bool
 	roots *x509.CertPool
 	caPEM []byte
 	hpke  hpke.PrivateKey // nil for the control plane
@@ -97,6 +99,7 @@ func (id *Identity) setPair(pair tls.Certificate) (Peer, error) {
 		return Peer{}, fmt.Errorf("identity: certificate is not of our CA: %w", err)
 	}
 	pair.Leaf = leaf
+	id.relay.Store(peer.Relay)
 	id.pair.Store(&pair)
 	return peer, nil
 }
@@ -203,6 +206,9 @@ func RenewAt(c *x509.Certificate) time.Time {
 	return c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore) / 3 * 2)
 }
 
+// Relay reports whether the certificate lets this node serve the feed to others.
+func (id *Identity) Relay() bool { return id.relay.Load() }
+
 // HPKEPublic is the key that SealFor takes; nil when nothing can be sealed to
 // this identity.
 func (id *Identity) HPKEPublic() []byte {
@@ -273,7 +279,12 @@ type Peer struct {
 	Node    string // 32 hex digits, or "control"
 	Colo    string
 	Control bool
+	Relay   bool // it may serve the feed to others
 }
+
+// RoleRelay, as an organization of a certificate's subject, lets a node serve
+// the feed to others and speak for those that it serves.
+const RoleRelay = "relay"
 
 // PeerOf reads the other side's name from its certificate, which the handshake
 // has verified already.
@@ -299,7 +310,7 @@ func peerOf(leaf *x509.Certificate) (Peer, error) {
 	if !ok || !ValidNodeID(node) {
 		return Peer{}, fmt.Errorf("feed: certificate is of %q, not of a node", leaf.URIs[0])
 	}
-	p := Peer{Node: node}
+	p := Peer{Node: node, Relay: slices.Contains(leaf.Subject.Organization, RoleRelay)}
 	if units := leaf.Subject.OrganizationalUnit; len(units) == 1 {
 		p.Colo = units[0]
 	}

@@ -157,7 +157,15 @@ func JoinVia(ctx context.Context, dial DialFunc, addr, token, dir, colo, name st
 // by the one in use, and puts it in use and on disk.
 func (id *Identity) Renew(ctx context.Context, dial DialFunc, addr string) error {
 	req := JoinRequest{HPKE: id.HPKEPublic(), Colo: id.Colo}
-	pair, _, err := request(ctx, dial, addr, id.ClientTLS(ALPNJoin), req)
+	config := id.ClientTLS(ALPNJoin)
+	ours := config.VerifyConnection
+	config.VerifyConnection = func(cs tls.ConnectionState) error {
+		if err := ours(cs); err != nil {
+			return err
+		}
+		return mustControl(cs)
+	}
+	pair, _, err := request(ctx, dial, addr, config, req)
 	if err != nil {
 		return fmt.Errorf("renew certificate at %s: %w", addr, err)
 	}
@@ -237,13 +245,16 @@ func verifyPinned(cs tls.ConnectionState, pin [32]byte) error {
 	return mustControl(cs)
 }
 
+// ErrNotControl means that who answers is a node: it certifies nobody.
+var ErrNotControl = errors.New("feed: the other side is a node, not the control plane")
+
 func mustControl(cs tls.ConnectionState) error {
 	p, err := PeerOf(cs)
 	if err != nil {
 		return err
 	}
 	if !p.Control {
-		return fmt.Errorf("feed: the other side is node %s, not the control plane", p.Node)
+		return fmt.Errorf("%w: %s", ErrNotControl, p.Node)
 	}
 	return nil
 }

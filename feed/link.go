@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -19,8 +20,11 @@ type link struct {
 	in       io.Reader
 	parent   string
 	progress bool           // owned by receive
+	wrong    bool           // the parent sent what cannot be used; owned by receive
+	begun    bool           // a snapshot arrives on this connection; owned by receive
+	rootAt   time.Time      // the root's newest time; owned by receive
+	moved    time.Time      // when that moved; owned by receive
 	cursor   Cursor         // of the copy; owned by receive
-	incoming *incoming      // the snapshot that is arriving, or nil; owned by receive
 	applied  atomic.Uint64  // to acknowledge
 	wake     chan struct{}  // there is something to acknowledge; capacity 1
 	rejected chan rejection // full: receive waits
@@ -31,11 +35,16 @@ type rejection struct {
 	reason string
 }
 
-// incoming is a snapshot that has begun and not ended.
+// incoming is a snapshot that has begun and not ended, over as many connections
+// as it takes: its rows up to the key last are here, each as it was at base or
+// later.
 type incoming struct {
-	w    *SnapshotWriter
-	rows uint64
-	sum  hash.Hash
+	w *SnapshotWriter
+	partial
+	continued bool      // the entries since base come as well
+	pos       Cursor    // of those entries
+	rows      uint64    // of this connection
+	sum       hash.Hash // of this connection
 }
 
 func newLink(s *Subscriber, raw net.Conn, parent string) *link {
@@ -52,40 +61,96 @@ func newLink(s *Subscriber, raw net.Conn, parent string) *link {
 	return l
 }
 
-// greet agrees on TLS, says hello and reads the welcome.
-func (l *link) greet(ctx context.Context) error {
-	handshake, cancel := context.WithTimeout(ctx, l.s.cfg.Silence)
+// handshake agrees on TLS with a node that may be a parent.
+func (l *link) handshake(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, l.s.cfg.Connect)
 	defer cancel()
-	if err := l.conn.HandshakeContext(handshake); err != nil {
+	if err := l.conn.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("handshake: %w", err)
 	}
-	if err := mustControl(l.conn.ConnectionState()); err != nil {
+	peer, err := PeerOf(l.conn.ConnectionState())
+	if err != nil {
+		return err
+	}
+	if peer.Control {
+		return nil
+	}
+	if !peer.Relay {
+		return fmt.Errorf("feed: the other side is node %s, which is no relay", peer.Node)
+	}
+	if _, _, revoked, err := l.s.cfg.Copy.Get(RevokedKey(peer.Node)); err != nil || revoked {
+		return errors.Join(err, fmt.Errorf("feed: the other side is relay %s, which was revoked", peer.Node))
+	}
+	return nil
+}
+
+// greet agrees on TLS, says hello and reads the welcome.
+func (l *link) greet(ctx context.Context) error {
+	if err := l.handshake(ctx); err != nil {
 		return err
 	}
 	id := l.s.cfg.Identity
 	h := hello{version: protoVersion, node: id.NodeID, colo: id.Colo, cursor: l.cursor}
+	if in := l.s.incoming; in != nil {
+		h.partial = in.partial
+	}
 	if err := l.say(frameHello, h.append(nil)); err != nil {
 		return fmt.Errorf("hello: %w", err)
 	}
-	kind, p, err := readFrame(l.in, nil, maxUpFrame)
+	w, err := l.welcomed()
 	if err != nil {
-		return fmt.Errorf("welcome: %w", err)
-	}
-	if kind == frameError {
-		return decodeRefusal(p)
-	}
-	w, err := decodeWelcome(p)
-	if err != nil || kind != frameWelcome {
-		return fmt.Errorf("welcome: frame of type %d: %w", kind, errFrame)
+		return err
 	}
 	if w.resume != ResumeTail {
 		l.applied.Store(0) // nothing of this parent's history, until its snapshot is stored
 	}
-	l.heard(w.head)
-	l.s.update(func(st *Status) { st.Connected, st.Parent, st.Since, st.Resume = true, l.parent, time.Now(), w.resume })
+	l.moved = time.Now()
+	now := l.moved
+	l.s.mu.Lock()
+	l.s.up = Upstream{Connected: true, Since: now, Head: w.head, At: w.at}
+	l.s.mu.Unlock()
+	l.heard(heartbeat{w.head, w.at})
+	l.s.update(func(st *Status) { st.Connected, st.Parent, st.Since, st.Resume = true, l.parent, now, w.resume })
 	l.s.log.Info("feed connected", "parent", l.parent, "seq", l.cursor.Seq, "head", w.head.Seq, "resume", w.resume)
+	if w.resume == ResumeTail {
+		l.s.dropIncoming() // what is stored leads on after all
+	}
 	return nil
 }
+
+// welcomed reads the answer to the hello. A relay that cannot answer yet is
+// waited for, unless there is another parent to try.
+func (l *link) welcomed() (welcome, error) {
+	in := aliveReader{l.conn, l.s.cfg.Connect} // it may have to wait for its turn
+	for start := time.Now(); ; {
+		kind, p, err := readFrame(in, nil, maxHelloFrame)
+		if err != nil {
+			return welcome{}, fmt.Errorf("welcome: %w", err)
+		}
+		switch kind {
+		case frameError:
+			return welcome{}, decodeRefusal(p)
+		case frameWelcome:
+			w, err := decodeWelcome(p)
+			if err != nil {
+				return w, fmt.Errorf("welcome: %w", err)
+			}
+			return w, nil
+		case frameWait:
+			if _, err := decodeHeartbeat(p); err != nil {
+				return welcome{}, fmt.Errorf("wait: %w", err)
+			}
+		default:
+			return welcome{}, fmt.Errorf("welcome: frame of type %d: %w", kind, errFrame)
+		}
+		if len(l.s.cfg.Parents) > 1 && time.Since(start) > l.s.cfg.Silence {
+			return welcome{}, errBehind
+		}
+	}
+}
+
+// errBehind leaves a relay that cannot say yet how the log goes on.
+var errBehind = errors.New("the parent is behind and asks to wait")
 
 func (l *link) say(kind byte, p []byte) error {
 	if err := l.conn.SetWriteDeadline(time.Now().Add(l.s.cfg.Silence)); err != nil {
@@ -94,57 +159,101 @@ func (l *link) say(kind byte, p []byte) error {
 	return writeFrame(l.conn, kind, p)
 }
 
-func (l *link) heard(head Cursor) {
-	l.s.update(func(st *Status) { st.Head, st.LastHeartbeat = head.Seq, time.Now() })
+func (l *link) heard(h heartbeat) {
+	now := time.Now()
+	if !h.at.Equal(l.rootAt) {
+		l.rootAt, l.moved = h.at, now
+		if l.progress {
+			l.s.stale = l.s.cfg.Stale
+		}
+	}
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	l.s.up.Head, l.s.up.At = h.head, h.at
+	l.s.status.Head, l.s.status.LastHeartbeat = h.head.Seq, now
 }
+
+// errStale leaves a parent that speaks and has heard nothing of the root itself.
+var errStale = errors.New("the parent has heard nothing new of the root")
+
+// stale says so of this parent, where there is another to try. Each time it
+// does it has more patience, as when the root itself is gone.
+func (l *link) stale() error {
+	s := l.s
+	if l.begun { // it brings no heartbeats, and is life
+		l.moved = time.Now()
+	}
+	if len(s.cfg.Parents) == 1 || time.Since(l.moved) < s.stale {
+		return nil
+	}
+	s.stale = min(s.stale*2, maxStale)
+	return errStale
+}
+
+const maxStale = 2 * time.Minute
 
 // receive handles frames until one is wrong or the connection ends.
 func (l *link) receive(ctx context.Context) error {
-	defer func() {
-		if l.incoming != nil {
-			l.incoming.w.Abort()
-		}
-	}()
+	var buf []byte
 	for {
-		// Each payload has memory of its own: entries alias it, and whoever
-		// hears of them may keep them.
-		kind, p, err := readFrame(l.in, nil, maxDownFrame)
+		kind, p, err := readFrame(l.in, buf, maxDownFrame)
 		if err != nil {
 			return err
 		}
-		switch kind {
-		case frameEntries:
-			err = l.entries(ctx, p)
-		case frameHeartbeat:
-			var h heartbeat
-			if h, err = decodeHeartbeat(p); err == nil {
-				l.heard(h.head)
-			}
-		case frameBegin:
-			err = l.begin(p)
-		case frameRows:
-			err = l.rows(p)
-		case frameEnd:
-			err = l.end(ctx, p)
-		case frameError:
-			err = decodeRefusal(p)
-		default:
-			err = fmt.Errorf("frame of type %d from a parent: %w", kind, errFrame)
+		if cap(p) > cap(buf) && cap(p) <= maxKeptBuffer {
+			buf = p[:0]
 		}
-		if err != nil {
+		if err := l.handle(ctx, kind, p); err != nil {
+			l.wrong = true
 			return err
 		}
 		l.progress = true
+		if err := l.stale(); err != nil {
+			return err
+		}
 	}
 }
 
-func (l *link) entries(ctx context.Context, p []byte) error {
-	if l.incoming != nil {
-		return fmt.Errorf("entries inside a snapshot: %w", errFrame)
+const maxKeptBuffer = 1 << 20
+
+// handle takes in one frame; p is not kept.
+func (l *link) handle(ctx context.Context, kind byte, p []byte) (err error) {
+	if kind == frameEntries || kind == frameRows {
+		// It has memory of its own: entries alias it, and whoever hears of them
+		// may keep them.
+		if p, err = l.s.unpack.unpack(p); err != nil {
+			return err
+		}
 	}
+	switch kind {
+	case frameEntries:
+		if l.begun {
+			return l.replay(p)
+		}
+		return l.entries(ctx, p)
+	case frameHeartbeat:
+		h, err := decodeHeartbeat(p)
+		if err == nil {
+			l.heard(h)
+		}
+		return err
+	case frameBegin:
+		return l.begin(p)
+	case frameRows:
+		return l.rows(p)
+	case frameEnd:
+		return l.end(ctx, p)
+	case frameError:
+		return decodeRefusal(p)
+	}
+	return fmt.Errorf("frame of type %d from a parent: %w", kind, errFrame)
+}
+
+func (l *link) entries(ctx context.Context, p []byte) error {
 	before := l.cursor.Seq
 	err := l.store(ctx, p)
 	if l.cursor.Seq != before { // also where a later one failed: these are stored
+		l.s.cfg.Copy.moved()
 		l.s.cfg.OnBatch(func(seq uint64, why error) { l.reject(ctx, seq, why) })
 		l.reached(l.cursor.Seq)
 	}
@@ -192,22 +301,39 @@ func (l *link) reached(seq uint64) {
 }
 
 func (l *link) begin(p []byte) error {
-	if len(p) != 1 || l.incoming != nil {
+	b, err := decodeSnapshotBegin(p)
+	if err != nil || l.begun {
 		return fmt.Errorf("snapshot begin: %w", errFrame)
 	}
-	l.s.counters.snapshots.Add(1)
-	l.s.log.Info("snapshot begins", "parent", l.parent, "seq", l.cursor.Seq, "because", Resume(p[0]))
-	w, err := l.s.cfg.Copy.BeginSnapshot()
+	s := l.s
+	l.begun = true
+	s.counters.snapshots.Add(1)
+	if b.continued {
+		in := s.incoming
+		if in == nil {
+			return fmt.Errorf("snapshot goes on that was not begun: %w", errFrame)
+		}
+		in.continued, in.pos, in.rows, in.sum = true, in.base, 0, sha256.New()
+		s.log.Info("snapshot goes on", "parent", l.parent, "base", in.base.Seq, "seq", b.at.Seq)
+		return nil
+	}
+	if s.incoming != nil {
+		s.log.Warn("snapshot starts over: the parent cannot go on from what is here", "parent", l.parent, "base", s.incoming.base.Seq)
+		s.dropIncoming()
+	}
+	s.log.Info("snapshot begins", "parent", l.parent, "seq", l.cursor.Seq, "because", b.why)
+	w, err := s.cfg.Copy.BeginSnapshot()
 	if err != nil {
 		return err
 	}
-	l.incoming = &incoming{w: w, sum: sha256.New()}
+	s.incoming = &incoming{w: w, sum: sha256.New()}
+	s.incoming.base = b.at
 	return nil
 }
 
 func (l *link) rows(p []byte) error {
-	in := l.incoming
-	if in == nil {
+	in := l.s.incoming
+	if !l.begun {
 		return fmt.Errorf("rows outside a snapshot: %w", errFrame)
 	}
 	in.sum.Write(p)
@@ -216,28 +342,59 @@ func (l *link) rows(p []byte) error {
 		if err != nil {
 			return fmt.Errorf("snapshot row: %w", err)
 		}
+		if r.key <= in.last {
+			return fmt.Errorf("snapshot row %s after %s: %w", r.key, in.last, errFrame)
+		}
 		if err := in.w.Add(r.key, r.value, r.seq); err != nil {
 			return err
 		}
+		in.last = r.key
 		in.rows++
 		p = rest
 	}
 	return nil
 }
 
+// replay takes in entries that a continued snapshot brings: those since its
+// first rows.
+func (l *link) replay(p []byte) error {
+	in := l.s.incoming
+	if !in.continued {
+		return fmt.Errorf("entries inside a snapshot: %w", errFrame)
+	}
+	for len(p) > 0 {
+		e, n, err := DecodeEntry(p)
+		if err != nil {
+			return err
+		}
+		if err := e.Follows(in.pos); err != nil {
+			return err
+		}
+		if err := in.w.Replay(&e); err != nil {
+			return err
+		}
+		in.pos, p = Cursor{e.Seq, e.Hash}, p[n:]
+	}
+	return nil
+}
+
 func (l *link) end(ctx context.Context, p []byte) error {
-	in := l.incoming
+	in := l.s.incoming
 	end, err := decodeSnapshotEnd(p)
-	if err != nil || in == nil {
+	if err != nil || !l.begun {
 		return fmt.Errorf("snapshot end: %w", errFrame)
 	}
 	if in.rows != end.rows || end.sum != [32]byte(in.sum.Sum(nil)) {
 		return fmt.Errorf("snapshot of %d rows arrived with %d: %w", end.rows, in.rows, ErrTorn)
 	}
+	if in.continued && in.pos != end.cursor {
+		return fmt.Errorf("snapshot of %d arrived with entries up to %d: %w", end.cursor.Seq, in.pos.Seq, ErrTorn)
+	}
 	if err := in.w.Commit(end.cursor); err != nil {
 		return err
 	}
-	l.incoming, l.cursor = nil, end.cursor
+	l.s.incoming, l.begun, l.cursor = nil, false, end.cursor
+	l.s.cfg.Copy.moved()
 	l.s.log.Info("snapshot stored", "seq", end.cursor.Seq, "rows", end.rows)
 	if err := l.s.cfg.OnSnapshot(end.cursor.Seq); err != nil {
 		l.reject(ctx, end.cursor.Seq, err)
@@ -261,34 +418,75 @@ func (l *link) announce() error {
 	return l.say(frameAnnounce, p)
 }
 
+const (
+	// reportEvery is the least time between two reports of the nodes below.
+	reportEvery = 250 * time.Millisecond
+	// reportAll is how often all of them are told again.
+	reportAll = 10 * time.Second
+)
+
 // up acknowledges what was done, in as few frames as keep pace, and at least
-// each second, by which the parent knows that this side lives.
+// each second, by which the parent knows that this side lives. A relay says
+// what it heard of the nodes below it.
 func (l *link) up(ctx context.Context) {
 	if l.announce() != nil {
 		return
 	}
 	tick := time.NewTicker(ackEvery)
 	defer tick.Stop()
+	var below *below
+	var report, whole <-chan time.Time
+	if l.s.cfg.Relay != nil {
+		below = &l.s.cfg.Relay.below
+		below.all(true)
+		often, seldom := time.NewTicker(reportEvery), time.NewTicker(reportAll)
+		defer often.Stop()
+		defer seldom.Stop()
+		report, whole = often.C, seldom.C
+	}
 	for {
-		applied := l.applied.Load()
-		for more := true; more; {
-			select {
-			case r := <-l.rejected:
-				if l.say(frameRejected, appendRejected(nil, r.seq, r.reason)) != nil {
-					return
-				}
-			default:
-				more = false
-			}
-		}
-		if l.say(frameAck, appendAck(nil, applied)) != nil {
+		if l.sayApplied() != nil {
 			return
 		}
 		select {
 		case <-l.wake:
 		case <-tick.C:
+		case <-report:
+			if l.sayBelow(below) != nil {
+				return
+			}
+		case <-whole:
+			below.all(false)
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// sayApplied says what was reached, and before that what was rejected on the way.
+func (l *link) sayApplied() error {
+	applied := l.applied.Load()
+	for {
+		select {
+		case r := <-l.rejected:
+			if err := l.say(frameRejected, appendRejected(nil, r.seq, r.reason)); err != nil {
+				return err
+			}
+			continue
+		default:
+		}
+		return l.say(frameAck, appendAck(nil, applied))
+	}
+}
+
+func (l *link) sayBelow(b *below) error {
+	if err := l.conn.SetWriteDeadline(time.Now().Add(l.s.cfg.Silence)); err != nil {
+		return err
+	}
+	for _, frame := range b.take() {
+		if _, err := l.conn.Write(frame); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -20,6 +20,16 @@ const PrefixNode = "node/"
 // NodeKey is the key of a node's entry.
 func NodeKey(nodeID string) string { return PrefixNode + nodeID }
 
+// PrefixRevoked begins the keys of nodes that were shut out. They stay, so that
+// whoever starts from a snapshot knows as well whom not to serve and not to
+// believe:
+//
+//	revoked/{node id} → time, RFC 3339
+const PrefixRevoked = "revoked/"
+
+// RevokedKey is the key that shuts a node out.
+func RevokedKey(nodeID string) string { return PrefixRevoked + nodeID }
+
 // Announcement is what a node tells its parent of itself each time it connects.
 type Announcement struct {
 	// Peer is where other edges reach it, host:port, the best first; none when

@@ -19,11 +19,13 @@ const (
 	ReasonRequest  Reason = 8 // join request with a bad field
 	ReasonReplaced Reason = 9 // the node connected again
 	ReasonDraining Reason = 10
+	ReasonRole     Reason = 11 // the node's certificate does not allow it
 )
 
 var reasonNames = [...]string{
 	"", "internal", "wrong version", "malformed", "", "unknown node",
 	"revoked", "join token not valid", "bad request", "replaced by a newer connection", "draining",
+	"not of this node's role",
 }
 
 func (r Reason) String() string {

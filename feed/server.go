@@ -33,22 +33,27 @@ type ServerConfig struct {
 	OnAnnounce func(node NodeInfo, a Announcement)
 	// Connected and Disconnected hear of subscribers.
 	Connected, Disconnected func(node NodeInfo)
-	Logger                  *slog.Logger
+	// Upstream is where a relay stands with its own parent; nil for the root,
+	// whose log is the truth.
+	Upstream func() Upstream
+	Logger   *slog.Logger
 
-	Gather       time.Duration // least time between two batches [20 ms]; the first after a pause goes at once
-	Heartbeat    time.Duration // [1 s]
-	WriteTimeout time.Duration // without any progress [10 s]
-	BatchBytes   int           // of entries in one frame, about [1 MiB]
-	RingBytes    int           // of recent batches that all subscribers share [16 MiB]
-	MaxConns     int           // [4096]; more are closed at once
-	MaxSnapshots int           // running at a time [8]; more wait
+	Gather        time.Duration // least time between two batches [20 ms]; the first after a pause goes at once
+	Heartbeat     time.Duration // [1 s]
+	WriteTimeout  time.Duration // without any progress [10 s]
+	BatchBytes    int           // of entries in one frame, about [1 MiB]
+	RingBytes     int           // of recent batches that all subscribers share [16 MiB]
+	MaxConns      int           // [4096]; more are closed at once
+	MaxSnapshots  int           // running at a time [8]; more wait
+	MaxHandshakes int           // running at a time [32]; more wait
 }
 
-// NodeInfo is a connected subscriber.
+// NodeInfo is a connected subscriber, of this server or of a relay below it.
 type NodeInfo struct {
 	Node  string    `json:"node"`
 	Colo  string    `json:"colo"`
-	Addr  string    `json:"addr"`
+	Addr  string    `json:"addr"`          // "" of one below a relay
+	Via   string    `json:"via,omitempty"` // the relay that it is connected to; "" here
 	Since time.Time `json:"since"`
 	// Acked is the highest number that the node has applied; the cursor that
 	// it came with at first.
@@ -60,7 +65,10 @@ type Server struct {
 	cfg       ServerConfig
 	log       *slog.Logger
 	tail      *tail
+	packer    *packer
 	snapshots chan struct{} // one token for each snapshot that may run
+	shakes    chan struct{} // one token for each handshake that may run
+	below     below
 	counters  serverCounters
 
 	mu       sync.Mutex
@@ -76,14 +84,18 @@ func NewServer(cfg ServerConfig) *Server {
 	cfg.RingBytes = cmp.Or(cfg.RingBytes, 16<<20)
 	cfg.MaxConns = cmp.Or(cfg.MaxConns, 4096)
 	cfg.MaxSnapshots = cmp.Or(cfg.MaxSnapshots, 8)
+	cfg.MaxHandshakes = cmp.Or(cfg.MaxHandshakes, 32)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	s := &Server{
 		cfg:       cfg,
 		log:       cfg.Logger,
+		packer:    newPacker(),
 		snapshots: make(chan struct{}, cfg.MaxSnapshots),
+		shakes:    make(chan struct{}, cfg.MaxHandshakes),
 		sessions:  make(map[string]*session),
 	}
-	s.tail = newTail(cfg, &s.counters)
+	s.below.nodes = make(map[string]*belowNode)
+	s.tail = newTail(cfg, s.packer, &s.counters)
 	return s
 }
 
@@ -132,11 +144,13 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 }
 
-// Peers lists the connected subscribers by node.
+// Peers lists the connected subscribers by node, with those that relays below
+// report.
 func (s *Server) Peers() []NodeInfo {
+	list := s.below.list()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]NodeInfo, 0, len(s.sessions))
+	list = slices.DeleteFunc(list, func(n NodeInfo) bool { return s.sessions[n.Node] != nil })
 	for _, x := range s.sessions {
 		list = append(list, x.snapshotInfo())
 	}
@@ -159,10 +173,7 @@ const handshakeTimeout = 10 * time.Second
 
 func (s *Server) handle(ctx context.Context, raw net.Conn) {
 	defer func() { _ = raw.Close() }()
-	conn := tls.Server(raw, s.tlsConfig())
-	handshake, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	err := conn.HandshakeContext(handshake)
-	cancel()
+	conn, err := s.handshake(ctx, raw)
 	if err != nil {
 		s.counters.refused.Add(1)
 		s.log.Info("feed handshake failed", "addr", addrOf(raw), "error", err)
@@ -171,6 +182,8 @@ func (s *Server) handle(ctx context.Context, raw net.Conn) {
 	switch conn.ConnectionState().NegotiatedProtocol {
 	case ALPNFeed:
 		err = s.subscribe(ctx, conn)
+	case alpnFeed1:
+		err = s.turnAway(conn)
 	case ALPNJoin:
 		err = s.enroll(ctx, conn)
 	default:
@@ -179,6 +192,33 @@ func (s *Server) handle(ctx context.Context, raw net.Conn) {
 	if err != nil && ctx.Err() == nil && !errors.Is(err, io.EOF) {
 		s.log.Info("feed connection ended", "addr", addrOf(raw), "error", err)
 	}
+}
+
+// handshake waits its turn, so that a fleet that comes at once is served in an
+// order that this machine keeps up with.
+func (s *Server) handshake(ctx context.Context, raw net.Conn) (*tls.Conn, error) {
+	select {
+	case s.shakes <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	defer func() { <-s.shakes }()
+	conn := tls.Server(raw, s.tlsConfig())
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	return conn, conn.HandshakeContext(ctx)
+}
+
+// turnAway tells a node of protocol version 1 why it is not served.
+func (s *Server) turnAway(conn *tls.Conn) error {
+	s.counters.refused.Add(1)
+	if err := conn.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return err
+	}
+	if _, _, err := readFrame(conn, nil, maxHelloFrame); err != nil {
+		return err
+	}
+	return tell(conn, Refuse(ReasonVersion, "version 1, here is %d", protoVersion))
 }
 
 func addrOf(c net.Conn) string {
@@ -191,7 +231,7 @@ func addrOf(c net.Conn) string {
 // tlsConfig asks subscribers for a certificate, and those who join for none:
 // they have only the token. A node that renews shows its own.
 func (s *Server) tlsConfig() *tls.Config {
-	feed := s.cfg.Identity.ServerTLS(ALPNFeed)
+	feed := s.cfg.Identity.ServerTLS(ALPNFeed, alpnFeed1)
 	join := s.cfg.Identity.ServerTLS(ALPNJoin)
 	join.ClientAuth = tls.VerifyClientCertIfGiven
 	join.VerifyConnection = nil
@@ -220,6 +260,7 @@ func (s *Server) register(x *session) {
 	if old != nil {
 		old.cancel(&Refusal{Reason: ReasonReplaced})
 	}
+	s.below.direct(x.snapshotInfo(), s.cfg.Upstream != nil)
 	if s.cfg.Connected != nil {
 		s.cfg.Connected(x.snapshotInfo())
 	}
@@ -227,10 +268,17 @@ func (s *Server) register(x *session) {
 
 func (s *Server) unregister(x *session) {
 	s.mu.Lock()
-	if s.sessions[x.peer.Node] == x {
+	last := s.sessions[x.peer.Node] == x
+	if last {
 		delete(s.sessions, x.peer.Node)
 	}
 	s.mu.Unlock()
+	if last {
+		s.below.left(x.peer.Node)
+		for _, n := range s.below.cut(x.peer.Node, s.cfg.Upstream != nil) {
+			s.hook(s.cfg.Disconnected, n)
+		}
+	}
 	if s.cfg.Disconnected != nil {
 		s.cfg.Disconnected(x.snapshotInfo())
 	}

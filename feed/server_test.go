@@ -87,11 +87,11 @@ func TestHelloIsJudged(t *testing.T) {
 		reason Reason
 	}{
 		{name: "wrong version", hello: hello{version: 9, node: nodeID(1), colo: "FRA"}, reason: ReasonVersion},
-		{name: "another node's name", hello: hello{version: 1, node: nodeID(2), colo: "FRA"}, reason: ReasonUnknown},
-		{name: "colo in small letters", hello: hello{version: 1, node: nodeID(1), colo: "fra"}, reason: ReasonMalformed},
-		{name: "revoked", hello: hello{version: 1, node: nodeID(1), colo: "FRA"}, known: Refuse(ReasonRevoked, "x"), reason: ReasonRevoked},
-		{name: "unknown", hello: hello{version: 1, node: nodeID(1), colo: "FRA"}, known: Refuse(ReasonUnknown, "x"), reason: ReasonUnknown},
-		{name: "store down", hello: hello{version: 1, node: nodeID(1), colo: "FRA"}, known: errors.New("disk"), reason: ReasonInternal},
+		{name: "another node's name", hello: hello{version: 2, node: nodeID(2), colo: "FRA"}, reason: ReasonUnknown},
+		{name: "colo in small letters", hello: hello{version: 2, node: nodeID(1), colo: "fra"}, reason: ReasonMalformed},
+		{name: "revoked", hello: hello{version: 2, node: nodeID(1), colo: "FRA"}, known: Refuse(ReasonRevoked, "x"), reason: ReasonRevoked},
+		{name: "unknown", hello: hello{version: 2, node: nodeID(1), colo: "FRA"}, known: Refuse(ReasonUnknown, "x"), reason: ReasonUnknown},
+		{name: "store down", hello: hello{version: 2, node: nodeID(1), colo: "FRA"}, known: errors.New("disk"), reason: ReasonInternal},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -194,7 +194,7 @@ func TestSlowSubscriberCostsOnlyItsCursor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(c *ServerConfig) { c.RingBytes = 4 << 20 })
 		fast := w.edge(1, nil)
-		stranger(t, w, w.ca.identity(nodeID(2), "AMS"), hello{version: 1, node: nodeID(2), colo: "AMS"})
+		stranger(t, w, w.ca.identity(nodeID(2), "AMS"), hello{version: 2, node: nodeID(2), colo: "AMS"})
 		synctest.Wait()
 		if n := len(w.server.Peers()); n != 2 {
 			t.Fatalf("%d peers, want 2", n)
@@ -223,7 +223,7 @@ func TestSlowSubscriberCostsOnlyItsCursor(t *testing.T) {
 func TestMutedSubscriberIsNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
-		conn := stranger(t, w, w.ca.identity(nodeID(2), "AMS"), hello{version: 1, node: nodeID(2), colo: "AMS"})
+		conn := stranger(t, w, w.ca.identity(nodeID(2), "AMS"), hello{version: 2, node: nodeID(2), colo: "AMS"})
 		var last error
 		for last == nil { // it reads all, and never acknowledges
 			_, _, last = readFrame(conn, nil, maxDownFrame)
@@ -238,7 +238,7 @@ func TestMutedSubscriberIsNoticed(t *testing.T) {
 func TestDropTellsWhy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
-		conn := stranger(t, w, w.ca.identity(nodeID(2), "AMS"), hello{version: 1, node: nodeID(2), colo: "AMS"})
+		conn := stranger(t, w, w.ca.identity(nodeID(2), "AMS"), hello{version: 2, node: nodeID(2), colo: "AMS"})
 		if kind, _, err := readFrame(conn, nil, maxDownFrame); err != nil || kind != frameWelcome {
 			t.Fatalf("frame %d, %v; want a welcome", kind, err)
 		}
@@ -254,7 +254,7 @@ func TestNodeThatConnectsAgainReplacesItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
 		id := w.ca.identity(nodeID(2), "AMS")
-		h := hello{version: 1, node: nodeID(2), colo: "AMS"}
+		h := hello{version: 2, node: nodeID(2), colo: "AMS"}
 		first := stranger(t, w, id, h)
 		if _, _, err := readFrame(first, nil, maxDownFrame); err != nil {
 			t.Fatal(err)

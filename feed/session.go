@@ -2,10 +2,10 @@ package feed
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -22,8 +22,10 @@ type session struct {
 	since  time.Time
 	acked  atomic.Uint64
 	cancel context.CancelCauseFunc
-	cursor Cursor // owned by run
-	buf    []byte // owned by run
+	cursor Cursor  // owned by run
+	have   partial // of a snapshot; owned by run
+	raw    []byte  // a payload before it is packed; owned by run
+	buf    []byte  // a frame; owned by run
 }
 
 const (
@@ -49,12 +51,17 @@ func (s *Server) subscribe(ctx context.Context, conn *tls.Conn) error {
 	}
 	h, err := s.greet(ctx, conn, peer)
 	if err != nil {
-		s.counters.refused.Add(1)
+		if !errors.Is(err, io.EOF) { // who only looks whether it would be served says no hello
+			s.counters.refused.Add(1)
+		}
 		return tell(conn, err)
+	}
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	x := &session{server: s, conn: conn, peer: peer, since: time.Now(), cancel: cancel, cursor: h.cursor}
+	x := &session{server: s, conn: conn, peer: peer, since: time.Now(), cancel: cancel, cursor: h.cursor, have: h.partial}
 	x.peer.Colo = h.colo
 	resume, err := x.resume(ctx)
 	if err != nil {
@@ -68,9 +75,6 @@ func (s *Server) subscribe(ctx context.Context, conn *tls.Conn) error {
 		s.log.Warn("subscriber stands in another history, as after a restore from a backup; it gets a snapshot",
 			"node", peer.Node, "colo", h.colo, "seq", h.cursor.Seq, "because", resume)
 	}
-	if err := conn.SetDeadline(time.Time{}); err != nil {
-		return err
-	}
 	s.register(x)
 	defer s.unregister(x)
 	s.log.Info("subscriber connected", "node", peer.Node, "colo", h.colo, "seq", h.cursor.Seq, "resume", resume)
@@ -79,7 +83,7 @@ func (s *Server) subscribe(ctx context.Context, conn *tls.Conn) error {
 
 // greet reads the hello and judges who says it.
 func (s *Server) greet(ctx context.Context, conn *tls.Conn, peer Peer) (hello, error) {
-	kind, p, err := readFrame(conn, nil, maxUpFrame)
+	kind, p, err := readFrame(conn, nil, maxHelloFrame)
 	if err != nil {
 		return hello{}, err
 	}
@@ -99,34 +103,109 @@ func (s *Server) greet(ctx context.Context, conn *tls.Conn, peer Peer) (hello, e
 	return h, s.known(ctx, peer.Node)
 }
 
-// resume decides how the subscriber continues. Its cursor's hash is compared
-// with the log's at the same number, so that equal means equal history. The
-// log here is the root's: a cursor past its end is of a history that was lost.
+// resume decides how the subscriber continues. A relay that cannot tell yet
+// says so each heartbeat until it can: the subscriber has time for its other
+// parents.
 func (x *session) resume(ctx context.Context) (Resume, error) {
-	log, c := x.server.cfg.Log, x.cursor
-	seq, hash := log.Head()
-	switch {
+	for {
+		resume, err := x.judge(ctx)
+		if resume != 0 || err != nil {
+			return resume, err
+		}
+		if err := x.frame(ctx, frameWait, x.server.pulse().append(nil)); err != nil {
+			return 0, err
+		}
+		wait(ctx, x.server.cfg.Heartbeat)
+		if ctx.Err() != nil {
+			return 0, &Refusal{Reason: ReasonDraining}
+		}
+	}
+}
+
+// judge compares the cursor's hash with the log's at the same number, so that
+// equal means equal history. It is 0 where only a relay that has caught up with
+// its parent could tell.
+func (x *session) judge(ctx context.Context) (Resume, error) {
+	s, c := x.server, x.cursor
+	seq, hash := s.cfg.Log.Head()
+	switch head := (Cursor{seq, hash}); {
 	case c.Seq > seq:
-		return ResumeAhead, nil
-	case c.Seq == seq && c.Hash == hash:
+		return x.orWait(ResumeAhead), nil
+	case c == head && c.Seq > 0:
 		return ResumeTail, nil
+	case c == head: // nothing here and nothing there
+		return x.orWait(ResumeTail), nil
 	case c.Seq == seq:
-		return ResumeFork, nil
+		return x.orWait(ResumeFork), nil
 	case c.Seq == 0:
 		return ResumeFresh, nil
 	}
-	next, err := log.Read(ctx, c.Seq, 1)
+	holds, err := s.holds(ctx, c)
 	switch {
 	case errors.Is(err, ErrCompacted):
 		return ResumeCompacted, nil
 	case err != nil:
 		return 0, fmt.Errorf("resume after %d: %w", c.Seq, err)
-	case len(next) == 0:
-		return 0, fmt.Errorf("resume after %d: the log has nothing though it ends at %d", c.Seq, seq)
-	case next[0].Prev != c.Hash:
-		return ResumeFork, nil
+	case !holds:
+		return x.orWait(ResumeFork), nil
 	}
 	return ResumeTail, nil
+}
+
+// aheadAfter is how long a relay hears of a root that has not reached a
+// subscriber's cursor before it says that there is no such entry. What it hears
+// is a heartbeat old for each relay above it, so it must be longer than the
+// longest chain has seconds.
+const aheadAfter = 10 * time.Second
+
+// orWait is a judgement that takes a subscriber's history from it, or 0 while
+// this is a relay that may be behind its parent.
+func (x *session) orWait(r Resume) Resume {
+	s := x.server
+	if s.cfg.Upstream == nil {
+		return r
+	}
+	up := s.cfg.Upstream()
+	seq, _ := s.cfg.Log.Head()
+	if !up.Connected || seq < up.Head.Seq {
+		return 0
+	}
+	if r == ResumeAhead && (time.Since(x.since) < aheadAfter || time.Since(up.Since) < aheadAfter) {
+		return 0
+	}
+	return r
+}
+
+// holds reports whether the log has the position in its history, with all that
+// follows it; ErrCompacted where it cannot know any more.
+func (s *Server) holds(ctx context.Context, c Cursor) (bool, error) {
+	seq, hash := s.cfg.Log.Head()
+	if c.Seq >= seq {
+		return c == Cursor{seq, hash}, nil
+	}
+	next, err := s.cfg.Log.Read(ctx, c.Seq, 1)
+	if err != nil {
+		return false, err
+	}
+	if len(next) == 0 {
+		return false, fmt.Errorf("the log has nothing after %d though it ends at %d", c.Seq, seq)
+	}
+	return next[0].Prev == c.Hash, nil
+}
+
+// pulse is the heartbeat: the newest position that is known of, and the time at
+// the root when that was so.
+func (s *Server) pulse() heartbeat {
+	seq, hash := s.cfg.Log.Head()
+	h := heartbeat{Cursor{seq, hash}, time.Now()}
+	if s.cfg.Upstream == nil {
+		return h
+	}
+	up := s.cfg.Upstream()
+	if h.at = up.At; up.Head.Seq > seq {
+		h.head = up.Head
+	}
+	return h
 }
 
 // serve runs the connection: this goroutine writes, one other reads.
@@ -159,40 +238,62 @@ func (x *session) read(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if kind == frameAnnounce {
-			if err := x.announced(p); err != nil {
-				return err
-			}
-			continue
-		}
-		seq, rejected := uint64(0), ""
-		switch kind {
-		case frameAck:
-			if seq, err = decodeAck(p); err == nil {
-				x.acked.Store(seq)
-			}
-		case frameRejected:
-			seq, rejected, err = decodeRejected(p)
-		case frameError:
-			return decodeRefusal(p)
-		default:
-			err = fmt.Errorf("frame of type %d from a subscriber: %w", kind, errFrame)
-		}
-		if err != nil {
+		if err := x.hear(kind, p); err != nil {
 			return err
 		}
-		if x.server.cfg.OnAck != nil {
-			x.server.cfg.OnAck(x.snapshotInfo(), seq, rejected)
+	}
+}
+
+// hear handles one frame of the subscriber's.
+func (x *session) hear(kind byte, p []byte) (err error) {
+	seq, rejected := uint64(0), ""
+	switch kind {
+	case frameAnnounce:
+		return x.announced(p)
+	case frameProgress, frameBelow:
+		return x.relayed(kind, p)
+	case frameAck:
+		if seq, err = decodeAck(p); err == nil {
+			x.acked.Store(seq)
 		}
+	case frameRejected:
+		seq, rejected, err = decodeRejected(p)
+	case frameError:
+		return decodeRefusal(p)
+	default:
+		err = fmt.Errorf("frame of type %d from a subscriber: %w", kind, errFrame)
+	}
+	if err == nil {
+		x.server.acked(x.snapshotInfo(), seq, rejected)
+	}
+	return err
+}
+
+// acked passes on what a subscriber reached or rejected.
+func (s *Server) acked(n NodeInfo, seq uint64, rejected string) {
+	if s.cfg.Upstream != nil {
+		s.below.reached(n, seq, rejected)
+	}
+	if s.cfg.OnAck != nil {
+		s.cfg.OnAck(n, seq, rejected)
 	}
 }
 
 func (x *session) announced(p []byte) error {
 	a, err := decodeAnnouncement(p)
-	if err == nil && x.server.cfg.OnAnnounce != nil {
-		x.server.cfg.OnAnnounce(x.snapshotInfo(), a)
+	if err == nil {
+		x.server.announced(x.snapshotInfo(), a, p)
 	}
 	return err
+}
+
+func (s *Server) announced(n NodeInfo, a Announcement, text []byte) {
+	if s.cfg.Upstream != nil {
+		s.below.announced(n.Node, text)
+	}
+	if s.cfg.OnAnnounce != nil {
+		s.cfg.OnAnnounce(n, a)
+	}
 }
 
 // setReadDeadline leaves the deadline alone once the session is ending.
@@ -205,8 +306,8 @@ func setReadDeadline(ctx context.Context, c net.Conn, d time.Duration) error {
 
 func (x *session) write(ctx context.Context, resume Resume) error {
 	s := x.server
-	seq, hash := s.cfg.Log.Head()
-	w := welcome{head: Cursor{seq, hash}, at: time.Now(), resume: resume}
+	now := s.pulse()
+	w := welcome{head: now.head, at: now.at, resume: resume}
 	if err := x.frame(ctx, frameWelcome, w.append(nil)); err != nil {
 		return err
 	}
@@ -266,7 +367,7 @@ func (x *session) more(ctx context.Context) (sent bool, moved <-chan struct{}, e
 		return true, moved, nil
 	}
 	if x.cursor.Seq >= end.Seq {
-		return false, moved, nil
+		return false, moved, x.lost(end)
 	}
 	entries, err := s.cfg.Log.Read(ctx, x.cursor.Seq, s.cfg.BatchBytes)
 	if err != nil {
@@ -278,17 +379,38 @@ func (x *session) more(ctx context.Context) (sent bool, moved <-chan struct{}, e
 		for entries[n-1].Seq > end.Seq {
 			n--
 		}
-		var to Cursor
-		if x.buf, to, err = encodeEntries(x.buf[:0], x.cursor, entries[:n]); err != nil {
+		if err := x.entries(ctx, &x.cursor, entries[:n]); err != nil {
 			return false, nil, err
 		}
-		s.counters.encodes.Add(1)
-		if err := x.send(ctx, x.buf); err != nil {
-			return false, nil, err
-		}
-		x.cursor, entries, sent = to, entries[n:], true
+		entries, sent = entries[n:], true
 	}
 	return sent, moved, nil
+}
+
+// lost ends the session of a subscriber that stands where the log is not any
+// more, as when a relay took over the state of a restored control plane: it is
+// judged anew when it comes back.
+func (x *session) lost(end Cursor) error {
+	seq, _ := x.server.cfg.Log.Head()
+	if x.cursor.Seq > max(seq, end.Seq) || x.cursor.Seq == end.Seq && x.cursor != end {
+		return Refuse(ReasonDraining, "the log's history is another one now")
+	}
+	return nil
+}
+
+// entries sends one frame of entries that follow pos, and moves pos.
+func (x *session) entries(ctx context.Context, pos *Cursor, entries []Entry) (err error) {
+	to := *pos
+	if x.raw, to, err = encodeEntries(x.raw[:0], to, entries); err != nil {
+		return err
+	}
+	x.server.counters.encodes.Add(1)
+	x.buf = x.server.packer.frame(x.buf[:0], frameEntries, x.raw)
+	if err := x.send(ctx, x.buf); err != nil {
+		return err
+	}
+	*pos = to
+	return nil
 }
 
 // join returns the frame of b, or, for a subscriber that is several batches
@@ -300,77 +422,15 @@ func (x *session) join(b *batch) (frame []byte, to Cursor) {
 		return b.frame, b.to
 	}
 	x.buf = append(x.buf[:0], b.frame...)
-	for to = b.to; next != nil && next.from == to && len(x.buf)+len(next.frame) <= x.server.cfg.BatchBytes; next, _, _ = x.server.tail.after(to.Seq) {
-		x.buf = append(x.buf, next.frame[frameHead:]...)
+	for to = b.to; next != nil && next.from == to && rawLen(x.buf)+rawLen(next.frame) <= x.server.cfg.BatchBytes; next, _, _ = x.server.tail.after(to.Seq) {
+		x.buf = joinPacked(x.buf, next.frame)
 		to = next.to
 	}
-	return endFrame(x.buf, 0), to
+	return x.buf, to
 }
 
 func (x *session) heartbeat(ctx context.Context) error {
-	seq, hash := x.server.cfg.Log.Head()
-	return x.frame(ctx, frameHeartbeat, heartbeat{Cursor{seq, hash}, time.Now()}.append(nil))
-}
-
-const rowsFrameBytes = 256 << 10
-
-// snapshot streams the whole state. It waits its turn, with heartbeats, so that
-// a fleet that comes back at once cannot hold the log by hundreds of readers.
-func (x *session) snapshot(ctx context.Context, why Resume, beat <-chan time.Time) error {
-	s := x.server
-	for waiting := true; waiting; {
-		select {
-		case s.snapshots <- struct{}{}:
-			waiting = false
-		case <-beat:
-			if err := x.heartbeat(ctx); err != nil {
-				return err
-			}
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	defer func() { <-s.snapshots }()
-	s.counters.snapshots.Add(1)
-	if err := x.frame(ctx, frameBegin, []byte{byte(why)}); err != nil {
-		return err
-	}
-	var end snapshotEnd
-	sum := sha256.New()
-	buf := beginFrame(x.buf[:0], frameRows)
-	flush := func() error {
-		if len(buf) == frameHead {
-			return nil
-		}
-		sum.Write(buf[frameHead:])
-		err := x.send(ctx, endFrame(buf, 0))
-		buf = beginFrame(buf[:0], frameRows)
-		return err
-	}
-	seq, hash, err := s.cfg.Log.Snapshot(ctx, func(key string, value []byte, seq uint64) error {
-		if err := (&Change{Op: Set, Key: key, Value: value}).check(); err != nil {
-			return err
-		}
-		if len(buf)+rowHead+len(key)+len(value) > rowsFrameBytes {
-			if err := flush(); err != nil {
-				return err
-			}
-		}
-		buf = appendRow(buf, key, value, seq)
-		end.rows++
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("snapshot: %w", err)
-	}
-	if err := flush(); err != nil {
-		return err
-	}
-	x.buf = buf
-	end.cursor = Cursor{seq, hash}
-	end.sum = [32]byte(sum.Sum(nil))
-	x.cursor = end.cursor
-	return x.frame(ctx, frameEnd, end.append(nil))
+	return x.frame(ctx, frameHeartbeat, x.server.pulse().append(nil))
 }
 
 func (x *session) frame(ctx context.Context, kind byte, payload []byte) error {

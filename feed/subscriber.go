@@ -16,7 +16,7 @@ import (
 // SubscriberConfig is what a Subscriber is made of. Zero numbers mean the default in
 // brackets.
 type SubscriberConfig struct {
-	Parents  []string // addresses, tried in order
+	Parents  []string // addresses: the first that can be had is used
 	Dial     DialFunc // nil: TCP
 	Identity *Identity
 	Copy     *Copy
@@ -33,9 +33,16 @@ type SubscriberConfig struct {
 	// OnSnapshot hears that the copy's state was replaced as a whole: all must
 	// be read anew, and any signal may have been missed.
 	OnSnapshot func(seq uint64) error
-	Log        *slog.Logger
+	// Relay serves the copy to others; what it hears of them goes up to the
+	// parent. Nil where nobody is served.
+	Relay *Server
+	Log   *slog.Logger
 
-	Silence    time.Duration // of a parent before another is tried [3 s]
+	Silence    time.Duration // of a parent before another is tried [2.5 s]
+	Stale      time.Duration // of the root, while a parent speaks, before another is tried [6 s]
+	Connect    time.Duration // for a handshake and an answer to the hello [5 s]
+	Spread     time.Duration // within which those who lost a parent come to the next [500 ms]
+	Return     time.Duration // between looks whether an earlier parent is back, about [1 min]
 	BackoffMin time.Duration // between attempts [50 ms]
 	BackoffMax time.Duration // [5 s]
 }
@@ -46,8 +53,15 @@ type Subscriber struct {
 	log      *slog.Logger
 	counters subscriberCounters
 
+	// Owned by Run.
+	unpack   *unpacker
+	incoming *incoming     // a snapshot that is not whole yet; survives its connection
+	next     int           // the parent to try
+	stale    time.Duration // how long the root may be silent before a parent is left
+
 	mu     sync.Mutex
-	status Status // guarded by mu
+	status Status   // guarded by mu
+	up     Upstream // guarded by mu
 }
 
 // Status is where a subscriber stands.
@@ -63,7 +77,11 @@ type Status struct {
 
 // NewSubscriber makes a Subscriber; Run runs it.
 func NewSubscriber(cfg SubscriberConfig) *Subscriber {
-	cfg.Silence = cmp.Or(cfg.Silence, 3*time.Second)
+	cfg.Silence = cmp.Or(cfg.Silence, 2500*time.Millisecond)
+	cfg.Stale = cmp.Or(cfg.Stale, 6*time.Second)
+	cfg.Connect = cmp.Or(cfg.Connect, 5*time.Second)
+	cfg.Spread = cmp.Or(cfg.Spread, 500*time.Millisecond)
+	cfg.Return = cmp.Or(cfg.Return, time.Minute)
 	cfg.BackoffMin = cmp.Or(cfg.BackoffMin, 50*time.Millisecond)
 	cfg.BackoffMax = cmp.Or(cfg.BackoffMax, 5*time.Second)
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
@@ -76,7 +94,7 @@ func NewSubscriber(cfg SubscriberConfig) *Subscriber {
 	if cfg.OnSnapshot == nil {
 		cfg.OnSnapshot = func(uint64) error { return nil }
 	}
-	s := &Subscriber{cfg: cfg, log: cfg.Log}
+	s := &Subscriber{cfg: cfg, log: cfg.Log, unpack: newUnpacker(), stale: cfg.Stale}
 	s.status.Applied = cfg.Copy.Cursor().Seq
 	return s
 }
@@ -94,6 +112,13 @@ func (s *Subscriber) update(f func(*Status)) {
 	f(&s.status)
 }
 
+// Upstream is where this node stands with its parent, for ServerConfig.Upstream.
+func (s *Subscriber) Upstream() Upstream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.up
+}
+
 // Run keeps the subscription until ctx ends (nil), or until the copy can no
 // longer be written (ErrBroken, or why a damaged one could not be replaced).
 // Everything else is retried.
@@ -106,36 +131,57 @@ func (s *Subscriber) Run(ctx context.Context) error {
 			return fmt.Errorf("feed: %w", err)
 		}
 	}
+	defer s.dropIncoming()
 	backoff := s.cfg.BackoffMin
-	for i := 0; ; i++ {
-		parent := s.cfg.Parents[i%len(s.cfg.Parents)]
-		progress, err := s.connect(ctx, parent)
+	for {
+		at := s.next
+		parent := s.cfg.Parents[at]
+		s.next = (at + 1) % len(s.cfg.Parents)
+		progress, err := s.connect(ctx, at)
 		s.update(func(st *Status) { st.Connected, st.Parent, st.Since = false, "", time.Time{} })
 		if ctx.Err() != nil {
 			return nil
 		}
 		s.counters.reconnects.Add(1)
+		if errors.Is(err, errReturn) {
+			s.log.Info("feed goes back to an earlier parent", "parent", parent, "to", s.cfg.Parents[s.next])
+			continue
+		}
 		s.log.Warn("feed connection lost", "parent", parent, "seq", s.cfg.Copy.Cursor().Seq, "error", err)
 		if errors.Is(err, ErrBroken) {
 			return fmt.Errorf("feed from %s: %w", parent, err)
 		}
 		if errors.Is(err, ErrCorrupt) {
+			s.dropIncoming()
 			if err := s.cfg.Copy.Recover(err); err != nil {
 				return err
 			}
 		}
 		if progress {
+			// Many lost this parent with us: they are not to come to the next
+			// in the same moment.
 			backoff = s.cfg.BackoffMin
+			wait(ctx, rand.N(s.cfg.Spread))
+			continue
 		}
 		wait(ctx, backoff/2+rand.N(backoff/2+1))
 		backoff = min(backoff*2, s.cfg.BackoffMax)
 	}
 }
 
+// dropIncoming gives up a snapshot that is not whole.
+func (s *Subscriber) dropIncoming() {
+	if s.incoming != nil {
+		s.incoming.w.Abort()
+		s.incoming = nil
+	}
+}
+
 // connect runs one connection to its end and reports whether it was of use.
-func (s *Subscriber) connect(ctx context.Context, parent string) (progress bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+func (s *Subscriber) connect(ctx context.Context, at int) (progress bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	parent := s.cfg.Parents[at]
 	raw, err := s.dial(ctx, parent)
 	if err != nil {
 		return false, err
@@ -147,20 +193,70 @@ func (s *Subscriber) connect(ctx context.Context, parent string) (progress bool,
 	if err := l.greet(ctx); err != nil {
 		return false, err
 	}
+	defer s.mind(l)
 	var work sync.WaitGroup
 	defer work.Wait()
-	defer cancel()
+	defer cancel(nil)
 	work.Go(func() {
 		l.up(ctx)
 		_ = raw.Close() // a parent that takes no acknowledgements is no parent
 	})
-	work.Go(func() { s.renew(ctx, parent) })
+	work.Go(func() { s.renew(ctx) })
+	back := make(chan int, 1)
+	work.Go(func() { s.lookBack(ctx, at, back, cancel) })
 	err = l.receive(ctx)
+	select {
+	case s.next = <-back:
+		err = errReturn
+	default:
+	}
 	return l.progress, err
 }
 
+// mind keeps of a connection that ended what the next one can use.
+func (s *Subscriber) mind(l *link) {
+	s.mu.Lock()
+	s.up.Connected = false
+	s.mu.Unlock()
+	if in := s.incoming; in != nil && (l.wrong || in.last == "") {
+		s.dropIncoming()
+	}
+}
+
+// errReturn ends a connection because an earlier parent is back.
+var errReturn = errors.New("an earlier parent is back")
+
+// lookBack looks from time to time whether a parent before the one in use can
+// be had again: after a fault the fleet is not to stay where it fled to.
+func (s *Subscriber) lookBack(ctx context.Context, at int, back chan<- int, cancel context.CancelCauseFunc) {
+	for at > 0 {
+		wait(ctx, s.cfg.Return/2+rand.N(s.cfg.Return))
+		for i := range at {
+			if ctx.Err() != nil {
+				return
+			}
+			if s.answers(ctx, s.cfg.Parents[i]) {
+				back <- i
+				cancel(errReturn)
+				return
+			}
+		}
+	}
+}
+
+// answers reports whether a parent agrees on TLS with us.
+func (s *Subscriber) answers(ctx context.Context, parent string) bool {
+	raw, err := s.dial(ctx, parent)
+	if err != nil {
+		return false
+	}
+	l := newLink(s, raw, parent)
+	defer func() { _ = l.conn.Close() }()
+	return l.handshake(ctx) == nil
+}
+
 func (s *Subscriber) dial(ctx context.Context, parent string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Silence)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Connect)
 	defer cancel()
 	raw, err := s.cfg.Dial.dial(ctx, parent)
 	if err != nil {
@@ -172,11 +268,21 @@ func (s *Subscriber) dial(ctx context.Context, parent string) (net.Conn, error) 
 const renewCheck = 10 * time.Minute
 
 // renew replaces the node's certificate when two thirds of its life are over.
-func (s *Subscriber) renew(ctx context.Context, parent string) {
+// Only the control plane does that, so each parent is asked.
+func (s *Subscriber) renew(ctx context.Context) {
 	for ctx.Err() == nil {
 		if time.Now().After(s.cfg.Identity.RenewAt()) {
-			if err := s.cfg.Identity.Renew(ctx, s.cfg.Dial, parent); err != nil && ctx.Err() == nil {
-				s.log.Warn("node certificate was not renewed", "expires", s.cfg.Identity.Certificate().NotAfter, "error", err)
+			var failed []error
+			for _, parent := range s.cfg.Parents {
+				err := s.cfg.Identity.Renew(ctx, s.cfg.Dial, parent)
+				if err == nil {
+					failed = nil
+					break
+				}
+				failed = append(failed, err)
+			}
+			if len(failed) > 0 && ctx.Err() == nil {
+				s.log.Warn("node certificate was not renewed", "expires", s.cfg.Identity.Certificate().NotAfter, "error", errors.Join(failed...))
 			}
 		}
 		wait(ctx, renewCheck)

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -16,7 +17,9 @@ type tail struct {
 	gather   time.Duration
 	batch    int
 	room     int
+	packer   *packer
 	counters *serverCounters
+	raw      []byte // owned by run
 
 	mu      sync.Mutex
 	pos     Cursor        // the end of the newest batch; guarded by mu
@@ -25,17 +28,17 @@ type tail struct {
 	next    chan struct{} // closed when pos moves; guarded by mu
 }
 
-// batch is a complete Entries frame; replaced, never changed.
+// batch is a complete Entries frame, packed; replaced, never changed.
 type batch struct {
 	from  Cursor
 	to    Cursor
 	frame []byte
 }
 
-func newTail(cfg ServerConfig, counters *serverCounters) *tail {
+func newTail(cfg ServerConfig, pack *packer, counters *serverCounters) *tail {
 	t := &tail{
 		log: cfg.Log, logger: cfg.Logger, gather: cfg.Gather, batch: cfg.BatchBytes,
-		room: cfg.RingBytes, counters: counters, next: make(chan struct{}),
+		room: cfg.RingBytes, packer: pack, counters: counters, next: make(chan struct{}),
 	}
 	t.pos.Seq, t.pos.Hash = cfg.Log.Head()
 	return t
@@ -47,7 +50,11 @@ func (t *tail) run(ctx context.Context) {
 	var last time.Time
 	for ctx.Err() == nil {
 		changed := t.log.Changed()
-		if seq, _ := t.log.Head(); seq == t.end().Seq {
+		seq, hash := t.log.Head()
+		if end := t.end(); seq <= end.Seq && end != (Cursor{seq, hash}) {
+			t.reset() // the log of a relay begins another history
+		}
+		if seq == t.end().Seq {
 			select {
 			case <-changed:
 			case <-ctx.Done():
@@ -84,9 +91,10 @@ func (t *tail) advance(ctx context.Context) error {
 	for len(entries) > 0 {
 		n := fit(entries, t.batch)
 		b := &batch{from: pos}
-		if b.frame, b.to, err = encodeEntries(nil, pos, entries[:n]); err != nil {
+		if t.raw, b.to, err = encodeEntries(t.raw[:0], pos, entries[:n]); err != nil {
 			return err
 		}
+		b.frame = bytes.Clone(t.packer.frame(nil, frameEntries, t.raw))
 		t.counters.encodes.Add(1)
 		t.push(b)
 		pos, entries = b.to, entries[n:]
@@ -153,21 +161,19 @@ func fit(entries []Entry, room int) int {
 	return n
 }
 
-// encodeEntries appends an Entries frame, refusing entries that do not chain
-// from pos: a broken log is not handed on.
+// encodeEntries appends the payload of an Entries frame, refusing entries that
+// do not chain from pos: a broken log is not handed on.
 func encodeEntries(dst []byte, pos Cursor, entries []Entry) ([]byte, Cursor, error) {
-	start := len(dst)
-	dst = beginFrame(dst, frameEntries)
 	for i := range entries {
 		e := &entries[i]
 		if err := e.Follows(pos); err != nil {
-			return nil, pos, err
+			return dst, pos, err
 		}
 		if err := e.Check(); err != nil {
-			return nil, pos, err
+			return dst, pos, err
 		}
 		dst = AppendEntry(dst, e)
 		pos = Cursor{e.Seq, e.Hash}
 	}
-	return endFrame(dst, start), pos, nil
+	return dst, pos, nil
 }

@@ -108,7 +108,7 @@ func checkControl(cfg *control.Config, drain time.Duration) error {
 }
 
 func (a *app) controlTokenCommand() *cobra.Command {
-	var join bool
+	var join, relay bool
 	cmd := &cobra.Command{
 		Use:   "token --join",
 		Short: "Make a join token for an edge",
@@ -116,12 +116,15 @@ func (a *app) controlTokenCommand() *cobra.Command {
 It is printed here and stored hashed. On the machine of a running control plane
 its state folder is enough; from elsewhere use --api and --token.
 
+With --relay the edge may also serve the feed to others (its setting relay).
+
   selvage control token --join --state /var/lib/selvage/control
   selvage control token --join --api http://control.example.net:8787/client/v4 --token T`,
 		Args: exactly(0, ""),
 	}
 	c := a.connection(cmd)
 	cmd.Flags().BoolVar(&join, "join", false, "make a join token")
+	cmd.Flags().BoolVar(&relay, "relay", false, "for an edge that serves the feed to others")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if !join {
 			return usage("it is not said which token to make; give --join for one with which an edge joins")
@@ -130,7 +133,7 @@ its state folder is enough; from elsewhere use --api and --token.
 		if err != nil {
 			return err
 		}
-		token, err := cl.JoinToken(cmd.Context())
+		token, err := cl.JoinToken(cmd.Context(), relay)
 		if err != nil {
 			return err
 		}

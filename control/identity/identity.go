@@ -34,6 +34,7 @@ type Node struct {
 	Name    string
 	HPKE    []byte // public key that data keys are sealed to
 	Created time.Time
+	Relay   bool `json:",omitempty"` // it may serve the feed to others
 	Revoked bool
 	Serial  string // of the newest certificate, hex
 	// Member is its entry on the feed (feed.Member, JSON); nil before it first

@@ -121,8 +121,35 @@ type emptyLog struct{}
 func (emptyLog) Head() (uint64, [32]byte)                                { return 0, [32]byte{} }
 func (emptyLog) Read(context.Context, uint64, int) ([]feed.Entry, error) { return nil, nil }
 func (emptyLog) Changed() <-chan struct{}                                { return nil }
-func (emptyLog) Snapshot(context.Context, func(string, []byte, uint64) error) (uint64, [32]byte, error) {
-	return 0, [32]byte{}, nil
+func (emptyLog) Snapshot(context.Context, string, func(feed.Cursor) error, func(string, []byte, uint64) error) error {
+	return nil
+}
+
+func TestRelayTokenGivesTheRoleAndItLasts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		a := open(t, t.TempDir(), m)
+		_, dial := serve(t, a)
+		for _, relay := range []bool{true, false} {
+			token, err := a.NewJoinToken(t.Context(), 0, relay)
+			if err != nil {
+				t.Fatal(err)
+			}
+			id, err := feed.JoinVia(t.Context(), dial, "", token, t.TempDir(), "FRA", "edge-1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if id.Relay() != relay || m.nodes[id.NodeID].Relay != relay {
+				t.Errorf("role relay %t, stored %t; want %t", id.Relay(), m.nodes[id.NodeID].Relay, relay)
+			}
+			if err := id.Renew(t.Context(), dial, ""); err != nil || id.Relay() != relay {
+				t.Errorf("renewed: role relay %t, %v; want %t", id.Relay(), err, relay)
+			}
+			if _, err := feed.JoinVia(t.Context(), dial, "", token, t.TempDir(), "FRA", "x"); !feed.Refused(err, feed.ReasonToken) {
+				t.Errorf("second use: %v, want the token refused", err)
+			}
+		}
+	})
 }
 
 func TestJoinThroughTheFeedsListener(t *testing.T) {
@@ -130,7 +157,7 @@ func TestJoinThroughTheFeedsListener(t *testing.T) {
 		m := newMemory()
 		a := open(t, t.TempDir(), m)
 		_, dial := serve(t, a)
-		token, err := a.NewJoinToken(t.Context(), 0)
+		token, err := a.NewJoinToken(t.Context(), 0, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -172,7 +199,7 @@ func TestTokenExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := open(t, t.TempDir(), newMemory())
 		_, dial := serve(t, a)
-		token, err := a.NewJoinToken(t.Context(), time.Minute)
+		token, err := a.NewJoinToken(t.Context(), time.Minute, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +207,7 @@ func TestTokenExpires(t *testing.T) {
 		if _, err := feed.JoinVia(t.Context(), dial, "", token, t.TempDir(), "FRA", ""); !feed.Refused(err, feed.ReasonToken) {
 			t.Errorf("%v, want the token refused", err)
 		}
-		if _, err := a.NewJoinToken(t.Context(), 365*24*time.Hour); err == nil {
+		if _, err := a.NewJoinToken(t.Context(), 365*24*time.Hour, false); err == nil {
 			t.Error("a token for a year was made")
 		}
 	})

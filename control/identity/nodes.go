@@ -27,8 +27,9 @@ const (
 )
 
 // NewJoinToken returns the text of a token that lets one process join, once,
-// within ttl (0: one hour; at most 30 days). Only its hash is stored.
-func (a *Authority) NewJoinToken(ctx context.Context, ttl time.Duration) (string, error) {
+// within ttl (0: one hour; at most 30 days), as a relay as well where that is
+// asked. Only its hash is stored.
+func (a *Authority) NewJoinToken(ctx context.Context, ttl time.Duration, relay bool) (string, error) {
 	if ttl == 0 {
 		ttl = DefaultJoinLife
 	}
@@ -36,13 +37,18 @@ func (a *Authority) NewJoinToken(ctx context.Context, ttl time.Duration) (string
 		return "", fmt.Errorf("join token: life of %s, want more than 0 and at most %s", ttl, maxJoinLife)
 	}
 	t := feed.NewToken(a.node.cert)
-	if err := a.tokens.PutJoin(ctx, hashSecret(t.Secret[:]), time.Now().Add(ttl)); err != nil {
+	if err := a.tokens.PutJoin(ctx, hashSecret(t.Secret[:], relay), time.Now().Add(ttl)); err != nil {
 		return "", fmt.Errorf("join token: %w", err)
 	}
 	return t.String(), nil
 }
 
-func hashSecret(secret []byte) []byte {
+// hashSecret is what is stored of a secret. What role it gives is part of it, so
+// that a token is good for the role that it was made for and no other.
+func hashSecret(secret []byte, relay bool) []byte {
+	if relay {
+		secret = append([]byte(feed.RoleRelay), secret...)
+	}
 	sum := sha256.Sum256(secret)
 	return sum[:]
 }
@@ -59,7 +65,11 @@ func (a *Authority) Enroll(ctx context.Context, req feed.JoinRequest) (feed.Join
 	if err != nil {
 		return feed.JoinReply{}, err
 	}
-	template := nodeTemplate(time.Now(), pkix.Name{CommonName: "selvage node " + node.ID, OrganizationalUnit: []string{node.Colo}})
+	name := pkix.Name{CommonName: "selvage node " + node.ID, OrganizationalUnit: []string{node.Colo}}
+	if node.Relay {
+		name.Organization = []string{feed.RoleRelay}
+	}
+	template := nodeTemplate(time.Now(), name)
 	template.URIs = append(template.URIs, feed.NodeURI(node.ID))
 	der, err := a.node.sign(template, pub)
 	if err != nil {
@@ -80,7 +90,12 @@ func (a *Authority) admit(ctx context.Context, req feed.JoinRequest) (Node, erro
 		node.Colo = req.Colo
 		return node, err
 	}
-	ok, err := a.tokens.TakeJoin(ctx, hashSecret(req.Secret))
+	ok, err := a.tokens.TakeJoin(ctx, hashSecret(req.Secret, false))
+	relay := false
+	if err == nil && !ok && len(req.Secret) == len(feed.Token{}.Secret) {
+		ok, err = a.tokens.TakeJoin(ctx, hashSecret(req.Secret, true))
+		relay = ok
+	}
 	if err != nil {
 		return Node{}, fmt.Errorf("enroll: %w", err)
 	}
@@ -89,7 +104,7 @@ func (a *Authority) admit(ctx context.Context, req feed.JoinRequest) (Node, erro
 	}
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails (crypto/rand)
-	return Node{ID: hex.EncodeToString(id[:]), Colo: req.Colo, Name: req.Name, Created: time.Now().UTC()}, nil
+	return Node{ID: hex.EncodeToString(id[:]), Colo: req.Colo, Name: req.Name, Relay: relay, Created: time.Now().UTC()}, nil
 }
 
 func checkJoin(req feed.JoinRequest) (*ecdsa.PublicKey, error) {

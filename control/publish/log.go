@@ -51,24 +51,34 @@ func (p *Publisher) Read(ctx context.Context, after uint64, maxBytes int) ([]fee
 }
 
 // Snapshot is feed.Log's.
-func (p *Publisher) Snapshot(ctx context.Context, yield func(key string, value []byte, seq uint64) error) (uint64, [32]byte, error) {
-	var at feed.Cursor
-	err := p.Store.Read(ctx, func(tx *store.Tx) error {
+func (p *Publisher) Snapshot(ctx context.Context, after string, begin func(feed.Cursor) error, yield func(key string, value []byte, seq uint64) error) error {
+	return p.Store.Read(ctx, func(tx *store.Tx) error {
 		_, last, err := tx.LogBounds(ctx)
-		if err != nil || last == 0 {
+		if err != nil {
 			return err
 		}
-		if err := tx.Log(ctx, last-1, func(r store.LogRow) (bool, error) {
-			e, err := decode(r)
-			if err != nil {
-				return false, damaged(r.Seq, err)
+		var at feed.Cursor
+		if last > 0 {
+			if at, err = positionOf(ctx, tx, last); err != nil {
+				return err
 			}
-			at = feed.Cursor{Seq: e.Seq, Hash: e.Hash}
-			return false, nil
-		}); err != nil {
+		}
+		if err := begin(at); err != nil || last == 0 {
 			return err
 		}
-		return tx.Keys(ctx, yield)
+		return tx.Keys(ctx, after, yield)
 	})
-	return at.Seq, at.Hash, err
+}
+
+// positionOf reads the position after one entry.
+func positionOf(ctx context.Context, tx *store.Tx, seq uint64) (at feed.Cursor, err error) {
+	err = tx.Log(ctx, seq-1, func(r store.LogRow) (bool, error) {
+		e, err := decode(r)
+		if err != nil {
+			return false, damaged(r.Seq, err)
+		}
+		at = feed.Cursor{Seq: e.Seq, Hash: e.Hash}
+		return false, nil
+	})
+	return at, err
 }

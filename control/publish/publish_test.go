@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -256,13 +258,23 @@ func TestLogReadsSnapshotsAndCompacts(t *testing.T) {
 		}
 	}
 	rows := map[string]bool{}
-	seq, hash, err := p.Snapshot(t.Context(), func(key string, value []byte, seq uint64) error {
+	var at feed.Cursor
+	begin := func(c feed.Cursor) error { at = c; return nil }
+	err := p.Snapshot(t.Context(), "", begin, func(key string, value []byte, seq uint64) error {
 		rows[key] = seq > 0 && len(value) > 0
 		return nil
 	})
 	head, headHash := p.Head()
-	if err != nil || seq != head || hash != headHash || len(rows) != 12 {
-		t.Errorf("snapshot: seq %d, %d rows, %v; head %d", seq, len(rows), err, head)
+	if err != nil || at != (feed.Cursor{Seq: head, Hash: headHash}) || len(rows) != 12 {
+		t.Errorf("snapshot: seq %d, %d rows, %v; head %d", at.Seq, len(rows), err, head)
+	}
+	keys := slices.Sorted(maps.Keys(rows))
+	var rest []string
+	if err := p.Snapshot(t.Context(), keys[4], begin, func(key string, _ []byte, _ uint64) error {
+		rest = append(rest, key)
+		return nil
+	}); err != nil || !slices.Equal(rest, keys[5:]) {
+		t.Errorf("after %s came %v, %v; want %v", keys[4], rest, err, keys[5:])
 	}
 	for key, ok := range rows {
 		if !ok || strings.HasPrefix(key, zone.PrefixPurge) {
@@ -270,7 +282,7 @@ func TestLogReadsSnapshotsAndCompacts(t *testing.T) {
 		}
 	}
 	own := errors.New("mine")
-	if _, _, err := p.Snapshot(t.Context(), func(string, []byte, uint64) error { return own }); !errors.Is(err, own) {
+	if err := p.Snapshot(t.Context(), "", begin, func(string, []byte, uint64) error { return own }); !errors.Is(err, own) {
 		t.Errorf("the yielder's error: %v", err)
 	}
 }
@@ -330,9 +342,10 @@ func TestDamagedLogIsNamedAndRepaired(t *testing.T) {
 				t.Errorf("above the damage: %v", err)
 			}
 			rows := 0
-			seq, hash, err := p.Snapshot(t.Context(), func(string, []byte, uint64) error { rows++; return nil })
-			if headSeq, headHash := p.Head(); err != nil || seq != headSeq || hash != headHash || rows == 0 {
-				t.Errorf("snapshot at %d with %d rows, %v; head %d", seq, rows, err, headSeq)
+			var at feed.Cursor
+			err = p.Snapshot(t.Context(), "", func(c feed.Cursor) error { at = c; return nil }, func(string, []byte, uint64) error { rows++; return nil })
+			if seq, hash := p.Head(); err != nil || at != (feed.Cursor{Seq: seq, Hash: hash}) || rows == 0 {
+				t.Errorf("snapshot at %d with %d rows, %v; head %d", at.Seq, rows, err, seq)
 			}
 		})
 	}

@@ -177,8 +177,9 @@ func (tx *Tx) DeleteKey(ctx context.Context, key string) error {
 	return wrote(err, "feed state")
 }
 
-// Keys hands the feed's current state to fn, in the order of keys.
-func (tx *Tx) Keys(ctx context.Context, fn func(key string, value []byte, seq uint64) error) error {
+// Keys hands the feed's current state of the keys greater than after to fn, in
+// the order of their bytes.
+func (tx *Tx) Keys(ctx context.Context, after string, fn func(key string, value []byte, seq uint64) error) error {
 	err := rows(ctx, tx, func(r *sql.Rows) error {
 		var key string
 		var value []byte
@@ -187,6 +188,6 @@ func (tx *Tx) Keys(ctx context.Context, fn func(key string, value []byte, seq ui
 			return err
 		}
 		return fn(key, value, seq)
-	}, `SELECT key, value, seq FROM kv ORDER BY key`)
+	}, `SELECT key, value, seq FROM kv WHERE key > $1 ORDER BY key`, after)
 	return missing(err, "feed state")
 }

@@ -27,8 +27,8 @@ type Config struct {
 	Progress func(ctx context.Context, seq uint64) ([]progress.Node, error)
 	// Revoke shuts a node out for good and ends its connection.
 	Revoke func(ctx context.Context, nodeID string) error
-	// Join makes a join token.
-	Join func(context.Context, time.Duration) (string, error)
+	// Join makes a join token, for a relay where that is asked.
+	Join func(ctx context.Context, life time.Duration, relay bool) (string, error)
 	// Zones are the calls about one zone, by method and path.
 	Zones map[string]api.Handler
 }
@@ -99,10 +99,12 @@ type joinResult struct {
 	Expires time.Time `json:"expires"`
 }
 
-// join makes a join token: {"ttl": SECONDS}, an hour when not given.
+// join makes a join token: {"ttl": SECONDS, "relay": BOOL}, an hour and no relay
+// when not given.
 func (s *Server) join(ctx context.Context, c *api.Call) (api.Answer, error) {
 	var in struct {
-		TTL *int64 `json:"ttl"`
+		TTL   *int64 `json:"ttl"`
+		Relay bool   `json:"relay"`
 	}
 	if c.ContentLength != 0 {
 		if err := api.Decode(c, &in); err != nil {
@@ -116,6 +118,6 @@ func (s *Server) join(ctx context.Context, c *api.Call) (api.Answer, error) {
 		}
 		life = time.Duration(*in.TTL) * time.Second
 	}
-	token, err := s.Join(ctx, life)
+	token, err := s.Join(ctx, life, in.Relay)
 	return api.Answer{Result: joinResult{token, time.Now().Add(life).UTC()}}, err
 }

@@ -140,7 +140,7 @@ func TestRecordUpdates(t *testing.T) {
 func (p *plane) keys() map[string]string {
 	p.t.Helper()
 	m := map[string]string{}
-	if _, _, err := p.publish.Snapshot(p.t.Context(), func(key string, value []byte, _ uint64) error {
+	if err := p.publish.Snapshot(p.t.Context(), "", func(feed.Cursor) error { return nil }, func(key string, value []byte, _ uint64) error {
 		m[key] = string(value)
 		return nil
 	}); err != nil {

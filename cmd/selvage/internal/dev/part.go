@@ -194,7 +194,7 @@ func (n *network) joinToken(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("join token: %w", err)
 	}
-	token, err := api.JoinToken(ctx)
+	token, err := api.JoinToken(ctx, false)
 	if err != nil {
 		return "", fmt.Errorf("join token: %w", err)
 	}

@@ -1,0 +1,704 @@
+package feed
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/selvage-edge/selvage/internal/pipes"
+)
+
+// relay is an edge that serves others.
+type relay struct {
+	*edge
+	server *Server
+	ln     *pipes.Listener
+	stop   func()
+}
+
+var keepAll = Retention{Entries: 1000}
+
+// at dials by name: "root" is the world's server, a node's is its relay.
+type network struct {
+	mu   sync.Mutex
+	at   map[string]*pipes.Listener // guarded by mu
+	down map[string]bool   // guarded by mu
+}
+
+func newNetwork(w *world) *network {
+	return &network{at: map[string]*pipes.Listener{"root": w.ln}, down: map[string]bool{}}
+}
+
+func (n *network) set(name string, ln *pipes.Listener) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.at[name] = ln
+}
+
+func (n *network) cut(name string, down bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.down[name] = down
+}
+
+func (n *network) dial(ctx context.Context, addr string) (net.Conn, error) {
+	n.mu.Lock()
+	ln, down := n.at[addr], n.down[addr]
+	n.mu.Unlock()
+	if ln == nil || down {
+		return nil, errors.New("refused")
+	}
+	return ln.Dial(ctx)
+}
+
+// relay runs node n as a relay by that name.
+func (w *world) relay(net *network, n int, name string, parents ...string) *relay {
+	w.t.Helper()
+	return w.relayOn(net, n, name, vfs.NewMem(), parents...)
+}
+
+func (w *world) relayOn(net *network, n int, name string, disk vfs.FS, parents ...string) *relay {
+	w.t.Helper()
+	c, err := OpenCopy("copy", CopyOptions{FS: disk, NoSync: true, Retain: keepAll})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r := &relay{ln: pipes.New()}
+	id := w.ca.identity(nodeID(n), "AMS"+relaySuffix)
+	var sub atomic.Pointer[Subscriber]
+	r.server = NewServer(ServerConfig{
+		Log: NewRelayLog(c), Identity: id, Gather: time.Millisecond,
+		Upstream: func() Upstream {
+			if s := sub.Load(); s != nil {
+				return s.Upstream()
+			}
+			return Upstream{}
+		},
+		Known: func(_ context.Context, node string) error {
+			if _, _, revoked, err := c.Get(RevokedKey(node)); err != nil || revoked {
+				return errors.Join(err, Refuse(ReasonRevoked, "%s", node))
+			}
+			return nil
+		},
+	})
+	r.edge = w.edgeOn(n, c, func(cfg *SubscriberConfig) {
+		cfg.Identity, cfg.Parents, cfg.Dial, cfg.Relay = id, parents, net.dial, r.server
+	})
+	sub.Store(r.Subscriber)
+	net.set(name, r.ln)
+	ctx, cancel := context.WithCancel(w.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.server.Serve(ctx, r.ln) }()
+	r.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Errorf("Serve: %v", err)
+		}
+		r.edge.stop()
+	})
+	w.t.Cleanup(r.stop)
+	return r
+}
+
+// below runs node n as an edge with these parents.
+func (w *world) below(net *network, n int, parents ...string) *edge {
+	return w.edge(n, func(c *SubscriberConfig) { c.Parents, c.Dial = parents, net.dial })
+}
+
+// state is all rows of an edge's copy.
+func (e *edge) state() map[string]string {
+	e.t.Helper()
+	rows := map[string]string{}
+	if err := e.copy.Scan("", func(key string, value []byte, seq uint64) error {
+		rows[key] = fmt.Sprint(seq, " ", string(value))
+		return nil
+	}); err != nil {
+		e.t.Fatal(err)
+	}
+	return rows
+}
+
+func (w *world) peers() string {
+	var all []string
+	for _, p := range w.server.Peers() {
+		via := "root"
+		if p.Via != "" {
+			via = p.Via[len(p.Via)-2:]
+		}
+		all = append(all, fmt.Sprintf("%s<%s@%d", p.Node[len(p.Node)-2:], via, p.Acked))
+	}
+	return strings.Join(all, " ")
+}
+
+func TestRelaysPassOnAndReportEverybody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		net := newNetwork(w)
+		w.log.set("a", "1")
+		one := w.relay(net, 1, "one", "root")
+		two := w.relay(net, 2, "two", "one")
+		edges := []*edge{w.below(net, 3, "one"), w.below(net, 4, "two"), w.below(net, 5, "two")}
+		for i := range uint64(20) {
+			w.log.set("a", fmt.Sprint(i))
+		}
+		for _, e := range append(edges, one.edge, two.edge) {
+			e.reaches(21)
+			e.has("a", "19")
+			if e.copy.Cursor() != one.copy.Cursor() {
+				t.Errorf("chain differs")
+			}
+		}
+		<-time.After(time.Second)
+		if got, want := w.peers(), "31<root@21 32<31@21 33<31@21 34<31@21 35<31@21"; got != want {
+			t.Errorf("root knows %s, want %s", got, want)
+		}
+		if got := w.server.counters.snapshots.Load(); got != 1 {
+			t.Errorf("%d snapshots of the root, want 1: the first relay's", got)
+		}
+		edges[2].stop()
+		<-time.After(20 * time.Second)
+		if got, want := w.peers(), "31<root@21 32<31@21 33<31@21 34<31@21"; got != want {
+			t.Errorf("after one went the root knows %s, want %s", got, want)
+		}
+		one.stop()
+		<-time.After(time.Second)
+		if got := w.peers(); got != "" {
+			t.Errorf("after the relay went the root knows %s, want nobody", got)
+		}
+	})
+}
+
+func TestRejectionBelowARelayReachesTheRoot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		net := newNetwork(w)
+		w.relay(net, 1, "one", "root")
+		e := w.edge(2, func(c *SubscriberConfig) {
+			c.Parents, c.Dial = []string{"one"}, net.dial
+			c.Announce = &Announcement{Region: "eu"}
+			c.OnEntry = func(e *Entry) error {
+				if e.Seq == 2 {
+					return errors.New("zone x: no meta")
+				}
+				return nil
+			}
+		})
+		<-time.After(2 * time.Second)
+		for range 3 {
+			w.log.set("a", "1")
+		}
+		e.reaches(3)
+		<-time.After(time.Second)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if fmt.Sprint(w.acks) != "[FRA 2 zone x: no meta]" {
+			t.Errorf("control heard %q, want the rejection of 2", w.acks)
+		}
+		if w.nodes[nodeID(2)] != 1 {
+			t.Errorf("control heard %d times that node 2 connected, want once", w.nodes[nodeID(2)])
+		}
+	})
+}
+
+func TestRelayThatIsBehindAsksToWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		net := newNetwork(w)
+		w.log.set("a", "1")
+		disk, relayDisk := vfs.NewMem(), vfs.NewMem()
+		first := w.relayOn(net, 1, "one", relayDisk, "root")
+		e := w.edgeOn(2, memCopy(t, disk), func(c *SubscriberConfig) { c.Parents, c.Dial = []string{"root"}, net.dial })
+		first.reaches(1)
+		first.stop()
+		for range 5 {
+			w.log.set("a", "2")
+		}
+		e.reaches(6)
+		e.stop()
+		net.cut("root", true)
+		second := w.relayOn(net, 1, "one", relayDisk, "root")
+		e = w.edgeOn(2, memCopy(t, disk), func(c *SubscriberConfig) { c.Parents, c.Dial = []string{"one"}, net.dial })
+		<-time.After(30 * time.Second)
+		if st := e.Status(); st.Connected || e.copy.Cursor().Seq != 6 {
+			t.Errorf("edge %+v at %d, want it to wait at 6", st, e.copy.Cursor().Seq)
+		}
+		net.cut("root", false)
+		w.log.set("a", "3")
+		second.reaches(7)
+		e.reaches(7)
+		if _, snapshots := e.heard(); len(snapshots) > 0 || e.Status().Resume != ResumeTail {
+			t.Errorf("snapshots %v, resume %s; want the tail alone", snapshots, e.Status().Resume)
+		}
+	})
+}
+
+func TestNewEdgeWaitsForARelayThatHasNothingYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		net := newNetwork(w)
+		w.log.set("a", "1")
+		net.cut("root", true)
+		w.relay(net, 1, "one", "root")
+		e := w.below(net, 2, "one")
+		<-time.After(10 * time.Second)
+		if st := e.Status(); st.Connected {
+			t.Errorf("edge %+v of a relay without a state, want it to wait", st)
+		}
+		net.cut("root", false)
+		e.reaches(1)
+		e.has("a", "1")
+	})
+}
+
+// The root was restored from an older backup: its relays take over what it has,
+// and those below them too.
+func TestRestoredRootReachesThoseBelowRelays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		net := newNetwork(w)
+		one := w.relay(net, 1, "one", "root")
+		e := w.below(net, 2, "one")
+		<-time.After(2 * time.Second)
+		for range 8 {
+			w.log.set("a", "lost")
+		}
+		one.reaches(8)
+		e.reaches(8)
+		w.stop()
+		w.log = newMemLog()
+		w.log.set("b", "restored")
+		w.start(nil)
+		net.set("root", w.ln)
+		one.reaches(1)
+		e.reaches(1)
+		e.has("a", "")
+		e.has("b", "restored")
+		for range 9 {
+			w.log.set("b", "new")
+		}
+		e.reaches(10)
+	})
+}
+
+func TestSilentRelayIsReplacedWithinThreeSecondsAndTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		net := newNetwork(w)
+		w.log.set("a", "1")
+		r := w.relay(net, 1, "one", "root")
+		r.reaches(1)
+		var mu sync.Mutex
+		var held *stalled
+		e := w.edge(2, func(c *SubscriberConfig) {
+			c.Parents = []string{"one", "root"}
+			c.Dial = func(ctx context.Context, addr string) (net2, error) {
+				raw, err := net.dial(ctx, addr)
+				if err != nil || addr != "one" {
+					return raw, err
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				held = &stalled{Conn: raw, stop: make(chan struct{})}
+				return held, nil
+			}
+		})
+		e.reaches(1)
+		if got := e.Status().Parent; got != "one" {
+			t.Fatalf("parent %q, want the relay", got)
+		}
+		mu.Lock()
+		close(held.stop)
+		mu.Unlock()
+		start := time.Now()
+		for e.Status().Parent != "root" {
+			<-time.After(10 * time.Millisecond)
+			synctest.Wait()
+			if time.Since(start) > 5*time.Second {
+				t.Fatalf("still at %q", e.Status().Parent)
+			}
+		}
+		if d := time.Since(start); d > 3100*time.Millisecond {
+			t.Errorf("replaced after %s, want at most 3 s", d)
+		}
+		<-time.After(2 * time.Minute)
+		if got := e.Status().Parent; got != "one" {
+			t.Errorf("parent %q two minutes later, want the relay again", got)
+		}
+	})
+}
+
+type net2 = net.Conn
+
+// stalled is a connection on which nothing arrives any more after stop.
+type stalled struct {
+	net.Conn
+	stop chan struct{}
+}
+
+func (s *stalled) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	select {
+	case <-s.stop:
+		if err == nil {
+			return s.Read(p) // swallowed
+		}
+	default:
+	}
+	return n, err
+}
+
+// A relay that is cut off speaks on; those below it look for another.
+func TestRelayCutOffFromTheRootIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		net := newNetwork(w)
+		w.log.set("a", "1")
+		r := w.relay(net, 1, "one", "root")
+		r.reaches(1)
+		e := w.below(net, 2, "one", "root")
+		e.reaches(1)
+		r.edge.Subscriber.cfg.Copy.moved() // nothing new: no harm
+		// The relay alone loses the root.
+		w.server.Drop(nodeID(1), ReasonReplaced)
+		only := net.at["root"]
+		net.set("root", nil)
+		<-time.After(time.Second)
+		net.set("root", only)
+		<-time.After(20 * time.Second)
+		w.log.set("a", "2")
+		e.reaches(2)
+	})
+}
+
+func TestOnlyRelaysSpeakForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		conn := stranger(t, w, w.ca.identity(nodeID(2), "AMS"), hello{version: 2, node: nodeID(2), colo: "AMS"})
+		if kind, _, err := readFrame(conn, nil, maxDownFrame); err != nil || kind != frameWelcome {
+			t.Fatalf("frame %d, %v; want the welcome", kind, err)
+		}
+		r := record{kind: recordReached, node: nodeID(3), colo: "FRA", seq: 9, at: time.Now(), since: time.Now()}
+		if err := writeFrame(conn, frameProgress, r.append(nil)); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			kind, p, err := readFrame(conn, nil, maxDownFrame)
+			if err != nil {
+				t.Fatalf("connection ended by %v, want a refusal", err)
+			}
+			if kind == frameError {
+				if err := decodeRefusal(p); !Refused(err, ReasonRole) {
+					t.Errorf("told %v, want the role", err)
+				}
+				break
+			}
+		}
+		if got := w.peers(); strings.Contains(got, "33") {
+			t.Errorf("root believes %s", got)
+		}
+	})
+}
+
+func TestVersionOneIsRefusedByName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		raw, err := w.ln.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = raw.Close() }()
+		conn := tls.Client(raw, w.ca.identity(nodeID(1), "FRA").ClientTLS(alpnFeed1))
+		if err := writeFrame(conn, frameHello, []byte{0, 1}); err != nil {
+			t.Fatal(err)
+		}
+		if err := refusal(t, conn); !Refused(err, ReasonVersion) {
+			t.Errorf("told %v, want wrong version", err)
+		}
+	})
+}
+
+func TestRevokedNodesAreNeitherServedNorBelieved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		net := newNetwork(w)
+		w.log.set("a", "1")
+		r := w.relay(net, 1, "one", "root")
+		e := w.below(net, 2, "one", "root")
+		r.reaches(1)
+		e.reaches(1)
+		w.log.set(RevokedKey(nodeID(1)), "now") // the relay
+		w.log.set(RevokedKey(nodeID(3)), "now") // an edge
+		r.reaches(3)
+		e.reaches(3)
+		out := w.below(net, 3, "one")
+		<-time.After(5 * time.Second)
+		if out.copy.Cursor().Seq != 0 || out.Status().Connected {
+			t.Errorf("a revoked edge is served: %+v", out.Status())
+		}
+		again := w.edgeOn(4, memCopy(t, vfs.NewMem()), func(c *SubscriberConfig) {
+			c.Parents, c.Dial = []string{"root", "one"}, net.dial
+		})
+		again.reaches(3)
+		if err := again.answersFrom("one"); err == nil {
+			t.Errorf("a revoked relay is believed")
+		}
+	})
+}
+
+// answersFrom is what the handshake with a parent says.
+func (e *edge) answersFrom(parent string) error {
+	ctx := e.t.Context()
+	raw, err := e.dial(ctx, parent)
+	if err != nil {
+		return err
+	}
+	l := newLink(e.Subscriber, raw, parent)
+	defer func() { _ = raw.Close() }()
+	return l.handshake(ctx)
+}
+
+// lines is a log to count in.
+type lines struct {
+	mu  sync.Mutex
+	all []byte // guarded by mu
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, p...)
+	return len(p), nil
+}
+
+func (l *lines) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Count(l.all, []byte(text))
+}
+
+// cutAfter is a connection that ends after some bytes have arrived.
+type cutAfter struct {
+	net.Conn
+	left int
+	read *atomic.Int64
+}
+
+func (c *cutAfter) Read(p []byte) (int, error) {
+	if c.left <= 0 {
+		_ = c.Conn.Close()
+		return 0, errors.New("cut")
+	}
+	n, err := c.Conn.Read(p[:min(len(p), c.left)])
+	c.left -= n
+	c.read.Add(int64(n))
+	return n, err
+}
+
+func TestSnapshotGoesOnWhereItBroke(t *testing.T) {
+	for _, compacted := range []bool{false, true} {
+		t.Run(fmt.Sprintf("compacted=%t", compacted), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { snapshotBreaks(t, compacted) })
+		})
+	}
+}
+
+func snapshotBreaks(t *testing.T, compacted bool) {
+	w := newWorld(t, nil)
+	net := newNetwork(w)
+	noise := strings.Repeat("0123456789abcdef", 1<<8)
+	for i := range 400 {
+		value := fmt.Sprintf("%x", Seal([32]byte{}, uint64(i+1), time.Now(), nil).Hash)
+		w.log.set(fmt.Sprintf("k/%03d", i), value+noise[:3<<10]+value)
+	}
+	r := w.relay(net, 1, "one", "root") // the second half comes from there
+	r.reaches(400)
+	var dials atomic.Int32
+	var read atomic.Int64
+	var said lines
+	e := w.edge(2, func(c *SubscriberConfig) {
+		c.Log = slog.New(slog.NewTextHandler(&said, nil))
+		c.Parents = []string{"root", "one"}
+		c.Dial = func(ctx context.Context, addr string) (net2, error) {
+			raw, err := net.dial(ctx, addr)
+			if err != nil || dials.Add(1) > 2 {
+				return raw, err
+			}
+			if dials.Load() == 2 {
+				// What was sent before and what was not changes meanwhile.
+				w.log.set("k/000", "changed")
+				w.log.put(Change{Op: Delete, Key: "k/001"}, Change{Op: Set, Key: "k/0001", Value: []byte("new")})
+				w.log.set("k/399", "changed")
+				w.log.put(Change{Op: Delete, Key: "k/398"})
+				w.log.set("z", "new")
+				r.reaches(405)
+				if compacted {
+					r.copy.opts.Retain = Retention{Entries: 1}
+					for range 2 * trimEvery {
+						w.log.set("z", "newer")
+					}
+					r.reaches(405 + 2*trimEvery)
+				}
+			}
+			return &cutAfter{raw, 12 << 10, &read}, nil
+		}
+	})
+	head := uint64(405)
+	if compacted {
+		head += 2 * trimEvery
+	}
+	e.reaches(head)
+	if !maps.Equal(e.state(), r.state()) {
+		t.Errorf("state differs from the relay's")
+	}
+	if _, snapshots := e.heard(); len(snapshots) != 1 {
+		t.Errorf("snapshots %v, want one", snapshots)
+	}
+	for text, want := range map[string]int{"snapshot begins": 1, "snapshot goes on": 2, "starts over": 0} {
+		if compacted {
+			want = map[string]int{"snapshot begins": 2, "snapshot goes on": 1, "starts over": 1}[text]
+		}
+		if got := said.count(text); got != want {
+			t.Errorf("%q is said %d times, want %d", text, got, want)
+		}
+	}
+	w.log.set("after", "1")
+	e.reaches(head + 1)
+	e.stop()
+	again := memCopyOf(t, e.copy)
+	if again.Cursor().Seq != head+1 {
+		t.Errorf("copy opens at %d, want %d", again.Cursor().Seq, head+1)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// memCopyOf opens a copy that was closed once more, reading all of it.
+func memCopyOf(t *testing.T, c *Copy) *Copy {
+	t.Helper()
+	again, err := OpenCopy(c.dir, CopyOptions{FS: c.opts.FS, NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return again
+}
+
+func TestKeptEntries(t *testing.T) {
+	disk := vfs.NewMem()
+	open := func(r Retention) *Copy {
+		c, err := OpenCopy("copy", CopyOptions{FS: disk, NoSync: true, Retain: r})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	log := newMemLog()
+	apply := func(c *Copy, n int) {
+		for range n {
+			e := log.set("a", strings.Repeat("x", 100))
+			if err := c.Apply(&e); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	floor := func(c *Copy) uint64 {
+		for after := range c.Cursor().Seq {
+			if all, err := c.Kept(after, 1<<20); err == nil {
+				if uint64(len(all)) != c.Cursor().Seq-after {
+					t.Errorf("%d entries after %d, cursor %d", len(all), after, c.Cursor().Seq)
+				}
+				return after
+			}
+		}
+		return c.Cursor().Seq
+	}
+	c := open(Retention{Entries: 100})
+	apply(c, 90)
+	if got := floor(c); got != 0 {
+		t.Errorf("floor %d of 90 entries, 100 kept; want 0", got)
+	}
+	apply(c, 38) // the next look is at 128
+	if got := floor(c); got != 28 {
+		t.Errorf("floor %d, want 28", got)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	one := log.entries[0].Size()
+	c = open(Retention{Bytes: int64(50 * one)})
+	if got := floor(c); got != 28 {
+		t.Errorf("floor %d after a restart, want 28", got)
+	}
+	apply(c, 64)
+	if got := floor(c); got != 192-50 {
+		t.Errorf("floor %d, want %d: 50 entries' bytes are kept", got, 192-50)
+	}
+	if _, err := c.Kept(193, 1); !errors.Is(err, ErrCompacted) {
+		t.Errorf("past the end: %v, want compacted", err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c = open(Retention{}) // a run that keeps none leaves a gap
+	apply(c, 1)
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c = open(Retention{Entries: 100})
+	apply(c, 2)
+	if got := floor(c); got != 193 {
+		t.Errorf("floor %d, want 193: what was kept before does not lead on", got)
+	}
+	w, err := c.BeginSnapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Commit(Cursor{500, [32]byte{5}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := floor(c); got != 500 {
+		t.Errorf("floor %d after a snapshot, want 500", got)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestKeptEntriesGoByAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, err := OpenCopy("copy", CopyOptions{FS: vfs.NewMem(), NoSync: true, Retain: Retention{Age: time.Hour}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		log := newMemLog()
+		for range trimEvery {
+			e := log.set("a", "x")
+			if err := c.Apply(&e); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(2 * time.Minute)
+		}
+		if _, err := c.Kept(2, 1); !errors.Is(err, ErrCompacted) {
+			t.Errorf("two hours old: %v, want compacted", err)
+		}
+		if all, err := c.Kept(trimEvery-20, 1<<20); err != nil || len(all) != 20 {
+			t.Errorf("%d entries, %v; want the last 20", len(all), err)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
