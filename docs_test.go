@@ -69,7 +69,7 @@ func TestDocsRootFiles(t *testing.T) {
 		"README.md", "ARCHITECTURE.md", "GLOSSARY.md", "STYLE.md", "ROADMAP.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "LICENSE",
 		"docs/reference/access-log.md", "docs/reference/defaults.md", "docs/reference/api.md", "docs/reference/cli.md", "docs/reference/state.md",
 		"docs/guide/first-site.md", "docs/guide/cache.md", "docs/operate/separate-hosts.md", "docs/operate/tiers.md", "docs/operate/storage.md",
-		"docs/operate/backup.md", "docs/operate/alerts.md", "docs/benchmarks.md", "docs/conformance.md",
+		"docs/operate/relays.md", "docs/operate/backup.md", "docs/operate/alerts.md", "docs/benchmarks.md", "docs/conformance.md",
 	} {
 		if info, err := os.Stat(name); err != nil || info.Size() < 200 {
 			t.Errorf("%s is missing or empty", name)

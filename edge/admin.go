@@ -29,6 +29,7 @@ type StateFile struct {
 	DNS     string `json:"dns"`
 	Metrics string `json:"metrics"`
 	Peer    string `json:"peer,omitempty"`
+	Relay   string `json:"relay,omitempty"`
 }
 
 func (e *Edge) statePath() string { return filepath.Join(e.cfg.State, "edge.json") }
@@ -37,7 +38,7 @@ func (e *Edge) writeState() error {
 	text, err := json.Marshal(StateFile{
 		Ready: true, PID: os.Getpid(), Colo: e.cfg.Colo, Node: e.identity.NodeID,
 		HTTP: addrOf(e.sockets.http), HTTPS: addrOf(e.sockets.https), DNS: e.sockets.dnsUDP.LocalAddr().String(),
-		Metrics: addrOf(e.sockets.metrics), Peer: addrOf(e.sockets.peer),
+		Metrics: addrOf(e.sockets.metrics), Peer: addrOf(e.sockets.peer), Relay: addrOf(e.sockets.relay),
 	})
 	if err != nil {
 		return fmt.Errorf("write edge.json: %w", err)
@@ -105,6 +106,9 @@ func (e *Edge) registerEngines() {
 	e.registry.MustRegister(e.tiers, &e.asks, e.delays.seconds)
 	if e.peer != nil {
 		e.registry.MustRegister(e.peer)
+	}
+	if e.relay != nil {
+		e.registry.MustRegister(e.relay)
 	}
 	if e.access == nil {
 		return

@@ -100,6 +100,8 @@ func (a *applier) note(e *feed.Entry) error {
 			}
 		} else if strings.HasPrefix(c.Key, feed.PrefixNode) {
 			a.nodes = true
+		} else if id, ok := strings.CutPrefix(c.Key, feed.PrefixRevoked); ok && a.edge.relay != nil {
+			a.edge.relay.Drop(id, feed.ReasonRevoked)
 		} else if id, ok := strings.CutPrefix(c.Key, zone.PrefixPurge); ok {
 			a.purges = append(a.purges, purge{id, e.Seq, c.Value})
 		}

@@ -20,7 +20,7 @@ import (
 type Config struct {
 	State   string   // folder of this edge's state: identity, copy, edge.json
 	Colo    string   // data center code: three capital letters
-	Parents []string // host:port of feeds, tried in order
+	Parents []string // host:port of relays and control planes; the first that can be had is used
 	Join    string   // join token; needed at the first start only
 
 	HTTP    string // listen addresses, host:port, port 0 = the kernel's choice
@@ -28,6 +28,11 @@ type Config struct {
 	DNS     string // UDP and TCP on the same port
 	Metrics string // /metrics, /healthz, /readyz
 	Peer    string // edge to edge, mutual TLS; "" = no peer listener
+	Relay   string // the feed for other edges, mutual TLS; "" = none
+
+	RelayKeepEntries int           // newest entries kept for them; default 100,000
+	RelayKeepTime    time.Duration // and for how long; default 24 h
+	RelayKeepBytes   int64         // and how much; default 1 GiB
 
 	PeerAdvertise []string // host:port at which other edges reach Peer; default its own address, see advertised
 	Region        string   // name that near data centers share; default none
@@ -60,7 +65,7 @@ type Config struct {
 	DrainTimeout time.Duration
 
 	// Sockets handed over by a supervisor (http, https, https-udp, dns-tcp, dns-udp,
-	// metrics, peer); they replace the addresses.
+	// metrics, peer, relay); they replace the addresses.
 	Sockets inherit.Set
 }
 
@@ -73,6 +78,9 @@ const (
 	DefaultReserveBytes      = 1 << 30
 	DefaultReserveRetain     = 30 * 24 * time.Hour // as Cloudflare documents
 	MinReserveRetain         = time.Hour
+	DefaultRelayKeepEntries  = 100_000
+	DefaultRelayKeepTime     = 24 * time.Hour
+	DefaultRelayKeepBytes    = 1 << 30
 	DefaultDrainTimeout      = 30 * time.Second
 	MinCacheBytes            = 1 << 20
 )
@@ -98,10 +106,16 @@ func (c *Config) Check() error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	if c.Peer != "" {
-		if _, _, err := net.SplitHostPort(c.Peer); err != nil {
-			return fmt.Errorf("peer: %w", err)
+	for name, addr := range map[string]string{"peer": c.Peer, "relay": c.Relay} {
+		if addr == "" {
+			continue
 		}
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if err := c.checkRelay(); err != nil {
+		return err
 	}
 	if err := c.checkPlace(); err != nil {
 		return err
@@ -110,6 +124,21 @@ func (c *Config) Check() error {
 		return err
 	}
 	return c.checkSizes()
+}
+
+func (c *Config) checkRelay() error {
+	c.RelayKeepEntries = cmp.Or(c.RelayKeepEntries, DefaultRelayKeepEntries)
+	c.RelayKeepTime = cmp.Or(c.RelayKeepTime, DefaultRelayKeepTime)
+	c.RelayKeepBytes = cmp.Or(c.RelayKeepBytes, DefaultRelayKeepBytes)
+	switch {
+	case c.RelayKeepEntries < 1:
+		return fmt.Errorf("relay_keep_entries: at least 1 is needed, got %d", c.RelayKeepEntries)
+	case c.RelayKeepTime < time.Minute:
+		return fmt.Errorf("relay_keep_time: at least %s is needed, got %s", time.Minute, c.RelayKeepTime)
+	case c.RelayKeepBytes < 1<<20:
+		return fmt.Errorf("relay_keep_bytes: at least %d bytes are needed, got %d", 1<<20, c.RelayKeepBytes)
+	}
+	return nil
 }
 
 // checkPlace judges what other edges are told of this one.

@@ -50,6 +50,7 @@ type Edge struct {
 	identity *feed.Identity
 	copy     *feed.Copy
 	feed     *feed.Subscriber
+	relay    *feed.Server // of the edges below this one; nil without a listener
 	applier  *applier
 	delays   *delays
 
@@ -156,12 +157,19 @@ func (e *Edge) enrol(ctx context.Context) (*feed.Identity, error) {
 	if err != nil {
 		name = e.cfg.Colo
 	}
+	relays := map[string]bool{} // of the parents: they certify nobody
 	for n := 0; ; n++ {
 		parent := e.cfg.Parents[n%len(e.cfg.Parents)]
 		id, err := feed.Join(ctx, parent, e.cfg.Join, dir, e.cfg.Colo, name)
 		if err == nil {
 			e.log.Info("joined", "node", id.NodeID, "colo", id.Colo, "parent", parent)
 			return id, nil
+		}
+		if errors.Is(err, feed.ErrNotControl) {
+			if relays[parent] = true; len(relays) == len(e.cfg.Parents) {
+				return nil, errors.New("join: all of parent are relays; the first start needs a control plane among them")
+			}
+			continue
 		}
 		var network net.Error
 		if !errors.As(err, &network) {
@@ -178,7 +186,7 @@ func (e *Edge) enrol(ctx context.Context) (*feed.Identity, error) {
 
 // build constructs the engines, top of the pipeline to bottom.
 func (e *Edge) build(ctx context.Context) (err error) {
-	if e.copy, err = feed.OpenCopy(filepath.Join(e.cfg.State, "copy"), feed.CopyOptions{Log: e.log}); err != nil {
+	if e.copy, err = feed.OpenCopy(filepath.Join(e.cfg.State, "copy"), feed.CopyOptions{Log: e.log, Retain: e.cfg.retention()}); err != nil {
 		return fmt.Errorf("open the copy: %w", err)
 	}
 	if e.geo, err = geo.Open(e.cfg.GeoIP...); err != nil {
@@ -210,9 +218,12 @@ func (e *Edge) build(ctx context.Context) (err error) {
 		shared: &zone.Shared{Advertise: e.cfg.Advertise, Colo: e.cfg.Colo},
 	}
 	e.delays = newDelays()
+	if err := e.openRelay(); err != nil {
+		return err
+	}
 	e.feed = feed.NewSubscriber(feed.SubscriberConfig{
-		Announce: e.announcement(),
-		Parents:  e.cfg.Parents, Identity: e.identity, Copy: e.copy, Log: e.log,
+		Announce: e.announcement(), Relay: e.relay,
+		Parents: e.cfg.Parents, Identity: e.identity, Copy: e.copy, Log: e.log,
 		OnEntry: e.delays.note(e.applier.note), OnBatch: e.delays.settle(e.applier.settle), OnSnapshot: e.onSnapshot,
 	})
 	if err := e.openPeers(peering{}); err != nil {
@@ -230,6 +241,7 @@ func (e *Edge) onSnapshot(seq uint64) error {
 	// After the new rules are in use, so that nothing is kept by the old ones.
 	e.cache.PurgeAll(seq, e.copy.Generation())
 	err = errors.Join(err, e.cache.Sync())
+	e.dropRevoked(e.requests)
 	e.stand.reach(seq)
 	return err
 }

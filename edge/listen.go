@@ -17,9 +17,10 @@ import (
 
 // sockets are the edge's open listeners.
 type sockets struct {
-	http, https, dnsTCP, metrics, peer net.Listener
-	dnsUDP                             *net.UDPConn
-	quic                               *net.UDPConn // the port of https
+	http, https, dnsTCP, metrics, peer, relay net.Listener
+
+	dnsUDP *net.UDPConn
+	quic   *net.UDPConn // the port of https
 }
 
 // openSockets takes over what a supervisor handed down and listens on the rest.
@@ -35,7 +36,7 @@ func openSockets(ctx context.Context, cfg *Config) (s *sockets, err error) {
 		name, addr string
 		to         *net.Listener
 	}{
-		{"http", cfg.HTTP, &s.http}, {"metrics", cfg.Metrics, &s.metrics}, {"peer", cfg.Peer, &s.peer},
+		{"http", cfg.HTTP, &s.http}, {"metrics", cfg.Metrics, &s.metrics}, {"peer", cfg.Peer, &s.peer}, {"relay", cfg.Relay, &s.relay},
 	} {
 		if l.addr == "" {
 			continue
@@ -84,7 +85,7 @@ func openPair(ctx context.Context, cfg *Config, what, udpName, tcpName, addr str
 }
 
 func (s *sockets) close() {
-	for _, l := range []net.Listener{s.http, s.https, s.dnsTCP, s.metrics, s.peer} {
+	for _, l := range []net.Listener{s.http, s.https, s.dnsTCP, s.metrics, s.peer, s.relay} {
 		if l != nil {
 			_ = l.Close() // closing twice is harmless, nothing is buffered
 		}

@@ -37,6 +37,13 @@ func (e *Edge) serve(ctx context.Context) error {
 	feeding, stopFeeding := context.WithCancel(e.requests)
 	defer stopFeeding()
 	work.Go(func() { e.follow(feeding) })
+	if e.relay != nil {
+		work.Go(func() {
+			if err := e.relay.Serve(feeding, e.sockets.relay); err != nil {
+				failed <- fmt.Errorf("relay: %w", err)
+			}
+		})
+	}
 	work.Go(func() { heap.Keep(running, e.quietSince()) })
 	work.Go(func() { e.tiers.Run(feeding) })
 	err := e.waitLoaded(ctx, failed)

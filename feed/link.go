@@ -19,6 +19,7 @@ type link struct {
 	conn     *tls.Conn
 	in       io.Reader
 	parent   string
+	relay    string         // the parent's node where it is no control plane
 	progress bool           // owned by receive
 	wrong    bool           // the parent sent what cannot be used; owned by receive
 	begun    bool           // a snapshot arrives on this connection; owned by receive
@@ -75,6 +76,7 @@ func (l *link) handshake(ctx context.Context) error {
 	if peer.Control {
 		return nil
 	}
+	l.relay = peer.Node
 	if !peer.Relay {
 		return fmt.Errorf("feed: the other side is node %s, which is no relay", peer.Node)
 	}
@@ -274,6 +276,9 @@ func (l *link) store(ctx context.Context, p []byte) error {
 		l.cursor = Cursor{e.Seq, e.Hash}
 		if err := l.s.cfg.OnEntry(&e); err != nil {
 			l.reject(ctx, e.Seq, err)
+		}
+		if l.relay != "" && e.revokes(l.relay) {
+			return fmt.Errorf("parent is relay %s: %w", l.relay, &Refusal{Reason: ReasonRevoked})
 		}
 	}
 	return nil

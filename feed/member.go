@@ -30,6 +30,11 @@ const PrefixRevoked = "revoked/"
 // RevokedKey is the key that shuts a node out.
 func RevokedKey(nodeID string) string { return PrefixRevoked + nodeID }
 
+// revokes reports whether an entry shuts a node out.
+func (e *Entry) revokes(node string) bool {
+	return slices.ContainsFunc(e.Changes, func(c Change) bool { return c.Op == Set && c.Key == RevokedKey(node) })
+}
+
 // Announcement is what a node tells its parent of itself each time it connects.
 type Announcement struct {
 	// Peer is where other edges reach it, host:port, the best first; none when

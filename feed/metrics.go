@@ -10,13 +10,14 @@ type serverCounters struct {
 	encodes, sent, snapshots, refused atomic.Uint64
 }
 
-var serverDesc = struct{ peers, encodes, sent, snapshots, refused, behind *prometheus.Desc }{
-	prometheus.NewDesc("selvage_feed_peers", "Subscribers connected.", nil, nil),
+var serverDesc = struct{ peers, encodes, sent, snapshots, refused, behind, dropped *prometheus.Desc }{
+	prometheus.NewDesc("selvage_feed_peers", "Subscribers connected, here and at relays below.", nil, nil),
 	prometheus.NewDesc("selvage_feed_encodes_total", "Batches encoded, for everybody or for one who catches up.", nil, nil),
 	prometheus.NewDesc("selvage_feed_sent_bytes_total", "Bytes of frames sent to subscribers.", nil, nil),
 	prometheus.NewDesc("selvage_feed_snapshots_total", "Snapshots started for subscribers.", nil, nil),
 	prometheus.NewDesc("selvage_feed_refused_total", "Connections refused: handshake, unknown node, bad hello, too many.", nil, nil),
 	prometheus.NewDesc("selvage_feed_behind_entries", "Entries between the log's head and the slowest subscriber's acknowledgement.", nil, nil),
+	prometheus.NewDesc("selvage_feed_reports_dropped_total", "Reports of nodes below relays that there was no room for.", nil, nil),
 }
 
 // Collector is the server's metrics.
@@ -41,6 +42,7 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	counter(ch, serverDesc.sent, &s.counters.sent)
 	counter(ch, serverDesc.snapshots, &s.counters.snapshots)
 	counter(ch, serverDesc.refused, &s.counters.refused)
+	counter(ch, serverDesc.dropped, &s.below.dropped)
 }
 
 func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64) {

@@ -35,7 +35,7 @@ var keepAll = Retention{Entries: 1000}
 type network struct {
 	mu   sync.Mutex
 	at   map[string]*pipes.Listener // guarded by mu
-	down map[string]bool   // guarded by mu
+	down map[string]bool            // guarded by mu
 }
 
 func newNetwork(w *world) *network {

@@ -24,6 +24,8 @@ type edgeFlags struct {
 	cacheBytes    conf.Size
 	diskBytes     conf.Size
 	reserveBytes  conf.Size
+	relayBytes    conf.Size
+	relayTime     conf.Duration
 	drainTimeout  conf.Duration
 	reserveRetain conf.Duration
 }
@@ -50,7 +52,8 @@ setting):
 
 When it is ready it writes edge.json into --state. SIGTERM drains: requests in
 flight finish, for at most 30 s. Sockets that systemd opened are taken over by
-their names http, https, https-udp, dns-tcp, dns-udp, metrics and peer.`,
+their names http, https, https-udp, dns-tcp, dns-udp, metrics, peer
+and relay.`,
 		Args: exactly(0, ""),
 	}
 	f := defineEdge(cmd)
@@ -72,11 +75,12 @@ func defineEdge(cmd *cobra.Command) *edgeFlags {
 	f := &edgeFlags{
 		parents: conf.NewStrings("HOST:PORT,..."), peerAdvertise: conf.NewStrings("HOST:PORT,..."), advertise: conf.NewAddrs(), allowOrigins: conf.NewPrefixes(), geoIP: conf.NewStrings("FILE,..."),
 		accessLogMax: edge.DefaultAccessLogMaxBytes, cacheBytes: edge.DefaultCacheBytes, reserveBytes: edge.DefaultReserveBytes, drainTimeout: conf.Duration(edge.DefaultDrainTimeout), reserveRetain: conf.Duration(edge.DefaultReserveRetain),
+		relayBytes: edge.DefaultRelayKeepBytes, relayTime: conf.Duration(edge.DefaultRelayKeepTime),
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.config.State, "state", "", "`DIR` for identity, copy of the configuration and edge.json")
 	fl.StringVar(&f.config.Colo, "colo", "", "data center `CODE`: three capital letters, such as FRA")
-	fl.Var(f.parents, "parent", "feed of a control plane; several are tried in order, may repeat")
+	fl.Var(f.parents, "parent", "relay or control plane to take the feed from; the first that can be had, may repeat")
 	fl.StringVar(&f.config.Join, "join", "", "join `TOKEN` for the first start (default $SELVAGE_JOIN)")
 	fl.StringVar(&f.config.HTTP, "http", ":80", "listen `ADDR` for http")
 	fl.StringVar(&f.config.HTTPS, "https", ":443", "listen `ADDR` for https: TCP, and UDP of the same port for HTTP/3")
@@ -84,6 +88,10 @@ func defineEdge(cmd *cobra.Command) *edgeFlags {
 	fl.StringVar(&f.config.Metrics, "metrics", "127.0.0.1:9180", "listen `ADDR` for /metrics, /healthz and /readyz")
 	fl.StringVar(&f.config.Peer, "peer", "", "listen `ADDR` for other edges; none when empty")
 	fl.Var(f.peerAdvertise, "peer-advertise", "where other edges reach --peer (default its own address)")
+	fl.StringVar(&f.config.Relay, "relay", "", "listen `ADDR` for edges that take the feed from this one; none when empty")
+	fl.IntVar(&f.config.RelayKeepEntries, "relay-keep-entries", edge.DefaultRelayKeepEntries, "`N` newest entries of the feed kept for them")
+	fl.Var(&f.relayTime, "relay-keep-time", "how long entries are kept for them, at least 1m")
+	fl.Var(&f.relayBytes, "relay-keep-bytes", "disk for the entries that are kept, at least 1MiB")
 	fl.StringVar(&f.config.Region, "region", "", "`NAME` that data centers near each other share; none when empty")
 	fl.BoolVar(&f.config.Hub, "hub", false, "this data center collects for its region")
 	fl.Var(f.advertise, "advertise", "addresses that proxied names answer with (default 127.0.0.1)")
@@ -113,6 +121,10 @@ func (f *edgeFlags) build(getenv func(string) string) (edge.Config, error) {
 	if cfg.MinRate < 1 { // likewise
 		return cfg, usage("min_rate: at least 1 is needed, got %d; \"selvage edge --help\" shows an example", cfg.MinRate)
 	}
+	if cfg.RelayKeepEntries < 1 { // likewise
+		return cfg, usage("relay_keep_entries: at least 1 is needed, got %d; \"selvage edge --help\" shows an example", cfg.RelayKeepEntries)
+	}
+	cfg.RelayKeepTime, cfg.RelayKeepBytes = time.Duration(f.relayTime), int64(f.relayBytes)
 	cfg.Parents = f.parents.Values
 	cfg.PeerAdvertise = f.peerAdvertise.Values
 	cfg.Advertise = f.advertise.Values
