@@ -245,6 +245,8 @@ func (l *link) handle(ctx context.Context, kind byte, p []byte) (err error) {
 		return l.rows(p)
 	case frameEnd:
 		return l.end(ctx, p)
+	case KindSignalsTaken, KindCertificateStaged, KindCertificate:
+		return l.opened(ctx, kind, p)
 	case frameError:
 		return decodeRefusal(p)
 	}
@@ -454,8 +456,17 @@ func (l *link) up(ctx context.Context) {
 			return
 		}
 		select {
+		case <-l.wake: // before all else
+			continue
+		default:
+		}
+		select {
 		case <-l.wake:
 		case <-tick.C:
+		case frame := <-l.s.outbox:
+			if l.write(frame) != nil {
+				return
+			}
 		case <-report:
 			if l.sayBelow(below) != nil {
 				return
@@ -485,13 +496,18 @@ func (l *link) sayApplied() error {
 }
 
 func (l *link) sayBelow(b *below) error {
-	if err := l.conn.SetWriteDeadline(time.Now().Add(l.s.cfg.Silence)); err != nil {
-		return err
-	}
 	for _, frame := range b.take() {
-		if _, err := l.conn.Write(frame); err != nil {
+		if err := l.write(frame); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (l *link) write(frame []byte) error {
+	if err := l.conn.SetWriteDeadline(time.Now().Add(l.s.cfg.Silence)); err != nil {
+		return err
+	}
+	_, err := l.conn.Write(frame)
+	return err
 }

@@ -7,10 +7,10 @@ import (
 )
 
 type serverCounters struct {
-	encodes, sent, snapshots, refused atomic.Uint64
+	encodes, sent, snapshots, refused, doorsFull atomic.Uint64
 }
 
-var serverDesc = struct{ peers, encodes, sent, snapshots, refused, behind, dropped *prometheus.Desc }{
+var serverDesc = struct{ peers, encodes, sent, snapshots, refused, behind, dropped, doorsFull *prometheus.Desc }{
 	prometheus.NewDesc("selvage_feed_peers", "Subscribers connected, here and at relays below.", nil, nil),
 	prometheus.NewDesc("selvage_feed_encodes_total", "Batches encoded, for everybody or for one who catches up.", nil, nil),
 	prometheus.NewDesc("selvage_feed_sent_bytes_total", "Bytes of frames sent to subscribers.", nil, nil),
@@ -18,6 +18,7 @@ var serverDesc = struct{ peers, encodes, sent, snapshots, refused, behind, dropp
 	prometheus.NewDesc("selvage_feed_refused_total", "Connections refused: handshake, unknown node, bad hello, too many.", nil, nil),
 	prometheus.NewDesc("selvage_feed_behind_entries", "Entries between the log's head and the slowest subscriber's acknowledgement.", nil, nil),
 	prometheus.NewDesc("selvage_feed_reports_dropped_total", "Reports of nodes below relays that there was no room for.", nil, nil),
+	prometheus.NewDesc("selvage_feed_down_dropped_total", "Frames for single subscribers that their full queue refused.", nil, nil),
 }
 
 // Collector is the server's metrics.
@@ -43,6 +44,7 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	counter(ch, serverDesc.snapshots, &s.counters.snapshots)
 	counter(ch, serverDesc.refused, &s.counters.refused)
 	counter(ch, serverDesc.dropped, &s.below.dropped)
+	counter(ch, serverDesc.doorsFull, &s.counters.doorsFull)
 }
 
 func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64) {
@@ -54,10 +56,10 @@ func counter(ch chan<- prometheus.Metric, d *prometheus.Desc, v *atomic.Uint64) 
 }
 
 type subscriberCounters struct {
-	reconnects, rejected, snapshots atomic.Uint64
+	reconnects, rejected, snapshots, doorsFull atomic.Uint64
 }
 
-var subscriberDesc = struct{ connected, head, applied, lag, heard, reconnects, rejected, snapshots *prometheus.Desc }{
+var subscriberDesc = struct{ connected, head, applied, lag, heard, reconnects, rejected, snapshots, doorsFull *prometheus.Desc }{
 	prometheus.NewDesc("selvage_feed_connected", "1 while a parent is connected.", nil, nil),
 	prometheus.NewDesc("selvage_feed_head_seq", "Newest number that a parent told of.", nil, nil),
 	prometheus.NewDesc("selvage_feed_applied_seq", "Newest number stored and applied.", nil, nil),
@@ -66,6 +68,7 @@ var subscriberDesc = struct{ connected, head, applied, lag, heard, reconnects, r
 	prometheus.NewDesc("selvage_feed_reconnects_total", "Connections to a parent that failed or ended.", nil, nil),
 	prometheus.NewDesc("selvage_feed_rejected_total", "Entries stored that could not be used.", nil, nil),
 	prometheus.NewDesc("selvage_feed_bootstraps_total", "Snapshots begun from a parent.", nil, nil),
+	prometheus.NewDesc("selvage_feed_up_dropped_total", "Frames for the parent that a full queue refused.", nil, nil),
 }
 
 // Collector is the subscriber's metrics.
@@ -92,4 +95,5 @@ func (s *Subscriber) Collect(ch chan<- prometheus.Metric) {
 	counter(ch, subscriberDesc.reconnects, &s.counters.reconnects)
 	counter(ch, subscriberDesc.rejected, &s.counters.rejected)
 	counter(ch, subscriberDesc.snapshots, &s.counters.snapshots)
+	counter(ch, subscriberDesc.doorsFull, &s.counters.doorsFull)
 }

@@ -1,13 +1,10 @@
 package feed
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
-	"maps"
 	"net"
 	"strings"
 	"sync"
@@ -65,12 +62,12 @@ func (n *network) dial(ctx context.Context, addr string) (net.Conn, error) {
 }
 
 // relay runs node n as a relay by that name.
-func (w *world) relay(net *network, n int, name string, parents ...string) *relay {
+func (w *world) relay(wires *network, n int, name string, parents ...string) *relay {
 	w.t.Helper()
-	return w.relayOn(net, n, name, vfs.NewMem(), parents...)
+	return w.relayOn(wires, n, name, vfs.NewMem(), parents...)
 }
 
-func (w *world) relayOn(net *network, n int, name string, disk vfs.FS, parents ...string) *relay {
+func (w *world) relayOn(wires *network, n int, name string, disk vfs.FS, parents ...string) *relay {
 	w.t.Helper()
 	c, err := OpenCopy("copy", CopyOptions{FS: disk, NoSync: true, Retain: keepAll})
 	if err != nil {
@@ -95,10 +92,10 @@ func (w *world) relayOn(net *network, n int, name string, disk vfs.FS, parents .
 		},
 	})
 	r.edge = w.edgeOn(n, c, func(cfg *SubscriberConfig) {
-		cfg.Identity, cfg.Parents, cfg.Dial, cfg.Relay = id, parents, net.dial, r.server
+		cfg.Identity, cfg.Parents, cfg.Dial, cfg.Relay = id, parents, wires.dial, r.server
 	})
 	sub.Store(r.Subscriber)
-	net.set(name, r.ln)
+	wires.set(name, r.ln)
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- r.server.Serve(ctx, r.ln) }()
@@ -114,8 +111,8 @@ func (w *world) relayOn(net *network, n int, name string, disk vfs.FS, parents .
 }
 
 // below runs node n as an edge with these parents.
-func (w *world) below(net *network, n int, parents ...string) *edge {
-	return w.edge(n, func(c *SubscriberConfig) { c.Parents, c.Dial = parents, net.dial })
+func (w *world) below(wires *network, n int, parents ...string) *edge {
+	return w.edge(n, func(c *SubscriberConfig) { c.Parents, c.Dial = parents, wires.dial })
 }
 
 // state is all rows of an edge's copy.
@@ -146,11 +143,11 @@ func (w *world) peers() string {
 func TestRelaysPassOnAndReportEverybody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
-		net := newNetwork(w)
+		wires := newNetwork(w)
 		w.log.set("a", "1")
-		one := w.relay(net, 1, "one", "root")
-		two := w.relay(net, 2, "two", "one")
-		edges := []*edge{w.below(net, 3, "one"), w.below(net, 4, "two"), w.below(net, 5, "two")}
+		one := w.relay(wires, 1, "one", "root")
+		two := w.relay(wires, 2, "two", "one")
+		edges := []*edge{w.below(wires, 3, "one"), w.below(wires, 4, "two"), w.below(wires, 5, "two")}
 		for i := range uint64(20) {
 			w.log.set("a", fmt.Sprint(i))
 		}
@@ -184,10 +181,10 @@ func TestRelaysPassOnAndReportEverybody(t *testing.T) {
 func TestRejectionBelowARelayReachesTheRoot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
-		net := newNetwork(w)
-		w.relay(net, 1, "one", "root")
+		wires := newNetwork(w)
+		w.relay(wires, 1, "one", "root")
 		e := w.edge(2, func(c *SubscriberConfig) {
-			c.Parents, c.Dial = []string{"one"}, net.dial
+			c.Parents, c.Dial = []string{"one"}, wires.dial
 			c.Announce = &Announcement{Region: "eu"}
 			c.OnEntry = func(e *Entry) error {
 				if e.Seq == 2 {
@@ -216,11 +213,11 @@ func TestRejectionBelowARelayReachesTheRoot(t *testing.T) {
 func TestRelayThatIsBehindAsksToWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
-		net := newNetwork(w)
+		wires := newNetwork(w)
 		w.log.set("a", "1")
 		disk, relayDisk := vfs.NewMem(), vfs.NewMem()
-		first := w.relayOn(net, 1, "one", relayDisk, "root")
-		e := w.edgeOn(2, memCopy(t, disk), func(c *SubscriberConfig) { c.Parents, c.Dial = []string{"root"}, net.dial })
+		first := w.relayOn(wires, 1, "one", relayDisk, "root")
+		e := w.edgeOn(2, memCopy(t, disk), func(c *SubscriberConfig) { c.Parents, c.Dial = []string{"root"}, wires.dial })
 		first.reaches(1)
 		first.stop()
 		for range 5 {
@@ -228,14 +225,14 @@ func TestRelayThatIsBehindAsksToWait(t *testing.T) {
 		}
 		e.reaches(6)
 		e.stop()
-		net.cut("root", true)
-		second := w.relayOn(net, 1, "one", relayDisk, "root")
-		e = w.edgeOn(2, memCopy(t, disk), func(c *SubscriberConfig) { c.Parents, c.Dial = []string{"one"}, net.dial })
+		wires.cut("root", true)
+		second := w.relayOn(wires, 1, "one", relayDisk, "root")
+		e = w.edgeOn(2, memCopy(t, disk), func(c *SubscriberConfig) { c.Parents, c.Dial = []string{"one"}, wires.dial })
 		<-time.After(30 * time.Second)
 		if st := e.Status(); st.Connected || e.copy.Cursor().Seq != 6 {
 			t.Errorf("edge %+v at %d, want it to wait at 6", st, e.copy.Cursor().Seq)
 		}
-		net.cut("root", false)
+		wires.cut("root", false)
 		w.log.set("a", "3")
 		second.reaches(7)
 		e.reaches(7)
@@ -248,16 +245,16 @@ func TestRelayThatIsBehindAsksToWait(t *testing.T) {
 func TestNewEdgeWaitsForARelayThatHasNothingYet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
-		net := newNetwork(w)
+		wires := newNetwork(w)
 		w.log.set("a", "1")
-		net.cut("root", true)
-		w.relay(net, 1, "one", "root")
-		e := w.below(net, 2, "one")
+		wires.cut("root", true)
+		w.relay(wires, 1, "one", "root")
+		e := w.below(wires, 2, "one")
 		<-time.After(10 * time.Second)
 		if st := e.Status(); st.Connected {
 			t.Errorf("edge %+v of a relay without a state, want it to wait", st)
 		}
-		net.cut("root", false)
+		wires.cut("root", false)
 		e.reaches(1)
 		e.has("a", "1")
 	})
@@ -268,9 +265,9 @@ func TestNewEdgeWaitsForARelayThatHasNothingYet(t *testing.T) {
 func TestRestoredRootReachesThoseBelowRelays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
-		net := newNetwork(w)
-		one := w.relay(net, 1, "one", "root")
-		e := w.below(net, 2, "one")
+		wires := newNetwork(w)
+		one := w.relay(wires, 1, "one", "root")
+		e := w.below(wires, 2, "one")
 		<-time.After(2 * time.Second)
 		for range 8 {
 			w.log.set("a", "lost")
@@ -281,7 +278,7 @@ func TestRestoredRootReachesThoseBelowRelays(t *testing.T) {
 		w.log = newMemLog()
 		w.log.set("b", "restored")
 		w.start(nil)
-		net.set("root", w.ln)
+		wires.set("root", w.ln)
 		one.reaches(1)
 		e.reaches(1)
 		e.has("a", "")
@@ -296,16 +293,16 @@ func TestRestoredRootReachesThoseBelowRelays(t *testing.T) {
 func TestSilentRelayIsReplacedWithinThreeSecondsAndTakenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
-		net := newNetwork(w)
+		wires := newNetwork(w)
 		w.log.set("a", "1")
-		r := w.relay(net, 1, "one", "root")
+		r := w.relay(wires, 1, "one", "root")
 		r.reaches(1)
 		var mu sync.Mutex
 		var held *stalled
 		e := w.edge(2, func(c *SubscriberConfig) {
 			c.Parents = []string{"one", "root"}
-			c.Dial = func(ctx context.Context, addr string) (net2, error) {
-				raw, err := net.dial(ctx, addr)
+			c.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+				raw, err := wires.dial(ctx, addr)
 				if err != nil || addr != "one" {
 					return raw, err
 				}
@@ -340,8 +337,6 @@ func TestSilentRelayIsReplacedWithinThreeSecondsAndTakenBack(t *testing.T) {
 	})
 }
 
-type net2 = net.Conn
-
 // stalled is a connection on which nothing arrives any more after stop.
 type stalled struct {
 	net.Conn
@@ -364,22 +359,74 @@ func (s *stalled) Read(p []byte) (int, error) {
 func TestRelayCutOffFromTheRootIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
-		net := newNetwork(w)
+		wires := newNetwork(w)
 		w.log.set("a", "1")
-		r := w.relay(net, 1, "one", "root")
+		r := w.relay(wires, 1, "one", "root")
 		r.reaches(1)
-		e := w.below(net, 2, "one", "root")
+		e := w.below(wires, 2, "one", "root")
 		e.reaches(1)
 		r.edge.Subscriber.cfg.Copy.moved() // nothing new: no harm
 		// The relay alone loses the root.
 		w.server.Drop(nodeID(1), ReasonReplaced)
-		only := net.at["root"]
-		net.set("root", nil)
+		only := wires.at["root"]
+		wires.set("root", nil)
 		<-time.After(time.Second)
-		net.set("root", only)
+		wires.set("root", only)
 		<-time.After(20 * time.Second)
 		w.log.set("a", "2")
 		e.reaches(2)
+	})
+}
+
+// Frames of other parts go up and down, through a relay to whom they are for.
+func TestDoors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var up, down []string
+		note := func(to *[]string, text string) {
+			mu.Lock()
+			defer mu.Unlock()
+			*to = append(*to, text)
+		}
+		w := newWorld(t, func(c *ServerConfig) {
+			c.OnFrame = func(kind byte, from NodeInfo, p []byte) error {
+				note(&up, fmt.Sprintf("%d %s %s", kind, from.Node[30:], p))
+				return nil
+			}
+		})
+		wires := newNetwork(w)
+		r := w.relay(wires, 1, "one", "root")
+		r.server.cfg.OnFrame = func(kind byte, _ NodeInfo, p []byte) error {
+			r.Up(kind, append([]byte("relayed "), p...))
+			return nil
+		}
+		r.cfg.OnFrame = func(_ context.Context, kind byte, p []byte) error {
+			r.server.Send(string(p[:32]), kind, p)
+			return nil
+		}
+		e := w.edge(2, func(c *SubscriberConfig) {
+			c.Parents, c.Dial = []string{"one"}, wires.dial
+			c.OnFrame = func(_ context.Context, kind byte, p []byte) error {
+				note(&down, fmt.Sprintf("%d %s", kind, p[32:]))
+				return nil
+			}
+		})
+		<-time.After(2 * time.Second)
+		if !e.Up(KindSignals, []byte("s")) || e.Up(KindCertificate, nil) || e.Up(KindSignals, make([]byte, MaxUpPayload+1)) {
+			t.Errorf("Up takes a wrong kind or a payload over the limit, or refuses what is right")
+		}
+		if !w.server.Send(nodeID(2), KindCertificate, []byte(nodeID(2)+"c")) || w.server.Send(nodeID(9), KindCertificate, nil) || w.server.Send(nodeID(2), KindSignals, nil) {
+			t.Errorf("Send to a node below a relay, to nobody or of a wrong kind")
+		}
+		if got := w.server.Broadcast(KindCertificateStaged, []byte(nodeID(2)+"all")); got != 1 {
+			t.Errorf("broadcast to %d, want the relay", got)
+		}
+		<-time.After(2 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		if got, want := fmt.Sprint(up, down), "[12 31 relayed s] [19 c 15 all]"; got != want {
+			t.Errorf("heard %s, want %s", got, want)
+		}
 	})
 }
 
@@ -433,23 +480,23 @@ func TestVersionOneIsRefusedByName(t *testing.T) {
 func TestRevokedNodesAreNeitherServedNorBelieved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
-		net := newNetwork(w)
+		wires := newNetwork(w)
 		w.log.set("a", "1")
-		r := w.relay(net, 1, "one", "root")
-		e := w.below(net, 2, "one", "root")
+		r := w.relay(wires, 1, "one", "root")
+		e := w.below(wires, 2, "one", "root")
 		r.reaches(1)
 		e.reaches(1)
 		w.log.set(RevokedKey(nodeID(1)), "now") // the relay
 		w.log.set(RevokedKey(nodeID(3)), "now") // an edge
 		r.reaches(3)
 		e.reaches(3)
-		out := w.below(net, 3, "one")
+		out := w.below(wires, 3, "one")
 		<-time.After(5 * time.Second)
 		if out.copy.Cursor().Seq != 0 || out.Status().Connected {
 			t.Errorf("a revoked edge is served: %+v", out.Status())
 		}
 		again := w.edgeOn(4, memCopy(t, vfs.NewMem()), func(c *SubscriberConfig) {
-			c.Parents, c.Dial = []string{"root", "one"}, net.dial
+			c.Parents, c.Dial = []string{"root", "one"}, wires.dial
 		})
 		again.reaches(3)
 		if err := again.answersFrom("one"); err == nil {
@@ -468,237 +515,4 @@ func (e *edge) answersFrom(parent string) error {
 	l := newLink(e.Subscriber, raw, parent)
 	defer func() { _ = raw.Close() }()
 	return l.handshake(ctx)
-}
-
-// lines is a log to count in.
-type lines struct {
-	mu  sync.Mutex
-	all []byte // guarded by mu
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all = append(l.all, p...)
-	return len(p), nil
-}
-
-func (l *lines) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return bytes.Count(l.all, []byte(text))
-}
-
-// cutAfter is a connection that ends after some bytes have arrived.
-type cutAfter struct {
-	net.Conn
-	left int
-	read *atomic.Int64
-}
-
-func (c *cutAfter) Read(p []byte) (int, error) {
-	if c.left <= 0 {
-		_ = c.Conn.Close()
-		return 0, errors.New("cut")
-	}
-	n, err := c.Conn.Read(p[:min(len(p), c.left)])
-	c.left -= n
-	c.read.Add(int64(n))
-	return n, err
-}
-
-func TestSnapshotGoesOnWhereItBroke(t *testing.T) {
-	for _, compacted := range []bool{false, true} {
-		t.Run(fmt.Sprintf("compacted=%t", compacted), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { snapshotBreaks(t, compacted) })
-		})
-	}
-}
-
-func snapshotBreaks(t *testing.T, compacted bool) {
-	w := newWorld(t, nil)
-	net := newNetwork(w)
-	noise := strings.Repeat("0123456789abcdef", 1<<8)
-	for i := range 400 {
-		value := fmt.Sprintf("%x", Seal([32]byte{}, uint64(i+1), time.Now(), nil).Hash)
-		w.log.set(fmt.Sprintf("k/%03d", i), value+noise[:3<<10]+value)
-	}
-	r := w.relay(net, 1, "one", "root") // the second half comes from there
-	r.reaches(400)
-	var dials atomic.Int32
-	var read atomic.Int64
-	var said lines
-	e := w.edge(2, func(c *SubscriberConfig) {
-		c.Log = slog.New(slog.NewTextHandler(&said, nil))
-		c.Parents = []string{"root", "one"}
-		c.Dial = func(ctx context.Context, addr string) (net2, error) {
-			raw, err := net.dial(ctx, addr)
-			if err != nil || dials.Add(1) > 2 {
-				return raw, err
-			}
-			if dials.Load() == 2 {
-				// What was sent before and what was not changes meanwhile.
-				w.log.set("k/000", "changed")
-				w.log.put(Change{Op: Delete, Key: "k/001"}, Change{Op: Set, Key: "k/0001", Value: []byte("new")})
-				w.log.set("k/399", "changed")
-				w.log.put(Change{Op: Delete, Key: "k/398"})
-				w.log.set("z", "new")
-				r.reaches(405)
-				if compacted {
-					r.copy.opts.Retain = Retention{Entries: 1}
-					for range 2 * trimEvery {
-						w.log.set("z", "newer")
-					}
-					r.reaches(405 + 2*trimEvery)
-				}
-			}
-			return &cutAfter{raw, 12 << 10, &read}, nil
-		}
-	})
-	head := uint64(405)
-	if compacted {
-		head += 2 * trimEvery
-	}
-	e.reaches(head)
-	if !maps.Equal(e.state(), r.state()) {
-		t.Errorf("state differs from the relay's")
-	}
-	if _, snapshots := e.heard(); len(snapshots) != 1 {
-		t.Errorf("snapshots %v, want one", snapshots)
-	}
-	for text, want := range map[string]int{"snapshot begins": 1, "snapshot goes on": 2, "starts over": 0} {
-		if compacted {
-			want = map[string]int{"snapshot begins": 2, "snapshot goes on": 1, "starts over": 1}[text]
-		}
-		if got := said.count(text); got != want {
-			t.Errorf("%q is said %d times, want %d", text, got, want)
-		}
-	}
-	w.log.set("after", "1")
-	e.reaches(head + 1)
-	e.stop()
-	again := memCopyOf(t, e.copy)
-	if again.Cursor().Seq != head+1 {
-		t.Errorf("copy opens at %d, want %d", again.Cursor().Seq, head+1)
-	}
-	if err := again.Close(); err != nil {
-		t.Error(err)
-	}
-}
-
-// memCopyOf opens a copy that was closed once more, reading all of it.
-func memCopyOf(t *testing.T, c *Copy) *Copy {
-	t.Helper()
-	again, err := OpenCopy(c.dir, CopyOptions{FS: c.opts.FS, NoSync: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return again
-}
-
-func TestKeptEntries(t *testing.T) {
-	disk := vfs.NewMem()
-	open := func(r Retention) *Copy {
-		c, err := OpenCopy("copy", CopyOptions{FS: disk, NoSync: true, Retain: r})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
-	log := newMemLog()
-	apply := func(c *Copy, n int) {
-		for range n {
-			e := log.set("a", strings.Repeat("x", 100))
-			if err := c.Apply(&e); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	floor := func(c *Copy) uint64 {
-		for after := range c.Cursor().Seq {
-			if all, err := c.Kept(after, 1<<20); err == nil {
-				if uint64(len(all)) != c.Cursor().Seq-after {
-					t.Errorf("%d entries after %d, cursor %d", len(all), after, c.Cursor().Seq)
-				}
-				return after
-			}
-		}
-		return c.Cursor().Seq
-	}
-	c := open(Retention{Entries: 100})
-	apply(c, 90)
-	if got := floor(c); got != 0 {
-		t.Errorf("floor %d of 90 entries, 100 kept; want 0", got)
-	}
-	apply(c, 38) // the next look is at 128
-	if got := floor(c); got != 28 {
-		t.Errorf("floor %d, want 28", got)
-	}
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
-	one := log.entries[0].Size()
-	c = open(Retention{Bytes: int64(50 * one)})
-	if got := floor(c); got != 28 {
-		t.Errorf("floor %d after a restart, want 28", got)
-	}
-	apply(c, 64)
-	if got := floor(c); got != 192-50 {
-		t.Errorf("floor %d, want %d: 50 entries' bytes are kept", got, 192-50)
-	}
-	if _, err := c.Kept(193, 1); !errors.Is(err, ErrCompacted) {
-		t.Errorf("past the end: %v, want compacted", err)
-	}
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
-	c = open(Retention{}) // a run that keeps none leaves a gap
-	apply(c, 1)
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
-	c = open(Retention{Entries: 100})
-	apply(c, 2)
-	if got := floor(c); got != 193 {
-		t.Errorf("floor %d, want 193: what was kept before does not lead on", got)
-	}
-	w, err := c.BeginSnapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Commit(Cursor{500, [32]byte{5}}); err != nil {
-		t.Fatal(err)
-	}
-	if got := floor(c); got != 500 {
-		t.Errorf("floor %d after a snapshot, want 500", got)
-	}
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestKeptEntriesGoByAge(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, err := OpenCopy("copy", CopyOptions{FS: vfs.NewMem(), NoSync: true, Retain: Retention{Age: time.Hour}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		log := newMemLog()
-		for range trimEvery {
-			e := log.set("a", "x")
-			if err := c.Apply(&e); err != nil {
-				t.Fatal(err)
-			}
-			<-time.After(2 * time.Minute)
-		}
-		if _, err := c.Kept(2, 1); !errors.Is(err, ErrCompacted) {
-			t.Errorf("two hours old: %v, want compacted", err)
-		}
-		if all, err := c.Kept(trimEvery-20, 1<<20); err != nil || len(all) != 20 {
-			t.Errorf("%d entries, %v; want the last 20", len(all), err)
-		}
-		if err := c.Close(); err != nil {
-			t.Fatal(err)
-		}
-	})
 }

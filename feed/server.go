@@ -33,6 +33,10 @@ type ServerConfig struct {
 	OnAnnounce func(node NodeInfo, a Announcement)
 	// Connected and Disconnected hear of subscribers.
 	Connected, Disconnected func(node NodeInfo)
+	// OnFrame hears the frames up of kinds KindSignals and KindCertificateWanted;
+	// nil refuses them. The payload is valid until it returns, which must be
+	// soon; its error ends the connection.
+	OnFrame func(kind byte, from NodeInfo, payload []byte) error
 	// Upstream is where a relay stands with its own parent; nil for the root,
 	// whose log is the truth.
 	Upstream func() Upstream

@@ -22,10 +22,11 @@ type session struct {
 	since  time.Time
 	acked  atomic.Uint64
 	cancel context.CancelCauseFunc
-	cursor Cursor  // owned by run
-	have   partial // of a snapshot; owned by run
-	raw    []byte  // a payload before it is packed; owned by run
-	buf    []byte  // a frame; owned by run
+	queue  chan []byte // frames that Send and Broadcast give
+	cursor Cursor      // owned by run
+	have   partial     // of a snapshot; owned by run
+	raw    []byte      // a payload before it is packed; owned by run
+	buf    []byte      // a frame; owned by run
 }
 
 const (
@@ -61,7 +62,7 @@ func (s *Server) subscribe(ctx context.Context, conn *tls.Conn) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	x := &session{server: s, conn: conn, peer: peer, since: time.Now(), cancel: cancel, cursor: h.cursor, have: h.partial}
+	x := &session{server: s, conn: conn, peer: peer, since: time.Now(), cancel: cancel, cursor: h.cursor, have: h.partial, queue: make(chan []byte, queueDown)}
 	x.peer.Colo = h.colo
 	resume, err := x.resume(ctx)
 	if err != nil {
@@ -158,11 +159,18 @@ func (x *session) judge(ctx context.Context) (Resume, error) {
 // longest chain has seconds.
 const aheadAfter = 10 * time.Second
 
+// rootAheadAfter is the same for a control plane, which may be one of several
+// and learn of the newest entries from their database.
+const rootAheadAfter = 2 * time.Second
+
 // orWait is a judgement that takes a subscriber's history from it, or 0 while
 // this is a relay that may be behind its parent.
 func (x *session) orWait(r Resume) Resume {
 	s := x.server
 	if s.cfg.Upstream == nil {
+		if r == ResumeAhead && time.Since(x.since) < rootAheadAfter {
+			return 0
+		}
 		return r
 	}
 	up := s.cfg.Upstream()
@@ -250,6 +258,8 @@ func (x *session) hear(kind byte, p []byte) (err error) {
 	switch kind {
 	case frameAnnounce:
 		return x.announced(p)
+	case KindSignals, KindCertificateWanted:
+		return x.knock(kind, p)
 	case frameProgress, frameBelow:
 		return x.relayed(kind, p)
 	case frameAck:
@@ -335,6 +345,8 @@ func (x *session) write(ctx context.Context, resume Resume) error {
 			return context.Cause(ctx)
 		case <-beat.C:
 			err = x.heartbeat(ctx)
+		case frame := <-x.queue:
+			err = x.send(ctx, frame)
 		case <-moved:
 		}
 		if err != nil {
@@ -391,6 +403,9 @@ func (x *session) more(ctx context.Context) (sent bool, moved <-chan struct{}, e
 // more, as when a relay took over the state of a restored control plane: it is
 // judged anew when it comes back.
 func (x *session) lost(end Cursor) error {
+	if x.server.cfg.Upstream == nil {
+		return nil // a snapshot may be newer than what the root has told of yet
+	}
 	seq, _ := x.server.cfg.Log.Head()
 	if x.cursor.Seq > max(seq, end.Seq) || x.cursor.Seq == end.Seq && x.cursor != end {
 		return Refuse(ReasonDraining, "the log's history is another one now")

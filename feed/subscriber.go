@@ -33,6 +33,10 @@ type SubscriberConfig struct {
 	// OnSnapshot hears that the copy's state was replaced as a whole: all must
 	// be read anew, and any signal may have been missed.
 	OnSnapshot func(seq uint64) error
+	// OnFrame hears frames down of kinds KindSignalsTaken, KindCertificateStaged
+	// and KindCertificate; nil passes them over. The payload is valid until it
+	// returns; its error ends the connection.
+	OnFrame func(ctx context.Context, kind byte, payload []byte) error
 	// Relay serves the copy to others; what it hears of them goes up to the
 	// parent. Nil where nobody is served.
 	Relay *Server
@@ -52,6 +56,7 @@ type Subscriber struct {
 	cfg      SubscriberConfig
 	log      *slog.Logger
 	counters subscriberCounters
+	outbox   chan []byte // frames that Up gives
 
 	// Owned by Run.
 	unpack   *unpacker
@@ -94,7 +99,7 @@ func NewSubscriber(cfg SubscriberConfig) *Subscriber {
 	if cfg.OnSnapshot == nil {
 		cfg.OnSnapshot = func(uint64) error { return nil }
 	}
-	s := &Subscriber{cfg: cfg, log: cfg.Log, unpack: newUnpacker(), stale: cfg.Stale}
+	s := &Subscriber{cfg: cfg, log: cfg.Log, outbox: make(chan []byte, queueUp), unpack: newUnpacker(), stale: cfg.Stale}
 	s.status.Applied = cfg.Copy.Cursor().Seq
 	return s
 }

@@ -16,7 +16,7 @@ import (
 // defaults that are not the flag's own text, or none at all.
 var noDefault = map[string]string{
 	"peer_advertise": "its own address", "region": "none",
-	"join": "no default", "peer": "no default", "allow_origins": "no default", "geoip": "no default", "name_server": "given by control",
+	"join": "no default", "peer": "no default", "relay": "no default", "allow_origins": "no default", "geoip": "no default", "name_server": "given by control",
 }
 
 var commented = regexp.MustCompile(`(?m)^#([a-z_]+:.*(?:\n#  - .*)*)$`)
