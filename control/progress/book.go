@@ -96,7 +96,7 @@ func (b *Book) Connected(n feed.NodeInfo, now time.Time) {
 		}
 		x.reached(n.Acked, now)
 	}
-	x.colo, x.addr, x.control, x.began = n.Colo, n.Addr, "", n.Since
+	x.colo, x.via, x.addr, x.control, x.began = n.Colo, n.Via, n.Addr, "", n.Since
 	x.connected, x.since, x.dirty = true, n.Since.UTC(), true
 }
 
@@ -140,7 +140,7 @@ func (b *Book) note(n feed.NodeInfo, seq uint64, rejected string, now time.Time)
 	if n.Since.Before(x.began) {
 		return was, false // of a connection that was replaced
 	}
-	x.colo, x.control, x.began = n.Colo, "", n.Since
+	x.colo, x.via, x.control, x.began = n.Colo, n.Via, "", n.Since
 	if !x.connected {
 		x.connected, x.since = true, n.Since.UTC()
 	}

@@ -177,7 +177,9 @@ type nodeResult struct {
 	Colo      string     `json:"colo"`
 	Name      string     `json:"name"`
 	Created   time.Time  `json:"created"`
+	Relay     bool       `json:"relay,omitempty"` // it may serve others
 	Connected bool       `json:"connected"`
+	Via       string     `json:"via,omitempty"` // the relay between; "" for none
 	Since     *time.Time `json:"since,omitempty"`
 	Addr      string     `json:"addr,omitempty"`
 	Applied   uint64     `json:"applied"`
@@ -190,7 +192,7 @@ func (s *Server) nodes(ctx context.Context, _ *api.Call) (api.Answer, error) {
 	}
 	out := make([]nodeResult, len(nodes))
 	for i, n := range nodes {
-		out[i] = nodeResult{Node: n.ID, Colo: n.Colo, Name: n.Name, Created: n.Created, Connected: n.Connected, Addr: n.Addr, Applied: n.Applied}
+		out[i] = nodeResult{Node: n.ID, Colo: n.Colo, Name: n.Name, Created: n.Created, Relay: n.Relay, Connected: n.Connected, Via: n.Via, Addr: n.Addr, Applied: n.Applied}
 		if n.Connected {
 			out[i].Since = &nodes[i].Since
 		}
