@@ -125,8 +125,8 @@ func (c *Control) open(ctx context.Context) (err error) {
 	c.nodes.publish = c.publish
 	head := func() uint64 { seq, _ := c.publish.Head(); return seq }
 	if c.progress, err = progress.New(ctx, progress.Config{
-		Store: c.store, Control: c.publish.Name(), Nodes: c.authority.Nodes, Head: head, Times: c.publish.Times,
-		Log: c.log.With("part", "progress"),
+		Store: c.store, Control: c.publish.Name(), Nodes: c.authority.Nodes, Head: head,
+		Times: c.publish.Times, Time: c.publish.Time, Log: c.log.With("part", "progress"),
 	}); err != nil {
 		return err
 	}

@@ -43,7 +43,10 @@ type Config struct {
 	// Times appends the times of the entries after one number up to another,
 	// in order, as far as they are at hand.
 	Times func(dst []time.Time, after, through uint64) []time.Time
-	Log   *slog.Logger
+	// Time is an entry's time or, where that is not at hand, that of the oldest
+	// one after it that is; zero for none.
+	Time func(seq uint64) time.Time
+	Log  *slog.Logger
 }
 
 // Book is where nodes' reports are noted. Safe for concurrent use.

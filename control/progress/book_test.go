@@ -42,6 +42,7 @@ func (w *world) book(t *testing.T, control string) *Book {
 		Store: s, Control: control, Log: slog.New(slog.DiscardHandler),
 		Nodes: func(context.Context) ([]identity.Node, error) { return slices.Clone(w.nodes), nil },
 		Head:  func() uint64 { return w.head },
+		Time:  func(seq uint64) time.Time { return at(int(seq)) },
 		Times: func(dst []time.Time, after, through uint64) []time.Time {
 			for seq := after + 1; seq <= min(through, w.head); seq++ {
 				dst = append(dst, at(int(seq)))

@@ -78,7 +78,7 @@ func (b *Book) view(known []identity.Node, seq uint64) []Node {
 		}
 		n.Lag = head - n.Applied
 		if waits[i].seq != n.Applied+1 {
-			waits[i] = ack{n.Applied + 1, b.timeOf(n.Applied+1, head)}
+			waits[i] = ack{n.Applied + 1, b.Time(n.Applied + 1)}
 		}
 		n.Waits = waits[i].at
 	}
@@ -90,17 +90,6 @@ func (b *Book) view(known []identity.Node, seq uint64) []Node {
 		}
 	}
 	return all
-}
-
-// timeOf is an entry's time, or that of the oldest known after it.
-func (b *Book) timeOf(seq, head uint64) time.Time {
-	if at := b.Times(nil, seq-1, seq); len(at) > 0 {
-		return at[0]
-	}
-	if at := b.Times(nil, seq-1, head); len(at) > 0 {
-		return at[0]
-	}
-	return time.Time{}
 }
 
 // Behind is how long a node has lacked an entry; 0 when it has all.

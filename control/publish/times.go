@@ -52,6 +52,18 @@ func (p *Publisher) Times(dst []time.Time, after, through uint64) []time.Time {
 	return dst
 }
 
+// Time is an entry's time or, where that is not at hand, that of the oldest one
+// after it that is; zero for none.
+func (p *Publisher) Time(seq uint64) time.Time {
+	t := &p.times
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if seq = max(seq, t.oldest); seq == 0 || seq > t.newest {
+		return time.Time{}
+	}
+	return time.Unix(0, t.ring[seq%keptTimes]).UTC()
+}
+
 // Name is this process's among those of one database.
 func (p *Publisher) Name() string { return p.name }
 
