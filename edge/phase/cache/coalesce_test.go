@@ -343,11 +343,20 @@ func TestPurgeDuringFillKeepsItOutOfTheStore(t *testing.T) {
 	}
 }
 
+// fetched notes, as the origin's row does, that this edge asked the origin.
+func fetched(serve func(*request.Request) error) func(*request.Request) error {
+	return func(r *request.Request) error {
+		r.Tried.Status = 200
+		return serve(r)
+	}
+}
+
 func TestLargeObjectPassesThroughAWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, Config{Bytes: 1 << 20, MaxObject: 4 << 10, Window: 64 << 10}, nil)
 		b := newPipeBody()
 		g.piped(b, msg.LengthUnknown, "Cache-Control: max-age=60")
+		g.serve = fetched(g.serve)
 		fast, slow := ask(t.Context(), "GET /a"), ask(t.Context(), "GET /a")
 		const size = 1 << 20
 		_, _ = g.e.Run(&g.plan, fast)
@@ -375,7 +384,7 @@ func TestLargeObjectPassesThroughAWindow(t *testing.T) {
 		if st := g.e.Stats(); st.Objects != 0 || st.Fills != 0 {
 			t.Errorf("stats %+v", st)
 		}
-		g.serve = always(200, strings.Repeat("y", 5000), "Cache-Control: max-age=60")
+		g.serve = fetched(always(200, strings.Repeat("y", 5000), "Cache-Control: max-age=60"))
 		if a := g.run("GET /a"); a.cache != "BYPASS" || len(a.body) != 5000 {
 			t.Errorf("next request: %s, %d bytes", a.cache, len(a.body))
 		}

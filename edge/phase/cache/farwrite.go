@@ -25,7 +25,7 @@ func (f *fill) keepFar() {
 // the origin is: to keep it twice would cost and serve nobody.
 func (f *fill) farWants(size int64) bool {
 	e, o := f.e, f.obj
-	if e.far == nil || f.note.Status == 0 || f.from == request.TierReserve || o.purged() {
+	if e.far == nil || !f.fromOrigin() || f.from == request.TierReserve || o.purged() {
 		return false
 	}
 	rule := &f.plan.decide(f.d).reserve

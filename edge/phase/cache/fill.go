@@ -331,7 +331,7 @@ func (f *fill) take(asked, got time.Time) {
 		return
 	}
 	if f.large = out.Length > f.e.cfg.MaxObject; f.large {
-		if f.findKeepers(out.Length); f.keepers == nil && f.from != request.TierReserve {
+		if f.findKeepers(out.Length); f.keepers == nil && f.fromOrigin() {
 			f.hand(request.CacheBypass, got)
 			return
 		}
@@ -350,6 +350,11 @@ func (f *fill) take(asked, got time.Time) {
 	out.Close()
 	f.stop()
 }
+
+// fromOrigin reports that this edge itself asked the origin. What came from the
+// reserve or another edge may be had there again, so that who asks next is to go
+// the same way, and not past it to the origin.
+func (f *fill) fromOrigin() bool { return f.note.Status != 0 }
 
 // fetched is the status of an answer that was fetched, beginning when asked.
 func (f *fill) fetched(asked time.Time) request.CacheStatus {
@@ -575,7 +580,7 @@ func (f *fill) finish(err error) {
 	s.mu.Lock()
 	s.leave(f)
 	s.mu.Unlock()
-	if f.large || len(f.keepers) > 0 {
+	if f.large || len(f.keepers) > 0 || !f.fromOrigin() {
 		s.unmark(f.key.hash)
 	}
 	if err == stream.ErrSpilled {

@@ -307,3 +307,34 @@ func TestReserveKeepsWhatIsTooLargeForMemory(t *testing.T) {
 		t.Errorf("stats %+v, %d bytes on their way", st, f.e.filling.Load())
 	}
 }
+
+// What another edge fetched and is too large for memory goes past this one, and the
+// next who asks goes to that edge again: it may have kept it.
+func TestLargeAnswersOfAnotherEdgeAreAskedForThere(t *testing.T) {
+	body := strings.Repeat("0123456789abcdef", 3<<20/16)
+	f := newFarRig(t, nil)
+	f.bytes = 4 << 20
+	f.start()
+	known, elsewhere := true, true
+	f.origin = func(r *request.Request) error {
+		if elsewhere {
+			r.Tried = request.OriginNote{}
+		}
+		err := reply(r, 200, body, "Cache-Control: max-age=72000")
+		if !known {
+			r.Out.Length = msg.LengthUnknown
+		}
+		return err
+	}
+	for i, path := range []string{"/known", "/unknown"} {
+		known, elsewhere = i == 0, true
+		for j := range 2 {
+			f.want(f.get(path, request.TierOrigin, 3*i+j+1), 200, "MISS", body)
+		}
+		// It can be kept here as soon as this edge asks itself.
+		elsewhere = false
+		f.want(f.get(path, request.TierOrigin, 3*i+3), 200, "MISS", body)
+		waitFor(t, func() bool { return f.e.far.store.Stats().Written == uint64(i+1) })
+		f.get(path, request.TierReserve, 3*i+3)
+	}
+}
