@@ -48,7 +48,7 @@ func (f *fill) startKeepers() {
 // keepWith gives a keeper what the stream brings. What ended small enough for
 // memory is there, and nowhere else.
 func (f *fill) keepWith(k keeper, body *stream.Reader) {
-	defer f.obj.Release() // what is read is its memory
+	defer f.obj.Release()               // what is read is its memory
 	defer func() { _ = body.Close() }() // never fails
 	n, err := io.CopyBuffer(struct{ io.Writer }{k}, struct{ io.Reader }{body}, make([]byte, keptAtOnce))
 	if err != nil || f.inMemory.Load() {
