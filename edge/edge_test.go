@@ -89,6 +89,8 @@ func TestConfigNamesWhatIsWrong(t *testing.T) {
 	for field, spoil := range map[string]func(*Config){
 		"state": func(c *Config) { c.State = "" }, "colo": func(c *Config) { c.Colo = "fra" }, "parent": func(c *Config) { c.Parents = nil },
 		"http:": func(c *Config) { c.HTTP = "80" }, "dns": func(c *Config) { c.DNS = "nowhere" }, "peer": func(c *Config) { c.Peer = "x" },
+		"relay:": func(c *Config) { c.Relay = "x" }, "relay_keep_entries": func(c *Config) { c.RelayKeepEntries = -1 },
+		"relay_keep_time": func(c *Config) { c.RelayKeepTime = time.Second }, "relay_keep_bytes": func(c *Config) { c.RelayKeepBytes = 10 },
 		"cache_bytes": func(c *Config) { c.CacheBytes = 5 }, "access_log_max_bytes": func(c *Config) { c.AccessLogMaxBytes = 10 },
 		"max_connections": func(c *Config) { c.MaxConnections = -1 }, "drain_timeout": func(c *Config) { c.DrainTimeout = time.Hour },
 		"min_rate": func(c *Config) { c.MinRate = 1<<20 + 1 }, "alt_port": func(c *Config) { c.AltPort = 65536 },

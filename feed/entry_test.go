@@ -183,6 +183,9 @@ func FuzzFrames(f *testing.F) {
 			}
 			q = rest
 		}
+		if node, colo, rest, err := cutNode(p); err == nil && !bytes.Equal(append(appendNode(nil, node, colo), rest...), p) {
+			t.Fatalf("node does not come back")
+		}
 		if raw, err := unpacking.unpack(p); err == nil {
 			if again, err := unpacking.unpack(packing.frame(nil, kind, raw)[frameHead:]); err != nil || !bytes.Equal(again, raw) {
 				t.Fatalf("payload does not come back: %v", err)

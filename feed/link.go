@@ -137,6 +137,7 @@ func (l *link) welcomed() (welcome, error) {
 			if err != nil {
 				return w, fmt.Errorf("welcome: %w", err)
 			}
+			l.s.patience = l.s.cfg.Silence
 			return w, nil
 		case frameWait:
 			if _, err := decodeHeartbeat(p); err != nil {
@@ -145,7 +146,10 @@ func (l *link) welcomed() (welcome, error) {
 		default:
 			return welcome{}, fmt.Errorf("welcome: frame of type %d: %w", kind, errFrame)
 		}
-		if len(l.s.cfg.Parents) > 1 && time.Since(start) > l.s.cfg.Silence {
+		if len(l.s.cfg.Parents) > 1 && time.Since(start) > l.s.patience {
+			// The next time for longer: where all of them ask for it, one has to
+			// be given the time to find out that the history is another one.
+			l.s.patience = min(l.s.patience*2, maxStale)
 			return welcome{}, errBehind
 		}
 	}

@@ -267,7 +267,8 @@ func TestRestoredRootReachesThoseBelowRelays(t *testing.T) {
 		w := newWorld(t, nil)
 		wires := newNetwork(w)
 		one := w.relay(wires, 1, "one", "root")
-		e := w.below(wires, 2, "one")
+		w.relay(wires, 3, "two", "one")
+		e := w.below(wires, 2, "one", "two")
 		<-time.After(2 * time.Second)
 		for range 8 {
 			w.log.set("a", "lost")
@@ -280,6 +281,7 @@ func TestRestoredRootReachesThoseBelowRelays(t *testing.T) {
 		w.start(nil)
 		wires.set("root", w.ln)
 		one.reaches(1)
+		<-time.After(time.Minute) // each of its relays asks it to wait first
 		e.reaches(1)
 		e.has("a", "")
 		e.has("b", "restored")

@@ -173,6 +173,14 @@ func (s *Server) Drop(nodeID string, reason Reason) {
 	}
 }
 
+func (s *Server) dropAll(reason Reason) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, x := range s.sessions {
+		x.cancel(&Refusal{Reason: reason})
+	}
+}
+
 const handshakeTimeout = 10 * time.Second
 
 func (s *Server) handle(ctx context.Context, raw net.Conn) {

@@ -63,6 +63,7 @@ type Subscriber struct {
 	incoming *incoming     // a snapshot that is not whole yet; survives its connection
 	next     int           // the parent to try
 	stale    time.Duration // how long the root may be silent before a parent is left
+	patience time.Duration // with a relay that asks to wait
 
 	mu     sync.Mutex
 	status Status   // guarded by mu
@@ -99,7 +100,7 @@ func NewSubscriber(cfg SubscriberConfig) *Subscriber {
 	if cfg.OnSnapshot == nil {
 		cfg.OnSnapshot = func(uint64) error { return nil }
 	}
-	s := &Subscriber{cfg: cfg, log: cfg.Log, outbox: make(chan []byte, queueUp), unpack: newUnpacker(), stale: cfg.Stale}
+	s := &Subscriber{cfg: cfg, log: cfg.Log, outbox: make(chan []byte, queueUp), unpack: newUnpacker(), stale: cfg.Stale, patience: cfg.Silence}
 	s.status.Applied = cfg.Copy.Cursor().Seq
 	return s
 }
@@ -153,6 +154,9 @@ func (s *Subscriber) Run(ctx context.Context) error {
 			continue
 		}
 		s.log.Warn("feed connection lost", "parent", parent, "seq", s.cfg.Copy.Cursor().Seq, "error", err)
+		if s.cfg.Relay != nil && Refused(err, ReasonRevoked) {
+			s.cfg.Relay.dropAll(ReasonRevoked) // those below are to look elsewhere
+		}
 		if errors.Is(err, ErrBroken) {
 			return fmt.Errorf("feed from %s: %w", parent, err)
 		}
