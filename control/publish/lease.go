@@ -77,6 +77,7 @@ func (l *lease) take(ctx context.Context) (bool, error) {
 		return err
 	})
 	if err != nil {
+		l.leads.Store(false) // who cannot ask may have lost it
 		return false, err
 	}
 	l.asked, l.epoch = time.Now(), epoch

@@ -2,6 +2,7 @@ package publish_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/selvage-edge/selvage/control/publish"
 	"github.com/selvage-edge/selvage/control/store"
 	"github.com/selvage-edge/selvage/control/store/storetest"
+	"github.com/selvage-edge/selvage/feed"
 )
 
 // writeZones makes zones by p until one cannot be made, and returns their numbers.
@@ -190,5 +192,23 @@ func TestLeaderThatSleptGoesOnFromTheLog(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// Who finds damage while another one leads repairs it when it leads itself.
+func TestDamageIsRepairedByWhoLeads(t *testing.T) {
+	place := storetest.Postgres(t)
+	first, stopFirst := open(t, config(openStore(t, place)))
+	writeZones(t, first, "z", 5)
+	storetest.Exec(t, place, `UPDATE log SET payload = 'torn' WHERE seq = 3`)
+	second, _ := open(t, config(openStore(t, place)))
+	stopFirst()
+	eventually(t, "the second leads", second.Leads)
+	writeZones(t, second, "after", 1)
+	if _, err := second.Read(t.Context(), 2, 1<<20); !errors.Is(err, feed.ErrCompacted) {
+		t.Errorf("at the damage: %v, want that it is gone", err)
+	}
+	if all, err := second.Read(t.Context(), 3, 1<<20); err != nil || len(all) != 3 {
+		t.Errorf("after the damage: %d entries, %v", len(all), err)
 	}
 }

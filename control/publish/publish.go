@@ -66,8 +66,11 @@ type Publisher struct {
 	times times
 	size  size
 	// behind says that what was numbered last is not known; used by New and Run.
-	behind  bool
-	trimmed time.Time // when trim last looked; used by Run
+	behind bool
+	// unrepaired says that the log is damaged and another one led when that was
+	// found; used by New and Run.
+	unrepaired bool
+	trimmed    time.Time // when trim last looked; used by Run
 
 	mu      sync.Mutex
 	head    feed.Cursor             // guarded by mu
@@ -164,8 +167,17 @@ func (p *Publisher) turn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if leads && !led {
+	switch {
+	case leads && !led:
 		p.Log.Info("this control plane leads the log now")
+		if p.unrepaired {
+			if err := p.verify(ctx, true); err != nil {
+				return err
+			}
+			p.unrepaired = false
+		}
+	case led && !leads:
+		p.Log.Warn("another control plane leads the log now")
 	}
 	if !leads || !led || p.behind {
 		// After a failed numbering it is not known whether it arrived.

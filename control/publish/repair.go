@@ -33,8 +33,12 @@ func (p *Publisher) verify(ctx context.Context, leads bool) error {
 	if err != nil {
 		return err
 	}
-	p.head, p.floor = found.head, found.floor
-	if found.bad == 0 || !leads {
+	p.announce(found.head, found.floor, nil)
+	if found.bad == 0 {
+		return nil
+	}
+	if p.unrepaired = !leads; p.unrepaired {
+		p.Log.Warn("an entry of the log is damaged; the control plane that leads repairs it when it is started again, or this one when it leads", "seq", found.bad, "err", found.cause)
 		return nil
 	}
 	p.Log.Error("an entry of the log is damaged; entries up to it are dropped, edges that miss them get a snapshot", "seq", found.bad, "err", found.cause)
@@ -87,19 +91,23 @@ func (s *survey) add(r store.LogRow) {
 // repair drops what cannot be told and, where that is the newest entry, begins
 // again with one after it, so that there is a head to stand at.
 func (p *Publisher) repair(ctx context.Context, s survey) error {
-	return p.Store.Write(ctx, func(tx *store.Tx) error {
-		if err := tx.TrimLog(ctx, s.bad); err != nil {
+	head := s.head
+	err := p.Store.Write(ctx, func(tx *store.Tx) error {
+		if err := p.lease.hold(ctx, tx); err != nil {
 			return err
 		}
-		p.floor = s.bad
-		if s.bad < s.head.Seq {
-			return nil
+		if err := tx.TrimLog(ctx, s.bad); err != nil || s.bad < s.head.Seq {
+			return err
 		}
 		e := feed.Seal(s.head.Hash, s.head.Seq+1, time.Now(), []feed.Change{{Op: feed.Signal, Key: repairKey}})
-		p.head = feed.Cursor{Seq: e.Seq, Hash: e.Hash}
+		head = feed.Cursor{Seq: e.Seq, Hash: e.Hash}
 		p.times.add(e.Seq, e.Time)
 		return tx.PutLog(ctx, store.LogRow{Seq: e.Seq, Time: e.Time, Payload: feed.AppendEntry(nil, &e), Hash: e.Hash[:]})
 	})
+	if err == nil {
+		p.announce(head, s.bad, nil)
+	}
+	return err
 }
 
 func decode(r store.LogRow) (feed.Entry, error) {

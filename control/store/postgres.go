@@ -11,6 +11,7 @@ import (
 	"path"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -69,12 +70,16 @@ const (
 	codeDeadlock       = "40P01"
 	codeNotInEncoding  = "22021" // a NUL, or what is not UTF-8
 	codeUntranslatable = "22P05"
+	classOperator      = "57P" // the server is told to end, or starts
 )
 
 func (postgresKind) explain(err error) (error, bool) {
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
-		return err, false
+		return err, pgconn.SafeToRetry(err)
+	}
+	if strings.HasPrefix(e.Code, classOperator) {
+		return err, !errors.Is(err, errCommit)
 	}
 	switch e.Code {
 	case codeDiskFull:

@@ -143,10 +143,14 @@ func inTx(ctx context.Context, db *sql.DB, o *sql.TxOptions, k kind, fn func(*Tx
 		return errors.Join(err, ignoreDone(tx.Rollback()))
 	}
 	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("store: commit: %w", err)
+		return fmt.Errorf("%w: %w", errCommit, err)
 	}
 	return nil
 }
+
+// errCommit is in the chain of errors after which it is not known whether the
+// transaction arrived.
+var errCommit = errors.New("store: commit")
 
 // ignoreDone drops the complaint of rolling back what a cancelled context has
 // rolled back already.
