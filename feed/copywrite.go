@@ -11,7 +11,12 @@ import (
 // Apply stores an entry and moves the cursor to it, in one batch. ErrGap and
 // ErrFork say that it does not follow the cursor; nothing is changed then.
 // Signals move the cursor and are not kept.
-func (c *Copy) Apply(e *Entry) error {
+func (c *Copy) Apply(e *Entry) error { return c.apply(e, true) }
+
+// apply with sync false leaves it to a later write, or Sync, to outlive a crash
+// of the machine: batches are found again in their order, so what is lost is
+// the newest.
+func (c *Copy) apply(e *Entry, sync bool) error {
 	c.write.Lock()
 	defer c.write.Unlock()
 	if err := c.writable(); err != nil {
@@ -37,8 +42,21 @@ func (c *Copy) Apply(e *Entry) error {
 	if err := c.keep(b, &next, e); err != nil {
 		return fmt.Errorf("apply entry %d: %w", e.Seq, err)
 	}
-	if err := c.finish(b, next, !c.opts.NoSync); err != nil {
+	if err := c.finish(b, next, sync && !c.opts.NoSync); err != nil {
 		return fmt.Errorf("apply entry %d: %w", e.Seq, err)
+	}
+	return nil
+}
+
+// sync makes what was applied outlive a crash of the machine.
+func (c *Copy) sync() error {
+	c.write.Lock()
+	defer c.write.Unlock()
+	if err := c.writable(); err != nil || c.opts.NoSync {
+		return err
+	}
+	if err := guarded(func() error { return c.db.LogData(nil, pebble.Sync) }); err != nil {
+		return fmt.Errorf("sync copy: %w", err)
 	}
 	return nil
 }

@@ -260,6 +260,11 @@ func (l *link) handle(ctx context.Context, kind byte, p []byte) (err error) {
 func (l *link) entries(ctx context.Context, p []byte) error {
 	before := l.cursor.Seq
 	err := l.store(ctx, p)
+	if err != nil && l.cursor.Seq != before {
+		if lost := l.s.cfg.Copy.sync(); lost != nil {
+			return errors.Join(err, lost)
+		}
+	}
 	if l.cursor.Seq != before { // also where a later one failed: these are stored
 		l.s.cfg.Copy.moved()
 		l.s.cfg.OnBatch(func(seq uint64, why error) { l.reject(ctx, seq, why) })
@@ -269,6 +274,7 @@ func (l *link) entries(ctx context.Context, p []byte) error {
 }
 
 // store puts the entries of a frame into the copy, one by one, and hands them on.
+// The disk is waited for once, at the end, and before anything is acknowledged.
 func (l *link) store(ctx context.Context, p []byte) error {
 	for len(p) > 0 {
 		e, n, err := DecodeEntry(p)
@@ -276,7 +282,7 @@ func (l *link) store(ctx context.Context, p []byte) error {
 			return err
 		}
 		p = p[n:]
-		if err := l.s.cfg.Copy.Apply(&e); err != nil {
+		if err := l.s.cfg.Copy.apply(&e, len(p) == 0); err != nil {
 			return err
 		}
 		l.cursor = Cursor{e.Seq, e.Hash}

@@ -173,11 +173,12 @@ func (s *Server) Drop(nodeID string, reason Reason) {
 	}
 }
 
-func (s *Server) dropAll(reason Reason) {
+// dropAll sends all subscribers away, without speaking of themselves.
+func (s *Server) dropAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, x := range s.sessions {
-		x.cancel(&Refusal{Reason: reason})
+		x.cancel(&Refusal{Reason: ReasonDraining})
 	}
 }
 

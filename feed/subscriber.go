@@ -155,7 +155,7 @@ func (s *Subscriber) Run(ctx context.Context) error {
 		}
 		s.log.Warn("feed connection lost", "parent", parent, "seq", s.cfg.Copy.Cursor().Seq, "error", err)
 		if s.cfg.Relay != nil && Refused(err, ReasonRevoked) {
-			s.cfg.Relay.dropAll(ReasonRevoked) // those below are to look elsewhere
+			s.cfg.Relay.dropAll() // those below are to look elsewhere
 		}
 		if errors.Is(err, ErrBroken) {
 			return fmt.Errorf("feed from %s: %w", parent, err)
