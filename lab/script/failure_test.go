@@ -68,10 +68,13 @@ func TestControlKilledEdgesServeOnAndCatchUp(t *testing.T) {
 		out, err = n.tryCLI("zone", "add", "late.test", "--origin", origin.URL)
 		return err
 	})
-	for _, e := range n.Edges {
-		if a := get(t, visitor(t, e.HTTP, ""), "http://late.test/"); a.Status != 200 {
-			t.Errorf("%s: late.test answers %d after %s", e.Colo, a.Status, out)
-		}
+	for _, e := range n.Edges { // which may not have found the new one when it took the change
+		eventually(t, 20*time.Second, "late.test at "+e.Colo, func() error {
+			if a := get(t, visitor(t, e.HTTP, ""), "http://late.test/"); a.Status != 200 {
+				return fmt.Errorf("%d after %s", a.Status, out)
+			}
+			return nil
+		})
 	}
 }
 
