@@ -22,7 +22,7 @@ import (
 const host = "bench.test"
 
 // sizes are the objects that the origin has, beside /disk/N and /miss/ANY.
-var sizes = map[string]int{"/1k": kib, "/32k": 32 * kib, "/1m": mib}
+var sizes = map[string]int{"/1k": kib, "/32k": 32 * kib, "/128k": 128 * kib, "/1m": mib}
 
 // warm asks until the answer comes from the cache, and checks its size.
 func (f *field) warm(s *server, path string) error {
@@ -232,18 +232,21 @@ func h2load(path string) func(*field, *server) (float64, error) {
 	}
 }
 
-// handshakes makes full handshakes, each with one request.
-func handshakes(f *field, s *server) (float64, error) {
-	if err := f.warm(s, "/1k"); err != nil {
-		return 0, err
+// handshakes makes handshakes, full or resumed as the loader says, each with one
+// request.
+func handshakes(loader string) func(*field, *server) (float64, error) {
+	return func(f *field, s *server) (float64, error) {
+		if err := f.warm(s, "/1k"); err != nil {
+			return 0, err
+		}
+		return f.spent(s, wrkCount, os.Args[0], "-loader", loader, "-target", s.https, "-seconds", strconv.Itoa(f.o.seconds))
 	}
-	return f.spent(s, wrkCount, os.Args[0], "-loader", "handshake", "-target", s.https, "-seconds", strconv.Itoa(f.o.seconds))
 }
 
 // runLoader is this program as its own load generator.
 func runLoader(ctx context.Context, o options) error {
 	switch o.loader {
-	case "handshake":
+	case "handshake", "resumed":
 		return shakeHands(ctx, o)
 	case "h3":
 		return loadH3(ctx, o)
@@ -255,17 +258,25 @@ func runLoader(ctx context.Context, o options) error {
 	return fmt.Errorf("-loader: %q is not known", o.loader)
 }
 
-// shakeHands prints how many connections were made, asked once and ended. No
-// ticket is kept, so each handshake is a full one.
+// shakeHands prints how many connections were made, asked once and ended. Where
+// no ticket is kept, each handshake is a full one; else all but the first eight
+// must be resumed.
 func shakeHands(ctx context.Context, o options) error {
 	until := time.Now().Add(o.length())
 	counts := make(chan int)
 	failed := make(chan error, 8)
 	for range cap(failed) {
 		go func() { // ends in time and is waited for below
-			n := 0
+			n, config := 0, clientTLS("http/1.1")
+			if o.loader == "resumed" {
+				config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+			}
 			for time.Now().Before(until) {
-				if err := shake(ctx, o.target); err != nil {
+				resumed, err := shake(ctx, config, o.target)
+				if err == nil && n > 0 && resumed != (o.loader == "resumed") {
+					err = fmt.Errorf("handshake resumed: %t", resumed)
+				}
+				if err != nil {
 					failed <- err
 					break
 				}
@@ -295,24 +306,25 @@ func clientTLS(protocol string) *tls.Config {
 	}
 }
 
-func shake(ctx context.Context, addr string) error {
-	nc, err := (&tls.Dialer{Config: clientTLS("http/1.1")}).DialContext(ctx, "tcp", addr)
+func shake(ctx context.Context, config *tls.Config, addr string) (resumed bool, err error) {
+	nc, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer nc.Close()
+	resumed = nc.(*tls.Conn).ConnectionState().DidResume
 	if err := nc.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		return err
+		return false, err
 	}
 	if _, err := io.WriteString(nc, "GET /1k HTTP/1.1\r\nHost: "+host+"\r\nConnection: close\r\n\r\n"); err != nil {
-		return err
+		return false, err
 	}
 	answer, err := io.ReadAll(nc)
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, net.ErrClosed) {
-		return err
+		return false, err
 	}
 	if !bytes.HasPrefix(answer, []byte("HTTP/1.1 200")) || len(answer) < kib {
-		return fmt.Errorf("unexpected answer: %s", strings.ToValidUTF8(string(answer[:min(len(answer), 200)]), "?"))
+		return false, fmt.Errorf("unexpected answer: %s", strings.ToValidUTF8(string(answer[:min(len(answer), 200)]), "?"))
 	}
-	return nil
+	return resumed, nil
 }

@@ -63,8 +63,16 @@ var works = []work{
 		peers: []peer{{"nginx", 1.10}},
 	},
 	{
-		name: "handshake", title: "full TLS 1.3 handshake, ECDSA P-256 and X25519, with one request", unit: micros, load: handshakes, ours: "selvage",
+		name: "handshake", title: "full TLS 1.3 handshake, ECDSA P-256 and X25519, with one request", unit: micros, load: handshakes("handshake"), ours: "selvage",
 		peers: []peer{{"nginx", .75}},
+	},
+	{
+		name: "resumed", title: "resumed TLS 1.3 handshake with a key exchange, with one request", unit: micros, load: handshakes("resumed"), ours: "selvage",
+		peers: []peer{{"nginx", 0}},
+	},
+	{
+		name: "h2-128k", title: "hit of 128 KiB in memory, HTTP/2 over TLS 1.3", unit: micros, load: h2load("/128k"), ours: "selvage",
+		peers: []peer{{"nginx", 0}},
 	},
 	{
 		name: "idle-h1", title: "resident memory of an idle HTTP/1.1 connection, of 10,000", unit: kibi, load: idle("idle-h1", 10_000), ours: "selvage", fresh: true, bar: 8,
