@@ -42,11 +42,12 @@ type Copy struct {
 
 	write sync.Mutex // one writer at a time
 
-	mu     sync.RWMutex // readers hold it while they pin a view; a leaf
-	db     *pebble.DB   // guarded by mu; replaced by Recover
-	lock   *pebble.Lock // guarded by mu
-	meta   meta         // what the store holds; guarded by mu, changed with write held as well
-	health *health      // of db; guarded by mu
+	mu     sync.RWMutex    // readers hold it while they pin a view; a leaf
+	db     *pebble.DB      // guarded by mu; replaced by Recover
+	lock   *pebble.Lock    // guarded by mu
+	meta   meta            // what the store holds; guarded by mu, changed with write held as well
+	health *health         // of db; guarded by mu
+	store  *pebble.Options // of db, for tables that are made beside it; guarded by mu
 
 	changed chan struct{} // closed when a subscriber has moved the cursor; guarded by mu
 }
@@ -143,7 +144,7 @@ func (c *Copy) open(readOnly bool) error {
 	cache := pebble.NewCache(c.opts.CacheBytes)
 	defer cache.Unref()
 	h := newHealth(c.log)
-	db, err := openStore(c.dir, h, &pebble.Options{
+	o := &pebble.Options{
 		Cache:              cache,
 		FS:                 c.opts.FS,
 		Lock:               lock,
@@ -153,7 +154,9 @@ func (c *Copy) open(readOnly bool) error {
 		MaxOpenFiles:       256,
 		FormatMajorVersion: pebble.FormatNewest,
 		ReadOnly:           readOnly,
-	})
+	}
+	o.EnsureDefaults()
+	db, err := openStore(c.dir, h, o)
 	if err != nil {
 		return errors.Join(err, lock.Close())
 	}
@@ -172,7 +175,7 @@ func (c *Copy) open(readOnly bool) error {
 	}
 	c.mu.Lock()
 	c.db, c.meta = db, m
-	c.lock, c.health = lock, h
+	c.lock, c.health, c.store = lock, h, o
 	c.mu.Unlock()
 	return nil
 }

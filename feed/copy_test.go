@@ -142,13 +142,13 @@ func TestSnapshotReplacesAtOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range 300 { // three batches
-			if err := w.Add(fmt.Sprintf("new/%s/%d", end, i), []byte(value), 40); err != nil {
+		if err := w.Add(t.Context(), "both", []byte("2"), 41); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 300 {
+			if err := w.Add(t.Context(), fmt.Sprintf("new/%s/%03d", end, i), []byte(value), 40); err != nil {
 				t.Fatal(err)
 			}
-		}
-		if err := w.Add("both", []byte("2"), 41); err != nil {
-			t.Fatal(err)
 		}
 		mustGet(t, c, "both", "1")
 		if got := len(scan(t, c, "")); got != 2 {
@@ -157,14 +157,27 @@ func TestSnapshotReplacesAtOnce(t *testing.T) {
 		switch end {
 		case "abort":
 			w.Abort()
-		case "crash": // what was written stays on disk, without its end
+		case "crash": // what was written stays on disk, without its end: in the store, and a file that is not the store's yet
+			if err := w.ingest(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 			w.Abort()
 			if err := c.Close(); err != nil {
 				t.Fatal(err)
 			}
+			f, err := disk.Create("copy/"+tablePrefix+"7", vfs.WriteCategoryUnspecified)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.Write([]byte("torn")); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
 			c = memCopy(t, disk)
 		case "commit":
-			if err := w.Commit(Cursor{42, [32]byte{42}}); err != nil {
+			if err := w.Commit(t.Context(), Cursor{42, [32]byte{42}}); err != nil {
 				t.Fatal(err)
 			}
 			w.Abort()
@@ -182,6 +195,9 @@ func TestSnapshotReplacesAtOnce(t *testing.T) {
 	}
 	if got := c.Cursor(); got != (Cursor{42, [32]byte{42}}) {
 		t.Errorf("cursor %v, want 42", got)
+	}
+	if names, err := disk.List("copy"); err != nil || slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, tablePrefix) }) {
+		t.Errorf("files %v, %v; want no table that is not the store's", names, err)
 	}
 }
 

@@ -119,9 +119,11 @@ func (t *tally) add(value []byte) {
 	t.sum += uint64(binary.BigEndian.Uint32(value[1:]))
 }
 
-func (t *tally) remove(value []byte) {
+func (t *tally) remove(value []byte) { t.drop(binary.BigEndian.Uint32(value[1:])) }
+
+func (t *tally) drop(sum uint32) {
 	t.count--
-	t.sum -= uint64(binary.BigEndian.Uint32(value[1:]))
+	t.sum -= uint64(sum)
 }
 
 func (m meta) encode() []byte {

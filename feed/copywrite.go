@@ -11,108 +11,50 @@ import (
 // Apply stores an entry and moves the cursor to it, in one batch. ErrGap and
 // ErrFork say that it does not follow the cursor; nothing is changed then.
 // Signals move the cursor and are not kept.
-func (c *Copy) Apply(e *Entry) error { return c.apply(e, true) }
+func (c *Copy) Apply(e *Entry) error {
+	_, err := c.apply([]Entry{*e})
+	return err
+}
 
-// apply with sync false leaves it to a later write, or Sync, to outlive a crash
-// of the machine: batches are found again in their order, so what is lost is
-// the newest.
-func (c *Copy) apply(e *Entry, sync bool) error {
+// apply stores entries and moves the cursor to the last of them, in one batch:
+// a crash leaves all of them or none. It returns how many there are that follow
+// the cursor and each other, which are the stored ones, and ErrGap or ErrFork
+// where others come after them; with another error nothing was changed.
+func (c *Copy) apply(entries []Entry) (n int, err error) {
 	c.write.Lock()
 	defer c.write.Unlock()
 	if err := c.writable(); err != nil {
-		return err
+		return 0, err
 	}
-	next := c.meta
-	if err := e.Follows(next.cursor); err != nil {
-		return err
-	}
-	next.cursor = Cursor{e.Seq, e.Hash}
-	b := c.db.NewBatch()
-	defer func() { _ = b.Close() }()
-	last := lastOfEachKey(e.Changes)
-	for i := range e.Changes {
-		change := &e.Changes[i]
-		if change.Op == Signal || last[change.Key] != i {
-			continue
+	at := c.meta.cursor
+	var broken error
+	for n < len(entries) {
+		if broken = entries[n].Follows(at); broken != nil {
+			break
 		}
-		if err := c.stage(b, &next, change); err != nil {
-			return fmt.Errorf("apply entry %d: %s: %w", e.Seq, change.Key, err)
-		}
+		at = Cursor{entries[n].Seq, entries[n].Hash}
+		n++
 	}
-	if err := c.keep(b, &next, e); err != nil {
-		return fmt.Errorf("apply entry %d: %w", e.Seq, err)
+	if n == 0 {
+		return 0, broken
 	}
-	if err := c.finish(b, next, sync && !c.opts.NoSync); err != nil {
-		return fmt.Errorf("apply entry %d: %w", e.Seq, err)
-	}
-	return nil
-}
-
-// sync makes what was applied outlive a crash of the machine.
-func (c *Copy) sync() error {
-	c.write.Lock()
-	defer c.write.Unlock()
-	if err := c.writable(); err != nil || c.opts.NoSync {
-		return err
-	}
-	if err := guarded(func() error { return c.db.LogData(nil, pebble.Sync) }); err != nil {
-		return fmt.Errorf("sync copy: %w", err)
-	}
-	return nil
-}
-
-// lastOfEachKey: within an entry the last change of a key is the one that
-// counts, and a number names one version of a key.
-func lastOfEachKey(changes []Change) map[string]int {
-	last := make(map[string]int, len(changes))
-	for i := range changes {
-		if changes[i].Op != Signal {
-			last[changes[i].Key] = i
-		}
-	}
-	return last
-}
-
-// stage writes a change's version and deletes those that are over the number
-// kept.
-func (c *Copy) stage(b *pebble.Batch, next *meta, change *Change) error {
-	kind := byte(kindValue)
-	if change.Op == Delete {
-		kind = kindDeleted
-	}
-	seq := next.cursor.Seq
-	key := appendDataKey(nil, next.gen, change.Key, seq)
-	value := appendValue(nil, key, kind, change.Value)
-	if err := b.Set(key, value, nil); err != nil {
-		return err
-	}
-	next.add(value)
-	it, err := c.db.NewIter(&pebble.IterOptions{
-		LowerBound: appendDataKey(nil, next.gen, change.Key, seq-1),
-		UpperBound: append(appendDataKey(nil, next.gen, change.Key, 0), 0),
-	})
+	b, err := c.burst(len(entries))
 	if err != nil {
-		return err
+		return 0, fmt.Errorf("apply entry %d: %w", entries[0].Seq, err)
 	}
-	kept := 1
-	for it.First(); it.Valid() && err == nil; it.Next() {
-		if kept < c.opts.Versions {
-			kept++
-			continue
+	defer func() { err = b.close(err) }()
+	for i := range entries[:n] {
+		if err := b.entry(&entries[i]); err != nil {
+			return 0, fmt.Errorf("apply entry %d: %w", entries[i].Seq, err)
 		}
-		err = c.drop(b, next, it)
 	}
-	return closeIterator(it, err)
-}
-
-// drop deletes the version that it stands at.
-func (c *Copy) drop(b *pebble.Batch, next *meta, it *pebble.Iterator) error {
-	v, err := decodeVersion(it, next.gen)
-	if err != nil {
-		return err
+	if err := b.trim(&entries[n-1]); err != nil {
+		return 0, fmt.Errorf("apply entry %d: %w", at.Seq, err)
 	}
-	next.remove(v.stored)
-	return b.Delete(it.Key(), nil)
+	if err := c.finish(b.b, b.next, !c.opts.NoSync); err != nil {
+		return 0, fmt.Errorf("apply entry %d: %w", at.Seq, err)
+	}
+	return n, broken
 }
 
 // finish writes meta with the batch, and moves to it.
@@ -154,7 +96,8 @@ func (c *Copy) Trim(before uint64) error {
 		newest := v.key != last
 		last = v.key
 		if v.seq <= before && (!newest || v.deleted) {
-			err = c.drop(b, &next, it)
+			next.remove(v.stored)
+			err = b.Delete(it.Key(), nil)
 		}
 	}
 	if err = closeIterator(it, err); err != nil {
@@ -186,7 +129,11 @@ func (c *Copy) commit(b *pebble.Batch, sync bool) error {
 	if sync {
 		how = pebble.Sync
 	}
-	err := guarded(func() error { return b.Commit(how) })
+	return c.settled(guarded(func() error { return b.Commit(how) }))
+}
+
+// settled is what a write to the store ended with.
+func (c *Copy) settled(err error) error {
 	if err == nil && c.health.broken.Load() {
 		return ErrBroken
 	}
@@ -226,108 +173,4 @@ func guarded(f func() error) error {
 		err = f()
 	}()
 	return <-result
-}
-
-// SnapshotWriter streams a snapshot into a copy beside what is there. Until
-// Commit the copy reads as before, and so it does after a crash or an Abort.
-// No entry can be applied meanwhile.
-type SnapshotWriter struct {
-	c    *Copy
-	next meta
-	b    *pebble.Batch
-	done bool
-}
-
-const snapshotBatchBytes = 1 << 20
-
-// BeginSnapshot starts a snapshot; the caller must end it by Commit or Abort.
-func (c *Copy) BeginSnapshot() (*SnapshotWriter, error) {
-	c.write.Lock()
-	if err := c.writable(); err != nil {
-		c.write.Unlock()
-		return nil, err
-	}
-	w := &SnapshotWriter{c: c, next: meta{gen: c.meta.gen + 1}, b: c.db.NewBatch()}
-	// What an earlier, interrupted snapshot left behind goes first.
-	if err := w.dropGeneration(w.next.gen); err != nil {
-		w.Abort()
-		return nil, fmt.Errorf("begin snapshot: %w", err)
-	}
-	return w, nil
-}
-
-func (w *SnapshotWriter) dropGeneration(gen uint32) error {
-	lower, upper := prefixBounds(gen, "")
-	return w.b.DeleteRange(lower, upper, nil)
-}
-
-// Add stores one row; each key comes once.
-func (w *SnapshotWriter) Add(key string, value []byte, seq uint64) error {
-	k := appendDataKey(nil, w.next.gen, key, seq)
-	if err := w.put(k, appendValue(nil, k, kindValue, value)); err != nil {
-		return fmt.Errorf("snapshot row %s: %w", key, err)
-	}
-	return nil
-}
-
-// put stores a version that is not there yet.
-func (w *SnapshotWriter) put(key, stored []byte) error {
-	if err := w.b.Set(key, stored, nil); err != nil {
-		return err
-	}
-	w.next.add(stored)
-	if w.b.Len() < snapshotBatchBytes {
-		return nil
-	}
-	return w.flush()
-}
-
-func (w *SnapshotWriter) flush() error {
-	if w.b.Empty() {
-		return nil
-	}
-	if err := w.c.commit(w.b, false); err != nil {
-		return err
-	}
-	_ = w.b.Close()
-	w.b = w.c.db.NewBatch()
-	return nil
-}
-
-// Commit makes the rows the copy's state, at the cursor, at once.
-func (w *SnapshotWriter) Commit(at Cursor) error {
-	if w.done {
-		return errors.New("snapshot has ended already")
-	}
-	defer w.Abort()
-	c := w.c
-	if err := w.dropGeneration(c.meta.gen); err != nil {
-		return fmt.Errorf("commit snapshot: %w", err)
-	}
-	if err := dropKept(w.b, 0, 0); err != nil { // they lead to another state
-		return fmt.Errorf("commit snapshot: %w", err)
-	}
-	w.next.cursor = at
-	if err := w.b.Set(metaKey, w.next.encode(), nil); err != nil {
-		return fmt.Errorf("commit snapshot: %w", err)
-	}
-	// Readers take their view and the generation under mu, so both change
-	// under it; the wait is one sync.
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err := c.commit(w.b, !c.opts.NoSync); err != nil {
-		return fmt.Errorf("commit snapshot: %w", err)
-	}
-	c.meta = w.next
-	return nil
-}
-
-// Abort gives the snapshot up; after Commit it does nothing.
-func (w *SnapshotWriter) Abort() {
-	if w.done {
-		return
-	}
-	w.done = true
-	_ = w.b.Close()
-	w.c.write.Unlock()
 }

@@ -2,7 +2,6 @@ package feed
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"time"
 
@@ -72,39 +71,6 @@ func readKept(db *pebble.DB, at Cursor, on bool) (k kept, err error) {
 	return k, nil
 }
 
-// keep puts an entry into the batch that applies it, so that what is kept and
-// what is stored never differ, and drops what is over the bounds.
-func (c *Copy) keep(b *pebble.Batch, next *meta, e *Entry) error {
-	if next.kept.stale {
-		if err := dropKept(b, 0, 0); err != nil {
-			return err
-		}
-		next.kept = kept{}
-	}
-	if !c.opts.Retain.on() {
-		return nil
-	}
-	k := &next.kept
-	value := AppendEntry(binary.BigEndian.AppendUint64(make([]byte, 0, keptHead+e.Size()), k.bytes), e)
-	if err := b.Set(keptKey(e.Seq), value, nil); err != nil {
-		return err
-	}
-	k.bytes += uint64(len(value) - keptHead)
-	if k.first == 0 {
-		k.first = e.Seq
-	}
-	if e.Seq%trimEvery != 0 {
-		return nil
-	}
-	first, err := c.over(k, e)
-	if err != nil || first == k.first {
-		return err
-	}
-	err = dropKept(b, k.first, first)
-	k.first = first
-	return err
-}
-
 // dropKept deletes kept entries from one number up to another, which stays; 0
 // and 0 for all.
 func dropKept(b *pebble.Batch, from, to uint64) error {
@@ -113,41 +79,6 @@ func dropKept(b *pebble.Batch, from, to uint64) error {
 		upper = keptKey(to)
 	}
 	return b.DeleteRange(keptKey(from), upper, nil)
-}
-
-// over finds the first entry that the bounds let stay, at most the newest e.
-func (c *Copy) over(k *kept, e *Entry) (uint64, error) {
-	r, lo, hi := c.opts.Retain, k.first, e.Seq
-	if n := uint64(r.Entries); n > 0 && hi-lo >= n {
-		lo = hi - n + 1
-	}
-	for lo < hi {
-		mid := lo + (hi-lo)/2
-		before, at, err := c.keptAt(mid)
-		if err != nil {
-			return 0, err
-		}
-		if r.Bytes > 0 && k.bytes-before > uint64(r.Bytes) || r.Age > 0 && time.Since(at) > r.Age {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	return lo, nil
-}
-
-// keptAt reads where a kept entry stands among the bytes, and its time.
-func (c *Copy) keptAt(seq uint64) (before uint64, at time.Time, err error) {
-	value, closer, err := c.db.Get(keptKey(seq))
-	if err != nil {
-		return 0, at, fmt.Errorf("kept entry %d: %w", seq, err)
-	}
-	if len(value) < keptHead+minEntry {
-		return 0, at, errors.Join(fmt.Errorf("%w: kept entry %d", ErrCorrupt, seq), closer.Close())
-	}
-	before = binary.BigEndian.Uint64(value)
-	at = time.Unix(0, int64(binary.BigEndian.Uint64(value[keptHead+13:])))
-	return before, at, closer.Close()
 }
 
 // Kept returns entries after a number, of about maxBytes but at least one; none
@@ -237,48 +168,4 @@ func (c *Copy) rows(after string, begin func(Cursor) error, yield func(key strin
 		}
 	}
 	return it.Error()
-}
-
-// Replay adds the changes of an entry to a snapshot, beside its rows: where a
-// row is newer than the entry it stays what is read.
-func (w *SnapshotWriter) Replay(e *Entry) error {
-	last := lastOfEachKey(e.Changes)
-	for i := range e.Changes {
-		change := &e.Changes[i]
-		if change.Op == Signal || last[change.Key] != i {
-			continue
-		}
-		if err := w.replay(change, e.Seq); err != nil {
-			return fmt.Errorf("snapshot, entry %d: %s: %w", e.Seq, change.Key, err)
-		}
-	}
-	return nil
-}
-
-func (w *SnapshotWriter) replay(change *Change, seq uint64) error {
-	key := appendDataKey(nil, w.next.gen, change.Key, seq)
-	known, err := w.has(key)
-	if err != nil || known {
-		return err
-	}
-	kind := byte(kindValue)
-	if change.Op == Delete {
-		kind = kindDeleted
-	}
-	return w.put(key, appendValue(nil, key, kind, change.Value))
-}
-
-// has reports whether the snapshot has this version of a key already.
-func (w *SnapshotWriter) has(key []byte) (bool, error) {
-	if err := w.flush(); err != nil { // a batch cannot be asked
-		return false, err
-	}
-	_, closer, err := w.c.db.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	return true, closer.Close()
 }

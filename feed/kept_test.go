@@ -214,7 +214,7 @@ func TestKeptEntries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Commit(Cursor{500, [32]byte{5}}); err != nil {
+	if err := w.Commit(t.Context(), Cursor{500, [32]byte{5}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := floor(c); got != 500 {

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -234,7 +235,7 @@ func (l *link) handle(ctx context.Context, kind byte, p []byte) (err error) {
 	switch kind {
 	case frameEntries:
 		if l.begun {
-			return l.replay(p)
+			return l.replay(ctx, p)
 		}
 		return l.entries(ctx, p)
 	case frameHeartbeat:
@@ -246,7 +247,7 @@ func (l *link) handle(ctx context.Context, kind byte, p []byte) (err error) {
 	case frameBegin:
 		return l.begin(p)
 	case frameRows:
-		return l.rows(p)
+		return l.rows(ctx, p)
 	case frameEnd:
 		return l.end(ctx, p)
 	case KindSignalsTaken, KindCertificateStaged, KindCertificate:
@@ -260,11 +261,6 @@ func (l *link) handle(ctx context.Context, kind byte, p []byte) (err error) {
 func (l *link) entries(ctx context.Context, p []byte) error {
 	before := l.cursor.Seq
 	err := l.store(ctx, p)
-	if err != nil && l.cursor.Seq != before {
-		if lost := l.s.cfg.Copy.sync(); lost != nil {
-			return errors.Join(err, lost)
-		}
-	}
 	if l.cursor.Seq != before { // also where a later one failed: these are stored
 		l.s.cfg.Copy.moved()
 		l.s.cfg.OnBatch(func(seq uint64, why error) { l.reject(ctx, seq, why) })
@@ -273,27 +269,38 @@ func (l *link) entries(ctx context.Context, p []byte) error {
 	return err
 }
 
-// store puts the entries of a frame into the copy, one by one, and hands them on.
-// The disk is waited for once, at the end, and before anything is acknowledged.
+// store puts the entries of a frame into the copy, in one batch on disk that is
+// synced before anything is acknowledged, and hands them on one by one.
 func (l *link) store(ctx context.Context, p []byte) error {
+	entries, wrong := l.decode(p)
+	if len(entries) == 0 {
+		return wrong
+	}
+	n, err := l.s.cfg.Copy.apply(entries)
+	for i := range entries[:n] {
+		e := &entries[i]
+		l.cursor = Cursor{e.Seq, e.Hash}
+		if err := l.s.cfg.OnEntry(e); err != nil {
+			l.reject(ctx, e.Seq, err)
+		}
+	}
+	return cmp.Or(err, wrong)
+}
+
+// decode reads the entries of a frame up to its end or the first that is wrong.
+// A relay is believed no further than the entry that takes its role away.
+func (l *link) decode(p []byte) (entries []Entry, wrong error) {
 	for len(p) > 0 {
 		e, n, err := DecodeEntry(p)
 		if err != nil {
-			return err
+			return entries, err
 		}
-		p = p[n:]
-		if err := l.s.cfg.Copy.apply(&e, len(p) == 0); err != nil {
-			return err
-		}
-		l.cursor = Cursor{e.Seq, e.Hash}
-		if err := l.s.cfg.OnEntry(&e); err != nil {
-			l.reject(ctx, e.Seq, err)
-		}
+		entries, p = append(entries, e), p[n:]
 		if l.relay != "" && e.revokes(l.relay) {
-			return fmt.Errorf("parent is relay %s: %w", l.relay, &Refusal{Reason: ReasonRevoked})
+			return entries, fmt.Errorf("parent is relay %s: %w", l.relay, &Refusal{Reason: ReasonRevoked})
 		}
 	}
-	return nil
+	return entries, nil
 }
 
 // reject queues a rejection, before the number is noted as reached: it is said
@@ -348,7 +355,7 @@ func (l *link) begin(p []byte) error {
 	return nil
 }
 
-func (l *link) rows(p []byte) error {
+func (l *link) rows(ctx context.Context, p []byte) error {
 	in := l.s.incoming
 	if !l.begun {
 		return fmt.Errorf("rows outside a snapshot: %w", errFrame)
@@ -362,7 +369,7 @@ func (l *link) rows(p []byte) error {
 		if r.key <= in.last {
 			return fmt.Errorf("snapshot row %s after %s: %w", r.key, in.last, errFrame)
 		}
-		if err := in.w.Add(r.key, r.value, r.seq); err != nil {
+		if err := in.w.Add(ctx, r.key, r.value, r.seq); err != nil {
 			return err
 		}
 		in.last = r.key
@@ -374,7 +381,7 @@ func (l *link) rows(p []byte) error {
 
 // replay takes in entries that a continued snapshot brings: those since its
 // first rows.
-func (l *link) replay(p []byte) error {
+func (l *link) replay(ctx context.Context, p []byte) error {
 	in := l.s.incoming
 	if !in.continued {
 		return fmt.Errorf("entries inside a snapshot: %w", errFrame)
@@ -387,7 +394,7 @@ func (l *link) replay(p []byte) error {
 		if err := e.Follows(in.pos); err != nil {
 			return err
 		}
-		if err := in.w.Replay(&e); err != nil {
+		if err := in.w.Replay(ctx, &e); err != nil {
 			return err
 		}
 		in.pos, p = Cursor{e.Seq, e.Hash}, p[n:]
@@ -407,7 +414,7 @@ func (l *link) end(ctx context.Context, p []byte) error {
 	if in.continued && in.pos != end.cursor {
 		return fmt.Errorf("snapshot of %d arrived with entries up to %d: %w", end.cursor.Seq, in.pos.Seq, ErrTorn)
 	}
-	if err := in.w.Commit(end.cursor); err != nil {
+	if err := in.w.Commit(ctx, end.cursor); err != nil {
 		return err
 	}
 	l.s.incoming, l.begun, l.cursor = nil, false, end.cursor
