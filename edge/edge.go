@@ -50,6 +50,7 @@ type Edge struct {
 	identity *feed.Identity
 	copy     *feed.Copy
 	feed     *feed.Subscriber
+	up       *feed.Up
 	relay    *feed.Server // of the edges below this one; nil without a listener
 	applier  *applier
 	delays   *delays
@@ -218,11 +219,12 @@ func (e *Edge) build(ctx context.Context) (err error) {
 		shared: &zone.Shared{Advertise: e.cfg.Advertise, Colo: e.cfg.Colo},
 	}
 	e.delays = newDelays()
+	e.up = feed.NewUp()
 	if err := e.openRelay(); err != nil {
 		return err
 	}
 	e.feed = feed.NewSubscriber(feed.SubscriberConfig{
-		Announce: e.announcement(), Relay: e.relay,
+		Announce: e.announcement(), Relay: e.relay, Signals: e.up,
 		Parents: e.cfg.Parents, Identity: e.identity, Copy: e.copy, Log: e.log,
 		OnEntry: e.delays.note(e.applier.note), OnBatch: e.delays.settle(e.applier.settle), OnSnapshot: e.onSnapshot,
 	})

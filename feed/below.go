@@ -18,6 +18,7 @@ type below struct {
 
 	mu      sync.Mutex
 	nodes   map[string]*belowNode // guarded by mu
+	fresh   bool                  // some came that the parent was not told of; guarded by mu
 	rejects []record              // to be told to the parent, oldest first; guarded by mu
 }
 
@@ -47,6 +48,7 @@ func (b *below) direct(n NodeInfo, track bool) {
 	}
 	if len(b.nodes) < maxBelow || b.nodes[n.Node] != nil {
 		b.nodes[n.Node] = &belowNode{info: n, own: true, dirty: true}
+		b.fresh = true
 	}
 }
 
@@ -130,6 +132,7 @@ func (b *below) told(r record, via string, pass bool) (info NodeInfo, came, went
 		b.nodes[r.node] = n
 	}
 	n.info, n.gone, n.dirty = info, false, pass
+	b.fresh = b.fresh || came
 	return info, came, false, true
 }
 
@@ -180,6 +183,14 @@ func (b *below) all(announcements bool) {
 	}
 }
 
+// news reports whether there are nodes that the parent was not told of: it
+// believes no signals of theirs.
+func (b *below) news() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.fresh
+}
+
 // take returns the frames that tell a parent what is new.
 func (b *below) take() (frames [][]byte) {
 	b.mu.Lock()
@@ -195,7 +206,7 @@ func (b *below) take() (frames [][]byte) {
 	for _, r := range b.rejects {
 		add(r)
 	}
-	b.rejects = nil
+	b.rejects, b.fresh = nil, false
 	now := time.Now()
 	for id, n := range b.nodes {
 		if n.announce != nil && !n.said && !n.gone {
@@ -316,17 +327,22 @@ func cutRecord(p []byte) (r record, rest []byte, err error) {
 
 // appendNode writes a node's number (16 bytes) and data center (3 bytes).
 func appendNode(dst []byte, node, colo string) []byte {
+	return append(appendNodeID(dst, node), colo...)
+}
+
+func appendNodeID(dst []byte, node string) []byte {
 	var id [16]byte
 	_, _ = hex.Decode(id[:], []byte(node)) // 32 hex digits, as its certificate says
-	dst = append(dst, id[:]...)
-	return append(dst, colo...)
+	return append(dst, id[:]...)
 }
+
+func nodeText(id []byte) string { return hex.EncodeToString(id) }
 
 func cutNode(p []byte) (node, colo string, rest []byte, err error) {
 	if len(p) < 19 {
 		return "", "", nil, errFrame
 	}
-	node, colo = hex.EncodeToString(p[:16]), string(p[16:19])
+	node, colo = nodeText(p[:16]), string(p[16:19])
 	if !ValidColo(colo) {
 		return "", "", nil, fmt.Errorf("colo %q: %w", colo, errFrame)
 	}

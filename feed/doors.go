@@ -6,14 +6,12 @@ import (
 )
 
 // Doors let other parts of the program send frames of their own kinds over the
-// feed's connections. Up: signals and wanted certificates, which
-// ServerConfig.OnFrame hears and Subscriber.Up sends. Down: what answers them,
-// which SubscriberConfig.OnFrame hears and Server.Send and Broadcast send.
+// feed's connections. Up: wanted certificates, which ServerConfig.OnFrame hears
+// and Subscriber.Up sends. Down: what answers them, which
+// SubscriberConfig.OnFrame hears and Server.Send and Broadcast send.
 // All queues are bounded, and a frame that finds one full is refused, not
 // waited for. What is sent may be lost with its connection.
 const (
-	KindSignals           = 12 // up
-	KindSignalsTaken      = 13 // down
 	KindCertificateStaged = 15 // down
 	KindCertificateWanted = 18 // up
 	KindCertificate       = 19 // down
@@ -27,10 +25,10 @@ const (
 	queueUp   = 256 // frames for the parent
 )
 
-func doorUp(kind byte) bool { return kind == KindSignals || kind == KindCertificateWanted }
+func doorUp(kind byte) bool { return kind == KindCertificateWanted }
 
 func doorDown(kind byte) bool {
-	return kind == KindSignalsTaken || kind == KindCertificateStaged || kind == KindCertificate
+	return kind == KindCertificateStaged || kind == KindCertificate
 }
 
 // Send queues a frame for a node, or for the relay by which it is reached, whose

@@ -22,6 +22,8 @@ const (
 	frameRejected  = 9 // up
 	frameError     = 10
 	frameAnnounce  = 11 // up
+	frameSignals   = 12 // up
+	frameTaken     = 13 // down
 	frameProgress  = 14 // up, by relays
 	frameJoin      = 16 // up, on selvage-join/1
 	frameJoined    = 17

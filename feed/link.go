@@ -250,7 +250,7 @@ func (l *link) handle(ctx context.Context, kind byte, p []byte) (err error) {
 		return l.rows(ctx, p)
 	case frameEnd:
 		return l.end(ctx, p)
-	case KindSignalsTaken, KindCertificateStaged, KindCertificate:
+	case KindCertificateStaged, KindCertificate:
 		return l.opened(ctx, kind, p)
 	case frameError:
 		return decodeRefusal(p)
@@ -468,6 +468,7 @@ func (l *link) up(ctx context.Context) {
 		defer seldom.Stop()
 		report, whole = often.C, seldom.C
 	}
+	signals := pace{up: l.s.cfg.Signals}
 	for {
 		if l.sayApplied() != nil {
 			return
@@ -479,6 +480,12 @@ func (l *link) up(ctx context.Context) {
 		}
 		select {
 		case <-l.wake:
+		case <-signals.wakes():
+			signals.woken()
+		case <-signals.due:
+			if l.saySignals(&signals, below) != nil {
+				return
+			}
 		case <-tick.C:
 		case frame := <-l.s.outbox:
 			if l.write(frame) != nil {
@@ -510,6 +517,20 @@ func (l *link) sayApplied() error {
 		}
 		return l.say(frameAck, appendAck(nil, applied))
 	}
+}
+
+// saySignals says what waits of signals, after whose they are.
+func (l *link) saySignals(p *pace, b *below) error {
+	frame := p.take(l.s.cfg.Identity.NodeID)
+	if frame == nil {
+		return nil
+	}
+	if b != nil && b.news() { // looked at last: a node comes before its signals
+		if err := l.sayBelow(b); err != nil {
+			return err
+		}
+	}
+	return l.write(frame)
 }
 
 func (l *link) sayBelow(b *below) error {

@@ -21,6 +21,32 @@ var serverDesc = struct{ peers, encodes, sent, snapshots, refused, behind, dropp
 	prometheus.NewDesc("selvage_feed_down_dropped_total", "Frames for single subscribers that their full queue refused.", nil, nil),
 }
 
+var signalDesc = struct{ received, refused, sent, dropped, waiting *prometheus.Desc }{
+	prometheus.NewDesc("selvage_feed_signals_received_total", "Signals of nodes below, by class.", []string{"class"}, nil),
+	prometheus.NewDesc("selvage_feed_signals_refused_total", "Signals of nodes below that were not taken in, by why: class (not known here), unread (nobody here reads it), place (the node is not below the relay that speaks for it), payload (not understood). Of a place, nodes.", []string{"why"}, nil),
+	prometheus.NewDesc("selvage_feed_signals_sent_total", "Signals given to the parent, of this node and those below, by class.", []string{"class"}, nil),
+	prometheus.NewDesc("selvage_feed_signals_dropped_total", "Signals that a full queue or a newer one of its kind cost, by class; of audit, which is sent again.", []string{"class"}, nil),
+	prometheus.NewDesc("selvage_feed_signals_waiting_bytes", "Signals that wait for the parent, by class, with what they cost to keep.", []string{"class"}, nil),
+}
+
+// Describe implements prometheus.Collector.
+func (u *Up) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(u, ch) }
+
+// Collect implements prometheus.Collector.
+func (u *Up) Collect(ch chan<- prometheus.Metric) {
+	var waiting [classes]int
+	u.mu.Lock()
+	for c := range u.queues {
+		waiting[c] = u.queues[c].bytes
+	}
+	u.mu.Unlock()
+	for c := ClassHealth; c < classes; c++ {
+		counter(ch, signalDesc.sent, &u.sent[c], c.String())
+		counter(ch, signalDesc.dropped, &u.dropped[c], c.String())
+		gauge(ch, signalDesc.waiting, float64(waiting[c]), c.String())
+	}
+}
+
 // Collector is the server's metrics.
 func (s *Server) Collector() prometheus.Collector { return s }
 
@@ -45,14 +71,20 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	counter(ch, serverDesc.refused, &s.counters.refused)
 	counter(ch, serverDesc.dropped, &s.below.dropped)
 	counter(ch, serverDesc.doorsFull, &s.counters.doorsFull)
+	for c := ClassHealth; c < classes; c++ {
+		counter(ch, signalDesc.received, &s.signals.received[c], c.String())
+	}
+	for why, name := range refusalNames {
+		counter(ch, signalDesc.refused, &s.signals.refused[why], name)
+	}
 }
 
-func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64) {
-	ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
+func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 }
 
-func counter(ch chan<- prometheus.Metric, d *prometheus.Desc, v *atomic.Uint64) {
-	ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v.Load()))
+func counter(ch chan<- prometheus.Metric, d *prometheus.Desc, v *atomic.Uint64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v.Load()), labels...)
 }
 
 type subscriberCounters struct {

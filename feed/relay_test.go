@@ -22,6 +22,7 @@ import (
 type relay struct {
 	*edge
 	server *Server
+	up     *Up
 	ln     *pipes.Listener
 	stop   func()
 }
@@ -73,11 +74,11 @@ func (w *world) relayOn(wires *network, n int, name string, disk vfs.FS, parents
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	r := &relay{ln: pipes.New()}
+	r := &relay{ln: pipes.New(), up: NewUp()}
 	id := w.ca.identity(nodeID(n), "AMS"+relaySuffix)
 	var sub atomic.Pointer[Subscriber]
 	r.server = NewServer(ServerConfig{
-		Log: NewRelayLog(c), Identity: id, Gather: time.Millisecond,
+		Log: NewRelayLog(c), Identity: id, Gather: time.Millisecond, Pass: r.up,
 		Upstream: func() Upstream {
 			if s := sub.Load(); s != nil {
 				return s.Upstream()
@@ -93,6 +94,7 @@ func (w *world) relayOn(wires *network, n int, name string, disk vfs.FS, parents
 	})
 	r.edge = w.edgeOn(n, c, func(cfg *SubscriberConfig) {
 		cfg.Identity, cfg.Parents, cfg.Dial, cfg.Relay = id, parents, wires.dial, r.server
+		cfg.Signals = r.up
 	})
 	sub.Store(r.Subscriber)
 	wires.set(name, r.ln)
@@ -414,10 +416,10 @@ func TestDoors(t *testing.T) {
 			}
 		})
 		<-time.After(2 * time.Second)
-		if !e.Up(KindSignals, []byte("s")) || e.Up(KindCertificate, nil) || e.Up(KindSignals, make([]byte, MaxUpPayload+1)) {
+		if !e.Up(KindCertificateWanted, []byte("s")) || e.Up(KindCertificate, nil) || e.Up(KindCertificateWanted, make([]byte, MaxUpPayload+1)) {
 			t.Errorf("Up takes a wrong kind or a payload over the limit, or refuses what is right")
 		}
-		if !w.server.Send(nodeID(2), KindCertificate, []byte(nodeID(2)+"c")) || w.server.Send(nodeID(9), KindCertificate, nil) || w.server.Send(nodeID(2), KindSignals, nil) {
+		if !w.server.Send(nodeID(2), KindCertificate, []byte(nodeID(2)+"c")) || w.server.Send(nodeID(9), KindCertificate, nil) || w.server.Send(nodeID(2), KindCertificateWanted, nil) {
 			t.Errorf("Send to a node below a relay, to nobody or of a wrong kind")
 		}
 		if got := w.server.Broadcast(KindCertificateStaged, []byte(nodeID(2)+"all")); got != 1 {
@@ -426,7 +428,7 @@ func TestDoors(t *testing.T) {
 		<-time.After(2 * time.Second)
 		mu.Lock()
 		defer mu.Unlock()
-		if got, want := fmt.Sprint(up, down), "[12 31 relayed s] [19 c 15 all]"; got != want {
+		if got, want := fmt.Sprint(up, down), "[18 31 relayed s] [19 c 15 all]"; got != want {
 			t.Errorf("heard %s, want %s", got, want)
 		}
 	})

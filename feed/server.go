@@ -33,9 +33,13 @@ type ServerConfig struct {
 	OnAnnounce func(node NodeInfo, a Announcement)
 	// Connected and Disconnected hear of subscribers.
 	Connected, Disconnected func(node NodeInfo)
-	// OnFrame hears the frames up of kinds KindSignals and KindCertificateWanted;
-	// nil refuses them. The payload is valid until it returns, which must be
-	// soon; its error ends the connection.
+	// Readers take in signals, one for each class that somebody reads here.
+	Readers map[Class]Reader
+	// Pass is where a relay hands signals on; nil at the root.
+	Pass *Up
+	// OnFrame hears the frames up of kind KindCertificateWanted; nil refuses
+	// them. The payload is valid until it returns, which must be soon; its error
+	// ends the connection.
 	OnFrame func(kind byte, from NodeInfo, payload []byte) error
 	// Upstream is where a relay stands with its own parent; nil for the root,
 	// whose log is the truth.
@@ -74,6 +78,7 @@ type Server struct {
 	shakes    chan struct{} // one token for each handshake that may run
 	below     below
 	counters  serverCounters
+	signals   signalCounters
 
 	mu       sync.Mutex
 	sessions map[string]*session // by node; guarded by mu

@@ -23,10 +23,12 @@ type session struct {
 	acked  atomic.Uint64
 	cancel context.CancelCauseFunc
 	queue  chan []byte // frames that Send and Broadcast give
-	cursor Cursor      // owned by run
-	have   partial     // of a snapshot; owned by run
-	raw    []byte      // a payload before it is packed; owned by run
-	buf    []byte      // a frame; owned by run
+	// Which refusals of signals were logged, a bit each; owned by read.
+	grumbled uint
+	cursor   Cursor  // owned by run
+	have     partial // of a snapshot; owned by run
+	raw      []byte  // a payload before it is packed; owned by run
+	buf      []byte  // a frame; owned by run
 }
 
 const (
@@ -258,7 +260,9 @@ func (x *session) hear(kind byte, p []byte) (err error) {
 	switch kind {
 	case frameAnnounce:
 		return x.announced(p)
-	case KindSignals, KindCertificateWanted:
+	case frameSignals:
+		return x.signals(p)
+	case KindCertificateWanted:
 		return x.knock(kind, p)
 	case frameProgress, frameBelow:
 		return x.relayed(kind, p)

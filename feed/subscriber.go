@@ -33,8 +33,10 @@ type SubscriberConfig struct {
 	// OnSnapshot hears that the copy's state was replaced as a whole: all must
 	// be read anew, and any signal may have been missed.
 	OnSnapshot func(seq uint64) error
-	// OnFrame hears frames down of kinds KindSignalsTaken, KindCertificateStaged
-	// and KindCertificate; nil passes them over. The payload is valid until it
+	// Signals is what waits for the parent; nil for none.
+	Signals *Up
+	// OnFrame hears frames down of kinds KindCertificateStaged and
+	// KindCertificate; nil passes them over. The payload is valid until it
 	// returns; its error ends the connection.
 	OnFrame func(ctx context.Context, kind byte, payload []byte) error
 	// Relay serves the copy to others; what it hears of them goes up to the
