@@ -9,6 +9,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/snapshot"
 	"github.com/selvage-edge/selvage/edge/tier"
 	"github.com/selvage-edge/selvage/feed"
+	"github.com/selvage-edge/selvage/rings"
 	"github.com/selvage-edge/selvage/zone"
 )
 
@@ -29,6 +30,7 @@ type opener interface {
 type applier struct {
 	edge   *Edge
 	copy   copyReader
+	staged staged
 	keys   opener
 	node   string
 	shared *zone.Shared
@@ -36,7 +38,8 @@ type applier struct {
 	// What was noted and is to be settled.
 	touched map[string]uint64 // zone id → the newest entry that touched it
 	purges  []purge
-	nodes   bool // entries of nodes
+	nodes   bool   // entries of nodes
+	stages  uint64 // the newest entry of a stage; 0: none
 	newest  uint64
 }
 
@@ -52,6 +55,10 @@ type purge struct {
 // each one.
 func (a *applier) loadAll() error {
 	var names []string
+	var failed []error
+	if _, err := a.staged.Refresh(); err != nil {
+		failed = append(failed, err)
+	}
 	gone := map[string]bool{}
 	for _, id := range a.edge.zones.IDs() {
 		gone[id] = true
@@ -63,7 +70,6 @@ func (a *applier) loadAll() error {
 	if err != nil {
 		return fmt.Errorf("list zones of the copy: %w", err)
 	}
-	var failed []error
 	if err := a.loadNodes(); err != nil {
 		failed = append(failed, err)
 	}
@@ -90,16 +96,18 @@ func (a *applier) note(e *feed.Entry) error {
 	a.newest = e.Seq
 	for i := range e.Changes {
 		c := &e.Changes[i]
-		if rest, ok := strings.CutPrefix(c.Key, zone.PrefixZone); ok {
-			id, _, _ := strings.Cut(rest, "/")
-			a.touched[id] = e.Seq
-		} else if rest, ok := strings.CutPrefix(c.Key, zone.PrefixKey); ok {
+		if a.touch(c.Key, e.Seq) {
+			continue
+		}
+		if rest, ok := strings.CutPrefix(c.Key, zone.PrefixKey); ok {
 			cert, node, _ := strings.Cut(rest, "/")
 			if id := a.certs[cert]; node == a.node && id != "" {
 				a.touched[id] = e.Seq
 			}
 		} else if strings.HasPrefix(c.Key, feed.PrefixNode) {
 			a.nodes = true
+		} else if strings.HasPrefix(c.Key, rings.Prefix) {
+			a.stages = e.Seq
 		} else if id, ok := strings.CutPrefix(c.Key, feed.PrefixRevoked); ok && a.edge.relay != nil {
 			a.edge.relay.Drop(id, feed.ReasonRevoked)
 		} else if id, ok := strings.CutPrefix(c.Key, zone.PrefixPurge); ok {
@@ -121,6 +129,7 @@ func (a *applier) settle(reject func(seq uint64, why error)) {
 		}
 		a.nodes = false
 	}
+	a.restage(reject)
 	for id, seq := range a.touched {
 		if err := a.load(id); err != nil {
 			reject(seq, err)

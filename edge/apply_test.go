@@ -16,6 +16,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/phase/cache"
 	"github.com/selvage-edge/selvage/edge/snapshot"
 	"github.com/selvage-edge/selvage/feed"
+	"github.com/selvage-edge/selvage/rings"
 	"github.com/selvage-edge/selvage/zone"
 )
 
@@ -68,8 +69,9 @@ func testApplier(t *testing.T, c *memCopy) *applier {
 	e := &Edge{zones: snapshot.NewTable(), log: slog.New(slog.DiscardHandler), dns: dns.New(dns.Config{})}
 	e.cache = cache.New(cache.Config{Ctx: t.Context(), Fetch: func(*Request) error { return nil }})
 	t.Cleanup(e.cache.Close)
+	view := rings.NewView(c, "FRA")
 	return &applier{
-		edge: e, copy: c, certs: map[string]string{},
+		edge: e, copy: view, staged: view, certs: map[string]string{},
 		shared: &zone.Shared{Colo: "FRA", Advertise: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
 	}
 }

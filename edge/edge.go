@@ -34,6 +34,7 @@ import (
 	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/internal/crew"
+	"github.com/selvage-edge/selvage/rings"
 	"github.com/selvage-edge/selvage/telemetry"
 	"github.com/selvage-edge/selvage/wire/guard"
 	"github.com/selvage-edge/selvage/wire/h1"
@@ -214,8 +215,9 @@ func (e *Edge) build(ctx context.Context) (err error) {
 	if err := e.openQUIC(); err != nil {
 		return err
 	}
+	view := rings.NewView(e.copy, e.identity.Colo)
 	e.applier = &applier{
-		edge: e, copy: e.copy, keys: e.identity, node: e.identity.NodeID, certs: map[string]string{},
+		edge: e, copy: view, staged: view, keys: e.identity, node: e.identity.NodeID, certs: map[string]string{},
 		shared: &zone.Shared{Advertise: e.cfg.Advertise, Colo: e.cfg.Colo},
 	}
 	e.delays = newDelays()

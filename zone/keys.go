@@ -17,11 +17,14 @@ import (
 //	zone/{id}/cert/{cert id}  → Certificate (key sealed under its data key)
 //	key/{cert id}/{node id}   → the certificate's data key, sealed to one node
 //	purge/{id}                → Purge; a signal: applied in order, not kept
+//	operator/{what}           → what the operator says for all zones
 const (
 	PrefixName  = "name/"
 	PrefixZone  = "zone/"
 	PrefixKey   = "key/"
 	PrefixPurge = "purge/"
+
+	PrefixOperator = "operator/"
 )
 
 func NameKey(zoneName string) string         { return PrefixName + zoneName }
