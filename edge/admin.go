@@ -97,7 +97,7 @@ func (e *Edge) readyz(w http.ResponseWriter, _ *http.Request) {
 // registerEngines adds the metrics of what build made.
 func (e *Edge) registerEngines() {
 	e.registry.MustRegister(
-		e.dns, e.tls, e.origin, e.cache, e.feed, e.up, h1Metrics{e.h1}, wireMetrics{e.h2, e.h3},
+		e.dns, e.tls, e.origin, &e.kills, e.cache, e.feed, e.up, h1Metrics{e.h1}, wireMetrics{e.h2, e.h3},
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "selvage_edge_state", Help: "0 loading, 1 ready, 2 draining."}, func() float64 { return float64(e.state.get()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "selvage_edge_zones", Help: "Zones served."}, func() float64 { return float64(e.zones.Len()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "selvage_edge_staged_keys", Help: "Keys that this edge reads from changes on their way through the rings."}, func() float64 { return float64(e.applier.staged.Staged()) }),

@@ -39,6 +39,7 @@ type applier struct {
 	touched map[string]uint64 // zone id → the newest entry that touched it
 	purges  []purge
 	nodes   bool   // entries of nodes
+	kills   bool   // of kill switches
 	stages  uint64 // the newest entry of a stage; 0: none
 	newest  uint64
 }
@@ -73,6 +74,10 @@ func (a *applier) loadAll() error {
 	if err := a.loadNodes(); err != nil {
 		failed = append(failed, err)
 	}
+	if err := a.edge.kills.Begin(a.copy.Scan); err != nil {
+		failed = append(failed, err)
+	}
+	defer a.edge.kills.End()
 	for _, id := range names {
 		delete(gone, id)
 		if err := a.load(id); err != nil {
@@ -108,6 +113,8 @@ func (a *applier) note(e *feed.Entry) error {
 			a.nodes = true
 		} else if strings.HasPrefix(c.Key, rings.Prefix) {
 			a.stages = e.Seq
+		} else if strings.HasPrefix(c.Key, zone.PrefixKill) {
+			a.kills = true
 		} else if id, ok := strings.CutPrefix(c.Key, feed.PrefixRevoked); ok && a.edge.relay != nil {
 			a.edge.relay.Drop(id, feed.ReasonRevoked)
 		} else if id, ok := strings.CutPrefix(c.Key, zone.PrefixPurge); ok {
@@ -130,6 +137,11 @@ func (a *applier) settle(reject func(seq uint64, why error)) {
 		a.nodes = false
 	}
 	a.restage(reject)
+	if a.kills { // those that are set count before what else changes
+		if err := a.edge.kills.Begin(a.copy.Scan); err != nil {
+			reject(a.newest, err)
+		}
+	}
 	for id, seq := range a.touched {
 		if err := a.load(id); err != nil {
 			reject(seq, err)
@@ -143,6 +155,10 @@ func (a *applier) settle(reject func(seq uint64, why error)) {
 	a.edge.cache.Advance(a.newest)
 	if err := a.edge.cache.Sync(); err != nil {
 		reject(a.newest, err)
+	}
+	if a.kills { // and those that are cleared, after it
+		a.edge.kills.End()
+		a.kills = false
 	}
 	a.edge.stand.reach(a.newest)
 	clear(a.touched)

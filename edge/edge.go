@@ -19,6 +19,7 @@ import (
 
 	"github.com/selvage-edge/selvage/edge/dns"
 	"github.com/selvage-edge/selvage/edge/geo"
+	"github.com/selvage-edge/selvage/edge/kill"
 	"github.com/selvage-edge/selvage/edge/peer"
 	"github.com/selvage-edge/selvage/edge/phase/cache"
 	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
@@ -57,6 +58,7 @@ type Edge struct {
 	delays   *delays
 
 	zones *snapshot.Table
+	kills kill.Switches
 	geo   *geo.DB
 	dns   *dns.Server
 	tls   *tlsterm.Engine
@@ -205,7 +207,7 @@ func (e *Edge) build(ctx context.Context) (err error) {
 	dialer := guard.New(guard.Config{Allow: e.cfg.AllowOrigins, Own: func() []netip.AddrPort { return own }})
 	e.origin = origin.New(origin.Config{Dial: dialer.Dial})
 	e.openMarks()
-	e.cache = cache.New(cache.Config{Bytes: e.cfg.CacheBytes, Ctx: e.requests, Marks: e.marks, Fetch: e.fetch})
+	e.cache = cache.New(cache.Config{Bytes: e.cfg.CacheBytes, Ctx: e.requests, Marks: e.marks, Fetch: e.fetch, Off: e.kills.Now})
 	e.openDisk()
 	e.openReserve()
 	e.errors = pages.New()

@@ -38,7 +38,7 @@ func grpcStatusOf(r *Request) int {
 		}
 		return grpcUnavailable
 	}
-	if f.Kind == fault.Limit || f.Kind == fault.Draining {
+	if f.Kind == fault.Limit || f.Kind == fault.Draining || f.Kind == fault.Off {
 		return grpcUnavailable
 	}
 	return grpcInternal

@@ -115,6 +115,9 @@ func (e *Edge) passOn(env peer.Envelope, r *Request) (err error) {
 		return &fault.Error{Op: "peer", Side: fault.Visitor, Kind: fault.NotFound, Err: errUnknownHost}
 	}
 	r.Zone, r.ZoneID, r.Seq = z, z.ID, z.Seq
+	if err := e.allow(r, z); err != nil {
+		return err
+	}
 	if _, err := e.normalize.Run(z.Normalize, r); err != nil { // the path that keys and rules go by
 		return err
 	}

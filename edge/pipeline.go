@@ -8,6 +8,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/edge/snapshot"
 	"github.com/selvage-edge/selvage/internal/must"
+	"github.com/selvage-edge/selvage/zone"
 )
 
 // The words of the tables below.
@@ -27,13 +28,13 @@ type (
 // below. A row stands here when its engine exists; the decided order of the rows
 // to come is in ARCHITECTURE.md. A zone for which a row's Plan is nil skips it.
 var onRequest = []row{
-	// name       API phase                target               broken  waits  on      run
-	{"normalize", "http_request_sanitize", 1 * time.Microsecond, closed, never, always, func(e *Edge, z *Zone, r *Request) (Verdict, error) { return e.normalize.Run(z.Normalize, r) }},
-	{"settings", "", 1 * time.Microsecond, closed, never, func(z *Zone) bool { return z.Settings != nil }, func(e *Edge, z *Zone, r *Request) (Verdict, error) { return e.settings.Run(z.Settings, r) }},
-	{"route", "http_request_origin", 1 * time.Microsecond, closed, never, func(z *Zone) bool { return z.Origin != nil }, func(e *Edge, z *Zone, r *Request) (Verdict, error) { return e.origin.Route(z.Origin, r) }},
-	{"cachesettings", cache.RulesPhase, 1 * time.Microsecond, closed, never, func(z *Zone) bool { return z.Cache.HasRules() }, func(e *Edge, z *Zone, r *Request) (Verdict, error) { return e.cache.Settings(z.Cache, r) }},
-	{"cache", "", 2 * time.Microsecond, open, miss, func(z *Zone) bool { return z.Cache != nil }, func(e *Edge, z *Zone, r *Request) (Verdict, error) { return e.cache.Run(z.Cache, r) }},
-	{"origin", "", 0, closed, yes, always, func(e *Edge, z *Zone, r *Request) (Verdict, error) { return e.origin.Run(z.Origin, r) }},
+	// name       API phase                target               broken  waits  off  on      run
+	{"normalize", "http_request_sanitize", 1 * time.Microsecond, closed, never, 0, always, func(e *Edge, z *Zone, r *Request) (Verdict, error) { return e.normalize.Run(z.Normalize, r) }},
+	{"settings", "", 1 * time.Microsecond, closed, never, 0, func(z *Zone) bool { return z.Settings != nil }, func(e *Edge, z *Zone, r *Request) (Verdict, error) { return e.settings.Run(z.Settings, r) }},
+	{"route", "http_request_origin", 1 * time.Microsecond, closed, never, 1 << zone.KillOriginRules, func(z *Zone) bool { return z.Origin != nil }, func(e *Edge, z *Zone, r *Request) (Verdict, error) { return e.origin.Route(z.Origin, r) }},
+	{"cachesettings", cache.RulesPhase, 1 * time.Microsecond, closed, never, 1<<zone.KillCacheRules | 1<<zone.KillCache, func(z *Zone) bool { return z.Cache.HasRules() }, func(e *Edge, z *Zone, r *Request) (Verdict, error) { return e.cache.Settings(z.Cache, r) }},
+	{"cache", "", 2 * time.Microsecond, open, miss, 1 << zone.KillCache, func(z *Zone) bool { return z.Cache != nil }, func(e *Edge, z *Zone, r *Request) (Verdict, error) { return e.cache.Run(z.Cache, r) }},
+	{"origin", "", 0, closed, yes, 0, always, func(e *Edge, z *Zone, r *Request) (Verdict, error) { return e.origin.Run(z.Origin, r) }},
 }
 
 // onResponse runs on every answer, the edge's own included.
@@ -56,6 +57,7 @@ type row struct {
 	target time.Duration // for benchmarks; 0 = it waits for others
 	broken onBroken
 	waits  waits
+	off    zone.Kills // switches that each take the row out
 	on     func(*Zone) bool
 	run    func(*Edge, *Zone, *Request) (Verdict, error)
 }

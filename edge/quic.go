@@ -15,6 +15,7 @@ import (
 
 	"github.com/selvage-edge/selvage/edge/tlsterm"
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/zone"
 )
 
 const (
@@ -92,6 +93,7 @@ func (a *quicAttempt) settle(state *quic.ConnectionState, err error) {
 }
 
 var (
+	errOff        = errors.New("HTTP/3 is switched off")
 	errFull       = errors.New("as many connections as allowed")
 	errHandshakes = errors.New("as many handshakes as allowed")
 )
@@ -99,6 +101,9 @@ var (
 // admit counts a connection from its first packet to its end.
 func (d *quicDoor) admit(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
 	e := d.edge
+	if e.kills.Now().Has(zone.KillHTTP3) {
+		return nil, errOff
+	}
 	if !e.room() {
 		return nil, errFull
 	}

@@ -3,6 +3,7 @@ package edge
 import (
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/zone"
 )
 
 // statusOf is the one place of the data plane where a fault becomes a status
@@ -15,7 +16,7 @@ func statusOf(f *fault.Error) int {
 		return originStatus(f.Kind)
 	}
 	switch f.Kind {
-	case fault.Limit, fault.Draining:
+	case fault.Limit, fault.Draining, fault.Off:
 		return 503
 	case fault.Loop:
 		return 508
@@ -84,6 +85,9 @@ func (e *Edge) errorPage(r *Request) {
 	}
 }
 
+// altSvcClear makes visitors forget what altSvc told them (RFC 7838 §3).
+var altSvcClear = []byte("clear")
+
 var serverName = []byte("selvage")
 
 // identify is the headers row: who answered, and under which ray.
@@ -91,17 +95,23 @@ func (e *Edge) identify(r *Request) {
 	r.Out.Fields.AddID(msg.Server, serverName)
 	ray := r.Arena.Alloc(16 + 1 + len(r.Colo))[:0]
 	r.Out.Fields.AddID(msg.CFRay, r.Ray.AppendWithColo(ray, r.Colo))
+	off := r.Off.Has(zone.KillHTTP3)
+	if r.In.Proto == msg.HTTP3 && off {
+		r.Out.EndConn = true // the visitor comes again by TCP
+	}
 	if r.Conn.TLS == nil || r.In.Proto == msg.HTTP3 {
 		return
 	}
-	if z, ok := r.Zone.(*Zone); ok && z.TLS.HTTP3() {
+	if off {
+		r.Out.Fields.AddID(msg.AltSvc, altSvcClear)
+	} else if z, ok := r.Zone.(*Zone); ok && z.TLS.HTTP3() {
 		r.Out.Fields.AddID(msg.AltSvc, e.altSvc)
 	}
 }
 
 // encode is the encode row: the content coding that the visitor likes best.
 func (e *Edge) encode(r *Request) {
-	if z, ok := r.Zone.(*Zone); ok {
+	if z, ok := r.Zone.(*Zone); ok && !r.Off.Has(zone.KillCompression) {
 		e.cache.Encode(z.Cache, r)
 	}
 }

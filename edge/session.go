@@ -13,6 +13,7 @@ import (
 	"github.com/selvage-edge/selvage/internal/arena"
 	"github.com/selvage-edge/selvage/telemetry"
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/zone"
 )
 
 // session answers the requests of one visitor's connection. All it needs is
@@ -154,6 +155,7 @@ var (
 	errAddressHost = errors.New("the request names an address instead of a host")
 	errUnknownHost = errors.New("no zone here serves this host")
 	errUnproxied   = errors.New("this name is not proxied: its DNS record points to the origin itself")
+	errZoneOff     = errors.New("this zone is switched off")
 	errTooEarly    = errors.New("only GET, HEAD and OPTIONS are taken in early data")
 	errMisdirected = errors.New("the host belongs to another zone than the TLS server name")
 )
@@ -173,14 +175,26 @@ func (e *Edge) admit(s *session, r *Request) error {
 		return &fault.Error{Op: "admit", Side: fault.Visitor, Kind: fault.NotFound, Err: errUnknownHost}
 	}
 	r.Zone, r.ZoneID, r.Seq = z, z.ID, z.Seq
+	if err := e.allow(r, z); err != nil {
+		return err
+	}
 	if r.Conn.TLS != nil && s.sni != nil && s.sni.ID != z.ID {
 		return &fault.Error{Op: "admit", Side: fault.Visitor, Kind: fault.NotFound, Err: errMisdirected}
 	}
-	if m := r.In.Method; r.In.Early && m != msg.GET && m != msg.HEAD && m != msg.OPTIONS {
+	if m := r.In.Method; r.In.Early && (r.Off.Has(zone.KillEarlyData) || m != msg.GET && m != msg.HEAD && m != msg.OPTIONS) {
 		return &fault.Error{Op: "admit", Side: fault.Visitor, Kind: fault.TooEarly, Err: errTooEarly}
 	}
 	if z.Origin == nil || !z.Origin.Proxied(host) {
 		return &fault.Error{Op: "admit", Side: fault.Visitor, Kind: fault.NotFound, Err: errUnproxied}
+	}
+	return nil
+}
+
+// allow notes what is switched off, for the request's whole way.
+func (e *Edge) allow(r *Request, z *Zone) error {
+	r.Off = e.kills.Now()
+	if e.kills.Zone(r.Off, z.ID) {
+		return &fault.Error{Op: "admit", Side: fault.Edge, Kind: fault.Off, Err: errZoneOff}
 	}
 	return nil
 }
@@ -257,7 +271,7 @@ func (e *Edge) run(z *Zone, r *Request, from int) (verdict Verdict, at int, err 
 	}
 	for i := from; i < len(onRequest); i++ {
 		row := &onRequest[i]
-		if !row.on(z) {
+		if r.Off&row.off != 0 || !row.on(z) {
 			continue
 		}
 		if r.NoWait && row.waits == yes {

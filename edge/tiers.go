@@ -8,12 +8,13 @@ import (
 	"github.com/selvage-edge/selvage/edge/tier"
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/zone"
 )
 
 // fetch is the cache's way down: who else may hold the object is asked before
 // the origin. What is not for the cache goes to the origin at once.
 func (e *Edge) fetch(r *Request) error {
-	if e.tiers == nil || r.CacheKey == nil {
+	if e.tiers == nil || r.CacheKey == nil || r.Off.Has(zone.KillTiers) {
 		return e.askOrigin(r)
 	}
 	d := descent{edge: e, r: r}

@@ -48,12 +48,13 @@ const (
 	TooEarly         // a request in TLS early data that must not be a replay
 	Version          // the other side does not speak the version of a protocol that is needed
 	Cancelled        // the other side called it off: a reset that says so
+	Off              // switched off by the operator
 )
 
 var kindNames = [...]string{
 	"other", "malformed", "too large", "timeout", "refused", "connect timeout",
 	"unreachable", "handshake", "certificate", "resolve", "forbidden", "loop",
-	"limit", "closed", "not found", "conflict", "draining", "too early", "version", "cancelled",
+	"limit", "closed", "not found", "conflict", "draining", "too early", "version", "cancelled", "off",
 }
 
 func (k Kind) String() string {

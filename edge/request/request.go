@@ -11,6 +11,7 @@ import (
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/internal/arena"
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/zone"
 )
 
 // Verdict is what a row decides.
@@ -50,8 +51,9 @@ type Request struct {
 	// Marks holds the nanoseconds spent in each row, by row number.
 	Marks [MaxRows]uint32
 	Colo  string
-	Seq   uint64 // of the zone snapshot this request is served by
-	Depth uint8  // re-entries so far, at most MaxDepth
+	Seq   uint64     // of the zone snapshot this request is served by
+	Off   zone.Kills // what is switched off, the same for the request's whole way
+	Depth uint8      // re-entries so far, at most MaxDepth
 	// NoWait says that who runs the rows must not wait: a row that would,
 	// answers Wait and is run again, without NoWait, by somebody who may.
 	NoWait bool

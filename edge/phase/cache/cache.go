@@ -79,6 +79,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/phase/cache/slab"
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/zone"
 )
 
 // Defaults for zero fields of Config.
@@ -109,6 +110,8 @@ type Config struct {
 	// Ctx is the parent of fills: its end cuts them off.
 	Ctx context.Context
 	Now func() time.Time // nil = time.Now
+	// Off says what is switched off, where no request does; nil = nothing.
+	Off func() zone.Kills
 
 	poison bool // overwrite memory that is given back, for tests
 }
@@ -183,6 +186,9 @@ func New(c Config) *Engine {
 	return e
 }
 
+// off reports whether something is switched off, for work that no request asks for.
+func (e *Engine) off(s zone.Kill) bool { return e.cfg.Off != nil && e.cfg.Off().Has(s) }
+
 // Close refuses new fills and waits for those in flight and for the sweeper.
 // Who is in a hurry ends Config.Ctx first. What is stored is served on.
 func (e *Engine) Close() {
@@ -190,7 +196,7 @@ func (e *Engine) Close() {
 	e.closed = true
 	e.life.Unlock()
 	e.work.Wait()
-	if e.disk != nil {
+	if e.disk != nil && !e.off(zone.KillDisk) {
 		e.disk.warm(time.Now().Add(warmTime))
 	}
 }

@@ -94,7 +94,7 @@ func (o *object) codable() bool {
 // a form, and says that the answer depends on it. A coding that is not at hand
 // is made behind the answer, which goes out as the origin sent it.
 func (t task) coding(o *object) form {
-	if t.r.Role != request.RoleNone || o.State.Load()&stateCodable == 0 || t.p.decide(t.r).strongETags && !weak(o.field(msg.ETag)) {
+	if t.r.Role != request.RoleNone || t.r.Off.Has(zone.KillCompression) || o.State.Load()&stateCodable == 0 || t.p.decide(t.r).strongETags && !weak(o.field(msg.ETag)) {
 		return 0
 	}
 	in := &t.r.In.Fields

@@ -145,7 +145,7 @@ func (p *Plan) decide(r *request.Request) *policy {
 		return &plain
 	}
 	from := p.start(r)
-	if p.rules == nil {
+	if p.rules == nil || r.Off.Has(zone.KillCacheRules) {
 		return &from.policy
 	}
 	return p.rules.decide(r, from, &p.kept)

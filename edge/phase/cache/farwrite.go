@@ -5,6 +5,7 @@ import (
 
 	"github.com/selvage-edge/selvage/edge/phase/cache/ssd"
 	"github.com/selvage-edge/selvage/edge/request"
+	"github.com/selvage-edge/selvage/zone"
 )
 
 // keepFar queues what this edge itself brought from the origin for the reserve,
@@ -25,7 +26,7 @@ func (f *fill) keepFar() {
 // the origin is: to keep it twice would cost and serve nobody.
 func (f *fill) farWants(size int64) bool {
 	e, o := f.e, f.obj
-	if e.far == nil || !f.fromOrigin() || f.from == request.TierReserve || o.purged() {
+	if e.far == nil || f.d.Off.Has(zone.KillReserve) || !f.fromOrigin() || f.from == request.TierReserve || o.purged() {
 		return false
 	}
 	rule := &f.plan.decide(f.d).reserve

@@ -15,6 +15,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/zone"
 )
 
 // outcome is what became of a fill when its head was there.
@@ -571,7 +572,9 @@ func (f *fill) finish(err error) {
 		if f.e.put(f, f.obj) {
 			f.keepFar()
 		}
-		f.e.codeBehind(f.obj, coding.Choose(&f.in, f.plan.codings.stored))
+		if !f.d.Off.Has(zone.KillCompression) {
+			f.e.codeBehind(f.obj, coding.Choose(&f.in, f.plan.codings.stored))
+		}
 		f.stream.Show()
 		f.stream.End(io.EOF)
 		return

@@ -6,6 +6,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/phase/cache/reserve"
 	"github.com/selvage-edge/selvage/edge/phase/cache/ssd"
 	"github.com/selvage-edge/selvage/edge/phase/cache/stream"
+	"github.com/selvage-edge/selvage/zone"
 )
 
 // keeper is a slower tier that takes a body which is too large for memory, as it
@@ -20,8 +21,10 @@ type keeper interface {
 
 // findKeepers asks the tiers for f.obj's body; size is -1 where it is not known.
 func (f *fill) findKeepers(size int64) {
-	if k := f.e.disk.keeper(f.obj, size); k != nil {
-		f.keepers = append(f.keepers, k)
+	if !f.d.Off.Has(zone.KillDisk) {
+		if k := f.e.disk.keeper(f.obj, size); k != nil {
+			f.keepers = append(f.keepers, k)
+		}
 	}
 	if k := f.farKeeper(size); k != nil {
 		f.keepers = append(f.keepers, k)

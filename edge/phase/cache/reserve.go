@@ -15,6 +15,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/phase/cache/ssd"
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/zone"
 )
 
 // DefaultReserveTTL is the least freshness of what goes to the reserve, as
@@ -69,7 +70,7 @@ func (e *Engine) farName(zoneID string, k ssd.Key) string {
 func (e *Engine) Reserved(r *request.Request) bool {
 	in := &r.In.Fields
 	pol, ok := r.CachePolicy.(*policy)
-	if e.far == nil || !ok || !pol.reserve.eligible || r.In.Method != msg.GET || r.CacheKey == nil && r.ReserveKey == nil ||
+	if e.far == nil || r.Off.Has(zone.KillReserve) || !ok || !pol.reserve.eligible || r.In.Method != msg.GET || r.CacheKey == nil && r.ReserveKey == nil ||
 		in.Has(msg.IfNoneMatch) || in.Has(msg.IfModifiedSince) || in.Has(msg.IfMatch) || in.Has(msg.IfUnmodifiedSince) {
 		return false
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/internal/must"
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/zone"
 )
 
 // task is one request on its way through the cache.
@@ -42,7 +43,7 @@ func (t task) get() (request.Verdict, error) {
 		// Meant for who has the resource itself (RFC 9110 §13.1.1).
 		return t.passBeside(s, k, o, request.CacheDynamic)
 	}
-	if o == nil && t.e.disk != nil && t.turn < maxTurns {
+	if o == nil && t.e.disk != nil && t.turn < maxTurns && !t.r.Off.Has(zone.KillDisk) {
 		return t.getLow(k, s, now)
 	}
 	if o != nil && o.isFresh(now) && o.serves(t.r.In) {

@@ -47,6 +47,7 @@ var pages = map[int]page{
 var special = map[int]map[fault.Kind]page{
 	503: {
 		fault.Limit:    {"The origin is busy", fault.Origin, "Try again in a moment.", "Every connection that one origin may have is in use. The origin answers too slowly for the requests it gets.", 10},
+		fault.Off:      {"This site is switched off here for now", fault.Control, "Try again later.", "The operator of this network has switched the zone off. Ask them why.", 300},
 		fault.Draining: {"This server is going away", fault.Edge, "Try again now: another server will answer.", "", 1},
 	},
 	530: {

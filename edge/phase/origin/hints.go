@@ -7,6 +7,7 @@ import (
 
 	"github.com/selvage-edge/selvage/edge/request"
 	"github.com/selvage-edge/selvage/wire/msg"
+	"github.com/selvage-edge/selvage/zone"
 )
 
 // Early hints (RFC 8297) of a zone that wants them made: the Link fields of a
@@ -41,7 +42,7 @@ func page(r *request.Request, p []byte) []byte {
 
 // hintable reports requests that may be for a page.
 func hintable(p *Plan, r *request.Request) bool {
-	return p.hints && r.In.Method == msg.GET && r.In.Upgrade == nil && !r.In.Fields.Has(msg.Range)
+	return p.hints && !r.Off.Has(zone.KillEarlyHints) && r.In.Method == msg.GET && r.In.Upgrade == nil && !r.In.Fields.Has(msg.Range)
 }
 
 // hint sends what is known of the page ahead of its answer. HTTP/1.1 is spared:
