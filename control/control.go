@@ -116,7 +116,7 @@ func (c *Control) open(ctx context.Context) (err error) {
 		return err
 	}
 	if c.publish, err = publish.New(ctx, publish.Config{
-		Store: c.store, Judge: judge, Recipients: recipients, Vault: c.authority,
+		Store: c.store, Judge: judge, Recipients: recipients, Colos: colos, Vault: c.authority,
 		Log: c.log.With("part", "publish"), Retain: c.cfg.Retain,
 		RetainBytes: c.cfg.RetainBytes, RetainFor: c.cfg.RetainFor,
 	}); err != nil {

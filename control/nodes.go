@@ -194,6 +194,18 @@ func recipients(ctx context.Context, tx *store.Tx) ([]publish.Recipient, error) 
 	return to, err
 }
 
+// colos are the data centers that have nodes.
+func colos(ctx context.Context, tx *store.Tx) ([]string, error) {
+	all, err := readNodes(ctx, tx)
+	var in []string
+	for _, n := range all {
+		if !n.Revoked && !slices.Contains(in, n.Colo) {
+			in = append(in, n.Colo)
+		}
+	}
+	return in, err
+}
+
 // revoke shuts a node out for good. Its certificate stays valid until it ends;
 // the control plane does not take it any more.
 func (c *Control) revoke(ctx context.Context, nodeID string) error {

@@ -27,6 +27,8 @@ type Config struct {
 	Judge func(*zone.Spec) error
 	// Recipients lists the nodes that data keys are sealed to.
 	Recipients func(context.Context, *store.Tx) ([]Recipient, error)
+	// Colos lists the data centers that have nodes.
+	Colos func(context.Context, *store.Tx) ([]string, error)
 	// Vault wraps data keys at rest.
 	Vault Vault
 	Log   *slog.Logger
@@ -222,6 +224,8 @@ type Action struct {
 	Actor  string // token id, or "control" for what happens by itself
 	Name   string // "dns_record.create"
 	Object string // id of what is changed
+	// ByRings, where it is not nil, sends the change by rings.
+	ByRings *ByRings
 }
 
 // Write runs fn in one transaction with an outbox row for the changes it

@@ -64,6 +64,7 @@ func config(s *store.Store) publish.Config {
 			return nil
 		},
 		Recipients: func(context.Context, *store.Tx) ([]publish.Recipient, error) { return nil, nil },
+		Colos:      func(context.Context, *store.Tx) ([]string, error) { return []string{"FRA", "AMS"}, nil },
 	}
 }
 

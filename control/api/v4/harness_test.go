@@ -82,6 +82,7 @@ func newPlane(t *testing.T) *plane {
 		Recipients: func(context.Context, *store.Tx) ([]publish.Recipient, error) {
 			return []publish.Recipient{{ID: "node1", Public: p.node.PublicKey().Bytes()}}, nil
 		},
+		Colos: func(context.Context, *store.Tx) ([]string, error) { return []string{"FRA"}, nil },
 	})
 	if err != nil {
 		t.Fatal(err)
