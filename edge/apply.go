@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/selvage-edge/selvage/edge/snapshot"
 	"github.com/selvage-edge/selvage/edge/tier"
@@ -20,21 +21,15 @@ type copyReader interface {
 	Scan(prefix string, row func(key string, value []byte, seq uint64) error) error
 }
 
-// opener opens data keys that were sealed to this node.
-type opener interface {
-	OpenKey(certID string, sealed []byte) ([]byte, error)
-}
-
 // applier turns stored entries into served zones. Its methods are called by
-// one goroutine at a time: the subscriber's.
+// one goroutine at a time, the subscriber's, but for arrived.
 type applier struct {
 	edge   *Edge
 	copy   copyReader
 	staged staged
-	keys   opener
-	node   string
+	pairs  certificates
 	shared *zone.Shared
-	certs  map[string]string // certificate id → zone id, of all compiled zones
+	turn   sync.Mutex // held while zones are compiled and swapped in
 	// What was noted and is to be settled.
 	touched map[string]uint64 // zone id → the newest entry that touched it
 	purges  []purge
@@ -55,6 +50,8 @@ type purge struct {
 // zone that cannot be compiled stays as it was served before; the error names
 // each one.
 func (a *applier) loadAll() error {
+	a.turn.Lock()
+	defer a.turn.Unlock()
 	var names []string
 	var failed []error
 	if _, err := a.staged.Refresh(); err != nil {
@@ -102,14 +99,10 @@ func (a *applier) note(e *feed.Entry) error {
 	for i := range e.Changes {
 		c := &e.Changes[i]
 		if a.touch(c.Key, e.Seq) {
+			a.certificate(c)
 			continue
 		}
-		if rest, ok := strings.CutPrefix(c.Key, zone.PrefixKey); ok {
-			cert, node, _ := strings.Cut(rest, "/")
-			if id := a.certs[cert]; node == a.node && id != "" {
-				a.touched[id] = e.Seq
-			}
-		} else if strings.HasPrefix(c.Key, feed.PrefixNode) {
+		if strings.HasPrefix(c.Key, feed.PrefixNode) {
 			a.nodes = true
 		} else if strings.HasPrefix(c.Key, rings.Prefix) {
 			a.stages = e.Seq
@@ -129,6 +122,8 @@ func (a *applier) note(e *feed.Entry) error {
 // holds inside an entry as well. A rejection means that the last good state is
 // served on.
 func (a *applier) settle(reject func(seq uint64, why error)) {
+	a.turn.Lock()
+	defer a.turn.Unlock()
 	a.edge.stand.begin(a.newest)
 	if a.nodes {
 		if err := a.loadNodes(); err != nil {
@@ -209,7 +204,7 @@ func (a *applier) load(id string) error {
 	if err != nil {
 		return err
 	}
-	if err := a.openKeys(spec); err != nil {
+	if err := a.pairs.Fill(spec); err != nil {
 		return err
 	}
 	z, err := snapshot.Recompile(a.edge.zones.ByID(id), spec, a.shared)
@@ -221,9 +216,6 @@ func (a *applier) load(id string) error {
 	}
 	a.edge.zones.Publish(z)
 	a.edge.dns.Set(z.Name, z.DNS)
-	for _, c := range spec.Certificates {
-		a.certs[c.ID] = id
-	}
 	return nil
 }
 
@@ -238,36 +230,7 @@ func (a *applier) withdraw(id string) error {
 		}
 		err = a.edge.cache.Purge(id, a.copy.Cursor().Seq, zone.Purge{Everything: true})
 	}
-	for cert, owner := range a.certs {
-		if owner == id {
-			delete(a.certs, cert)
-		}
-	}
 	return err
-}
-
-// openKeys fills in the private keys that were sealed to this node. A
-// certificate whose key is not here yet is served when the key arrives.
-func (a *applier) openKeys(spec *zone.Spec) error {
-	for i := range spec.Certificates {
-		c := &spec.Certificates[i]
-		sealed, _, ok, err := a.copy.Get(zone.SealedKey(c.ID, a.node))
-		if err != nil {
-			return fmt.Errorf("zone %s: read data key of certificate %s: %w", spec.Name, c.ID, err)
-		}
-		if !ok {
-			a.edge.log.Warn("certificate waits for its key", "zone", spec.Name, "certificate", c.ID)
-			continue
-		}
-		dataKey, err := a.keys.OpenKey(c.ID, sealed)
-		if err != nil {
-			return fmt.Errorf("zone %s: certificate %s: %w", spec.Name, c.ID, err)
-		}
-		if c.PrivateKey, err = feed.DecryptKey(dataKey, c.ID, c.Sealed); err != nil {
-			return fmt.Errorf("zone %s: certificate %s: %w", spec.Name, c.ID, err)
-		}
-	}
-	return nil
 }
 
 func (a *applier) purge(p purge) error {
