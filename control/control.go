@@ -23,7 +23,6 @@ import (
 	"github.com/selvage-edge/selvage/control/api/selvage"
 	"github.com/selvage-edge/selvage/control/api/v4"
 	"github.com/selvage-edge/selvage/control/identity"
-	"github.com/selvage-edge/selvage/control/pair"
 	"github.com/selvage-edge/selvage/control/progress"
 	"github.com/selvage-edge/selvage/control/publish"
 	"github.com/selvage-edge/selvage/control/store"
@@ -44,9 +43,6 @@ type Config struct {
 	// apex and everything one label below, and renews it: for laptops and
 	// development, where no public CA is to be had.
 	AutoCertificate bool
-	// CertificateWait is how long a certificate waits, before it is published,
-	// for connected nodes that do not hold it; 0 for 30 s.
-	CertificateWait time.Duration
 	// NameServers are given to new zones; empty for ns1 and ns2.selvage.invalid.
 	NameServers []string
 	// Retain is how many feed entries the log keeps; 0 for 100,000.
@@ -72,7 +68,6 @@ type Control struct {
 	publish   *publish.Publisher
 	feed      *feed.Server
 	progress  *progress.Book
-	pairs     *pair.Service
 	api       http.Handler
 	timer     chan struct{} // capacity 1: an expiry changed
 }
@@ -91,7 +86,6 @@ func judge(spec *zone.Spec) error {
 // error that names it.
 func New(ctx context.Context, cfg Config, log *slog.Logger) (*Control, error) {
 	cfg.Drain = cmp.Or(cfg.Drain, 30*time.Second)
-	cfg.CertificateWait = cmp.Or(cfg.CertificateWait, pair.DefaultWait)
 	if len(cfg.NameServers) == 0 {
 		cfg.NameServers = []string{"ns1.selvage.invalid", "ns2.selvage.invalid"}
 	}
@@ -122,7 +116,7 @@ func (c *Control) open(ctx context.Context) (err error) {
 		return err
 	}
 	if c.publish, err = publish.New(ctx, publish.Config{
-		Store: c.store, Judge: judge, Vault: c.authority,
+		Store: c.store, Judge: judge, Recipients: recipients, Colos: colos, Vault: c.authority,
 		Log: c.log.With("part", "publish"), Retain: c.cfg.Retain,
 		RetainBytes: c.cfg.RetainBytes, RetainFor: c.cfg.RetainFor,
 	}); err != nil {
@@ -137,10 +131,6 @@ func (c *Control) open(ctx context.Context) (err error) {
 		return err
 	}
 	c.members = newMembers(c.nodes, c.log.With("part", "members"))
-	c.pairs = pair.New(pair.Config{
-		Store: c.store, Publish: c.publish, Node: c.nodes.Node, Nodes: c.authority.Nodes,
-		Feed: func() pair.Server { return c.feed }, Wait: c.cfg.CertificateWait, Log: c.log.With("part", "pairs"),
-	})
 	c.feed = feed.NewServer(feed.ServerConfig{
 		Log: c.publish, Identity: c.authority.Control(), Known: c.authority.Known, Enroll: c.authority.Enroll,
 		OnAck: func(n feed.NodeInfo, seq uint64, rejected string) {
@@ -148,30 +138,15 @@ func (c *Control) open(ctx context.Context) (err error) {
 		},
 		OnAnnounce: c.members.note,
 		// A node that comes back tells its cursor: it has everything up to it.
-		Connected: func(n feed.NodeInfo) {
-			c.progress.Connected(n, time.Now().UTC())
-			c.pairs.Connected(n)
-		},
-		Disconnected: func(n feed.NodeInfo) {
-			c.progress.Disconnected(n, time.Now().UTC())
-			c.pairs.Disconnected(n)
-		},
-		OnFrame: c.onFrame,
-		Logger:  c.log.With("part", "feed"),
+		Connected:    func(n feed.NodeInfo) { c.progress.Connected(n, time.Now().UTC()) },
+		Disconnected: func(n feed.NodeInfo) { c.progress.Disconnected(n, time.Now().UTC()) },
+		Logger:       c.log.With("part", "feed"),
 	})
 	if err := c.firstStart(ctx); err != nil {
 		return err
 	}
 	c.api = c.handler()
 	return nil
-}
-
-// onFrame takes in what nodes send up beside acknowledgements.
-func (c *Control) onFrame(kind byte, from feed.NodeInfo, payload []byte) error {
-	if kind == feed.KindCertificateWanted {
-		return c.pairs.OnFrame(from, payload)
-	}
-	return fmt.Errorf("frame of type %d, which nobody here listens for", kind)
 }
 
 // Close frees what New opened; after Run there is nothing left to do.
@@ -190,13 +165,13 @@ func (c *Control) Close() error {
 
 func (c *Control) handler() http.Handler {
 	gate := &api.Gate{Store: c.store, Log: c.log.With("part", "api")}
-	public := v4.Config{Gate: gate, Store: c.store, Publish: c.publish, NameServers: c.cfg.NameServers, Reached: c.reached, Timer: c.wakeTimer, Deploy: c.pairs.Deploy}
+	public := v4.Config{Gate: gate, Store: c.store, Publish: c.publish, NameServers: c.cfg.NameServers, Reached: c.reached, Timer: c.wakeTimer}
 	if c.cfg.AutoCertificate {
 		public.Certify = c.certify
 	}
 	registry := prometheus.NewRegistry()
 	meter := newMeter(registry, c.publish)
-	registry.MustRegister(c.feed.Collector(), c.progress, c.pairs)
+	registry.MustRegister(c.feed.Collector(), c.progress)
 	mux := http.NewServeMux()
 	v4API := v4.New(public)
 	mux.Handle(v4.Prefix+"/", meter.count("v4", v4API))
@@ -248,7 +223,7 @@ func (c *Control) serve(ctx context.Context, apiListener, feedListener net.Liste
 	run, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
 	var parts sync.WaitGroup
-	failed := make(chan error, 7) // one for each part: none blocks
+	failed := make(chan error, 6) // one for each part: none blocks
 	part := func(name string, fn func(context.Context) error) {
 		parts.Go(func() {
 			if err := fn(run); err != nil {
@@ -266,7 +241,6 @@ func (c *Control) serve(ctx context.Context, apiListener, feedListener net.Liste
 	part("upkeep", c.upkeep)
 	part("members", c.members.run)
 	part("progress", c.progress.Run)
-	part("pairs", c.pairs.Run)
 	part("api", func(context.Context) error {
 		if err := server.Serve(apiListener); !errors.Is(err, http.ErrServerClosed) {
 			return err

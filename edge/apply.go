@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 
 	"github.com/selvage-edge/selvage/edge/snapshot"
 	"github.com/selvage-edge/selvage/edge/tier"
@@ -21,15 +20,21 @@ type copyReader interface {
 	Scan(prefix string, row func(key string, value []byte, seq uint64) error) error
 }
 
+// opener opens data keys that were sealed to this node.
+type opener interface {
+	OpenKey(certID string, sealed []byte) ([]byte, error)
+}
+
 // applier turns stored entries into served zones. Its methods are called by
-// one goroutine at a time, the subscriber's, but for arrived.
+// one goroutine at a time: the subscriber's.
 type applier struct {
 	edge   *Edge
 	copy   copyReader
 	staged staged
-	pairs  certificates
+	keys   opener
+	node   string
 	shared *zone.Shared
-	turn   sync.Mutex // held while zones are compiled and swapped in
+	certs  map[string]string // certificate id → zone id, of all compiled zones
 	// What was noted and is to be settled.
 	touched map[string]uint64 // zone id → the newest entry that touched it
 	purges  []purge
@@ -50,8 +55,6 @@ type purge struct {
 // zone that cannot be compiled stays as it was served before; the error names
 // each one.
 func (a *applier) loadAll() error {
-	a.turn.Lock()
-	defer a.turn.Unlock()
 	var names []string
 	var failed []error
 	if _, err := a.staged.Refresh(); err != nil {
@@ -99,10 +102,14 @@ func (a *applier) note(e *feed.Entry) error {
 	for i := range e.Changes {
 		c := &e.Changes[i]
 		if a.touch(c.Key, e.Seq) {
-			a.certificate(c)
 			continue
 		}
-		if strings.HasPrefix(c.Key, feed.PrefixNode) {
+		if rest, ok := strings.CutPrefix(c.Key, zone.PrefixKey); ok {
+			cert, node, _ := strings.Cut(rest, "/")
+			if id := a.certs[cert]; node == a.node && id != "" {
+				a.touched[id] = e.Seq
+			}
+		} else if strings.HasPrefix(c.Key, feed.PrefixNode) {
 			a.nodes = true
 		} else if strings.HasPrefix(c.Key, rings.Prefix) {
 			a.stages = e.Seq
@@ -122,8 +129,6 @@ func (a *applier) note(e *feed.Entry) error {
 // holds inside an entry as well. A rejection means that the last good state is
 // served on.
 func (a *applier) settle(reject func(seq uint64, why error)) {
-	a.turn.Lock()
-	defer a.turn.Unlock()
 	a.edge.stand.begin(a.newest)
 	if a.nodes {
 		if err := a.loadNodes(); err != nil {
@@ -204,7 +209,7 @@ func (a *applier) load(id string) error {
 	if err != nil {
 		return err
 	}
-	if err := a.pairs.Fill(spec); err != nil {
+	if err := a.openKeys(spec); err != nil {
 		return err
 	}
 	z, err := snapshot.Recompile(a.edge.zones.ByID(id), spec, a.shared)
@@ -216,6 +221,9 @@ func (a *applier) load(id string) error {
 	}
 	a.edge.zones.Publish(z)
 	a.edge.dns.Set(z.Name, z.DNS)
+	for _, c := range spec.Certificates {
+		a.certs[c.ID] = id
+	}
 	return nil
 }
 
@@ -230,7 +238,36 @@ func (a *applier) withdraw(id string) error {
 		}
 		err = a.edge.cache.Purge(id, a.copy.Cursor().Seq, zone.Purge{Everything: true})
 	}
+	for cert, owner := range a.certs {
+		if owner == id {
+			delete(a.certs, cert)
+		}
+	}
 	return err
+}
+
+// openKeys fills in the private keys that were sealed to this node. A
+// certificate whose key is not here yet is served when the key arrives.
+func (a *applier) openKeys(spec *zone.Spec) error {
+	for i := range spec.Certificates {
+		c := &spec.Certificates[i]
+		sealed, _, ok, err := a.copy.Get(zone.SealedKey(c.ID, a.node))
+		if err != nil {
+			return fmt.Errorf("zone %s: read data key of certificate %s: %w", spec.Name, c.ID, err)
+		}
+		if !ok {
+			a.edge.log.Warn("certificate waits for its key", "zone", spec.Name, "certificate", c.ID)
+			continue
+		}
+		dataKey, err := a.keys.OpenKey(c.ID, sealed)
+		if err != nil {
+			return fmt.Errorf("zone %s: certificate %s: %w", spec.Name, c.ID, err)
+		}
+		if c.PrivateKey, err = feed.DecryptKey(dataKey, c.ID, c.Sealed); err != nil {
+			return fmt.Errorf("zone %s: certificate %s: %w", spec.Name, c.ID, err)
+		}
+	}
+	return nil
 }
 
 func (a *applier) purge(p purge) error {

@@ -71,19 +71,10 @@ func testApplier(t *testing.T, c *memCopy) *applier {
 	t.Cleanup(e.cache.Close)
 	view := rings.NewView(c, "FRA")
 	return &applier{
-		edge: e, copy: view, staged: view, pairs: noPairs{},
+		edge: e, copy: view, staged: view, certs: map[string]string{},
 		shared: &zone.Shared{Colo: "FRA", Advertise: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
 	}
 }
-
-// noPairs are no certificates at all.
-type noPairs struct{}
-
-func (noPairs) Fill(*zone.Spec) error { return nil }
-
-func (noPairs) Want(string, feed.PairRef) {}
-
-func (noPairs) Drop(string) {}
 
 // resolve sends one question over UDP and returns the answer's code.
 func resolve(t *testing.T, s *dns.Server, name string) int {

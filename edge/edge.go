@@ -20,7 +20,6 @@ import (
 	"github.com/selvage-edge/selvage/edge/dns"
 	"github.com/selvage-edge/selvage/edge/geo"
 	"github.com/selvage-edge/selvage/edge/kill"
-	"github.com/selvage-edge/selvage/edge/pair"
 	"github.com/selvage-edge/selvage/edge/peer"
 	"github.com/selvage-edge/selvage/edge/phase/cache"
 	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
@@ -56,7 +55,6 @@ type Edge struct {
 	up       *feed.Up
 	relay    *feed.Server // of the edges below this one; nil without a listener
 	applier  *applier
-	pairs    *pair.Keeper
 	delays   *delays
 
 	zones *snapshot.Table
@@ -202,7 +200,7 @@ func (e *Edge) build(ctx context.Context) (err error) {
 		return err
 	}
 	e.dns = dns.New(dns.Config{Logger: e.log})
-	e.tls = tlsterm.New(e.certificatesOf, e.awaitPairs, e.log)
+	e.tls = tlsterm.New(e.certificatesOf, e.log)
 	e.normalize = normalize.New()
 	e.settings = settings.New(portOf(e.sockets.https))
 	own := e.ownAddresses(ctx)
@@ -221,10 +219,9 @@ func (e *Edge) build(ctx context.Context) (err error) {
 	}
 	view := rings.NewView(e.copy, e.identity.Colo)
 	e.applier = &applier{
-		edge: e, copy: view, staged: view,
+		edge: e, copy: view, staged: view, keys: e.identity, node: e.identity.NodeID, certs: map[string]string{},
 		shared: &zone.Shared{Advertise: e.cfg.Advertise, Colo: e.cfg.Colo},
 	}
-	e.openPairs()
 	e.delays = newDelays()
 	e.up = feed.NewUp()
 	if err := e.openRelay(); err != nil {
@@ -234,7 +231,6 @@ func (e *Edge) build(ctx context.Context) (err error) {
 		Announce: e.announcement(), Relay: e.relay, Signals: e.up,
 		Parents: e.cfg.Parents, Identity: e.identity, Copy: e.copy, Log: e.log,
 		OnEntry: e.delays.note(e.applier.note), OnBatch: e.delays.settle(e.applier.settle), OnSnapshot: e.onSnapshot,
-		OnFrame: e.onDown,
 	})
 	if err := e.openPeers(peering{}); err != nil {
 		return err
@@ -251,7 +247,6 @@ func (e *Edge) onSnapshot(seq uint64) error {
 	// After the new rules are in use, so that nothing is kept by the old ones.
 	e.cache.PurgeAll(seq, e.copy.Generation())
 	err = errors.Join(err, e.cache.Sync())
-	e.pairs.Compare()
 	e.dropRevoked(e.requests)
 	e.stand.reach(seq)
 	return err

@@ -33,7 +33,7 @@ func (e *Edge) openRelay() error {
 	}
 	e.relay = feed.NewServer(feed.ServerConfig{
 		Log: feed.NewRelayLog(e.copy), Identity: e.identity, Known: e.mayFollow, Gather: relayGather,
-		Upstream: func() feed.Upstream { return e.feed.Upstream() }, Pass: e.up, OnFrame: e.passUp,
+		Upstream: func() feed.Upstream { return e.feed.Upstream() }, Pass: e.up,
 		Logger: e.log.With("part", "relay"),
 	})
 	return nil

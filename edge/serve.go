@@ -37,8 +37,6 @@ func (e *Edge) serve(ctx context.Context) error {
 	feeding, stopFeeding := context.WithCancel(e.requests)
 	defer stopFeeding()
 	work.Go(func() { e.follow(feeding) })
-	e.pairs.Compare()
-	work.Go(func() { e.pairs.Run(feeding) })
 	if e.relay != nil {
 		work.Go(func() {
 			if err := e.relay.Serve(feeding, e.sockets.relay); err != nil {

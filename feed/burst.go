@@ -124,7 +124,9 @@ func (b *burst) stage(change *Change) error {
 	return nil
 }
 
-// stored finds which versions of a key are stored.
+// stored finds which versions of a key are stored: no more than are kept, since
+// to look whether there are others would be to pass over all that were deleted
+// and not compacted away yet.
 func (b *burst) stored(key string) ([]standing, error) {
 	b.key = appendDataKey(b.key[:0], b.next.gen, key, b.c.meta.cursor.Seq)
 	prefix := b.key[:len(b.key)-8]
@@ -135,6 +137,9 @@ func (b *burst) stored(key string) ([]standing, error) {
 			return nil, err
 		}
 		stood = append(stood, standing{v.seq, binary.BigEndian.Uint32(v.stored[1:])})
+		if len(stood) == b.c.opts.Versions {
+			break
+		}
 	}
 	return stood, b.it.Error()
 }

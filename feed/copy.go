@@ -326,7 +326,7 @@ func (c *Copy) close() error {
 	if c.health.broken.Load() {
 		return ErrBroken // Pebble may hang in Close after it gave up
 	}
-	return errors.Join(guarded(db.Close), lock.Close())
+	return errors.Join(c.health.guarded(db.Close), lock.Close())
 }
 
 // Recover replaces a copy that was found damaged while in use by an empty one;

@@ -409,6 +409,54 @@ func TestFailedDiskBreaksTheCopyAlone(t *testing.T) {
 	}
 }
 
+// Entries that are not waited for find the failure of an earlier one, by which
+// Pebble panics.
+func TestFailedDiskUnderEntriesThatAreNotWaitedFor(t *testing.T) {
+	failed := make(chan struct{}, 1)
+	fail := &errorfs.Toggle{Injector: errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind != errorfs.OpFileWrite {
+			return nil
+		}
+		select {
+		case failed <- struct{}{}:
+		default:
+		}
+		return syscall.ENOSPC
+	})}
+	c := memCopy(t, errorfs.Wrap(vfs.NewMem(), fail))
+	apply(t, c, put("a", "1"))
+	fail.On()
+	next := func(value string) error {
+		at := c.Cursor()
+		e := Seal(at.Hash, at.Seq+1, time.Now(), []Change{put("a", value)})
+		return c.Apply(&e)
+	}
+	err := next(string(make([]byte, 40<<10))) // more than a block of its log, which is written at once
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-failed
+	deadline, tick := time.After(10*time.Second), time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for err == nil {
+		select {
+		case <-tick.C:
+			err = next("2")
+		case <-deadline:
+			t.Fatal("the failure was not noticed within 10 s")
+		}
+	}
+	if !errors.Is(err, ErrBroken) {
+		t.Fatalf("%v, want ErrBroken", err)
+	}
+	if got, _, ok, err := c.Get("a"); err != nil || !ok || len(got) == 0 {
+		t.Errorf("a = %d bytes, %t, %v; want what was applied", len(got), ok, err)
+	}
+	if err := c.Close(); !errors.Is(err, ErrBroken) {
+		t.Errorf("%v, want ErrBroken", err)
+	}
+}
+
 func TestRecoverStartsAnEmptyCopy(t *testing.T) {
 	dir := filled(t)
 	c, err := OpenCopy(dir, CopyOptions{})

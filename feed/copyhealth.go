@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -34,10 +35,25 @@ func (h *health) Errorf(format string, args ...any) {
 }
 
 func (h *health) Fatalf(format string, args ...any) {
-	h.broken.Store(true)
-	h.log.Error("copy store failed; nothing more is written to it", "error", fmt.Sprintf(format, args...))
-	h.once.Do(func() { close(h.failed) })
+	h.fail(fmt.Sprintf(format, args...))
 	runtime.Goexit()
+}
+
+func (h *health) fail(why string) {
+	h.broken.Store(true)
+	h.log.Error("copy store failed; nothing more is written to it", "error", why)
+	h.once.Do(func() { close(h.failed) })
+}
+
+// died takes what a write panicked with: the disk's error marks the copy broken,
+// anything else comes back.
+func (h *health) died(cause any) any {
+	err, ok := cause.(error)
+	if _, bug := errors.AsType[runtime.Error](err); !ok || bug {
+		return cause
+	}
+	h.fail(err.Error())
+	return nil
 }
 
 func (h *health) damage(info pebble.DataCorruptionInfo) {

@@ -129,7 +129,7 @@ func (c *Copy) commit(b *pebble.Batch, sync bool) error {
 	if sync {
 		how = pebble.Sync
 	}
-	return c.settled(guarded(func() error { return b.Commit(how) }))
+	return c.settled(c.health.guarded(func() error { return b.Commit(how) }))
 }
 
 // settled is what a write to the store ended with.
@@ -163,13 +163,19 @@ func (c *Copy) room(n int) error {
 	return nil
 }
 
-// guarded runs f in a goroutine of its own and waits for it, because Pebble
-// ends the goroutine in which a write fails for good (see health).
-func guarded(f func() error) error {
+// guarded runs f in a goroutine of its own and waits for it, because Pebble ends
+// the goroutine in which a write fails for good, or panics with the disk's error
+// where an earlier write was not waited for (see health).
+func (h *health) guarded(f func() error) error {
 	result := make(chan error, 1)
 	go func() {
 		err := ErrBroken
-		defer func() { result <- err }()
+		defer func() {
+			if cause := h.died(recover()); cause != nil {
+				panic(cause)
+			}
+			result <- err
+		}()
 		err = f()
 	}()
 	return <-result

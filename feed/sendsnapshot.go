@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"time"
 )
 
@@ -38,21 +37,22 @@ func (x *session) snapshot(ctx context.Context, why Resume, beat <-chan time.Tim
 	if err != nil {
 		return fmt.Errorf("snapshot: %w", err)
 	}
-	r := &rowSender{x: x, put: func(p []byte) error { return x.send(ctx, p) }, sum: sha256.New()}
+	r := newRowSender(x)
 	err = s.cfg.Log.Snapshot(ctx, have.last, func(at Cursor) error {
 		r.end.cursor = at
-		return x.frame(ctx, frameBegin, snapshotBegin{why, have.last != "", at}.append(nil))
+		if err := x.frame(ctx, frameBegin, snapshotBegin{why, have.last != "", at}.append(nil)); err != nil {
+			return err
+		}
+		r.start(ctx)
+		return nil
 	}, r.row)
-	if err == nil {
-		err = r.flush()
-	}
+	err = r.finish(err)
 	if err == nil && have.last != "" {
 		err = x.replay(ctx, have.base, r.end.cursor)
 	}
 	if err != nil {
 		return fmt.Errorf("snapshot: %w", err)
 	}
-	r.end.sum = [32]byte(r.sum.Sum(nil))
 	x.cursor = r.end.cursor
 	return x.frame(ctx, frameEnd, r.end.append(nil))
 }
@@ -100,13 +100,50 @@ func (x *session) replay(ctx context.Context, pos, to Cursor) error {
 	return nil
 }
 
-// rowSender gathers rows into frames.
+// rowSender gathers rows into frames. While one frame is packed and sent the
+// next is gathered: reading the log costs about as much as sending.
 type rowSender struct {
-	x   *session
-	put func(frame []byte) error
-	end snapshotEnd
-	sum hash.Hash
-	raw []byte
+	x    *session
+	raw  []byte // of the frame that is gathered
+	end  snapshotEnd
+	full chan []byte // to be sent, in order
+	free chan []byte // memory to gather in
+	ctx  context.Context
+	stop context.CancelCauseFunc
+	sent chan struct{} // closed when the sending has ended
+}
+
+const rowsAhead = 2 // frames that are gathered while one is sent
+
+func newRowSender(x *session) *rowSender {
+	r := &rowSender{x: x, full: make(chan []byte, rowsAhead), free: make(chan []byte, rowsAhead+2), sent: make(chan struct{})}
+	for range cap(r.free) - 1 { // and one in raw
+		r.free <- nil
+	}
+	return r
+}
+
+// start begins to send; finish ends it.
+func (r *rowSender) start(ctx context.Context) {
+	r.ctx, r.stop = context.WithCancelCause(ctx)
+	go r.run()
+}
+
+// run packs and sends what is gathered until there is no more, or until it cannot.
+func (r *rowSender) run() {
+	defer close(r.sent)
+	sum := sha256.New()
+	for raw := range r.full {
+		if r.ctx.Err() == nil {
+			sum.Write(raw)
+			r.x.buf = r.x.server.packer.frame(r.x.buf[:0], frameRows, raw)
+			if err := r.x.send(r.ctx, r.x.buf); err != nil {
+				r.stop(err)
+			}
+		}
+		r.free <- raw[:0]
+	}
+	r.end.sum = [32]byte(sum.Sum(nil))
 }
 
 func (r *rowSender) row(key string, value []byte, seq uint64) error {
@@ -123,13 +160,32 @@ func (r *rowSender) row(key string, value []byte, seq uint64) error {
 	return nil
 }
 
+// flush hands a frame over; the error is that of one before.
 func (r *rowSender) flush() error {
 	if len(r.raw) == 0 {
 		return nil
 	}
-	r.sum.Write(r.raw)
-	x := r.x
-	x.buf = x.server.packer.frame(x.buf[:0], frameRows, r.raw)
-	r.raw = r.raw[:0]
-	return r.put(x.buf)
+	r.full <- r.raw
+	r.raw = <-r.free
+	return context.Cause(r.ctx)
+}
+
+// finish sends what is left, after err that gathering ended with, and returns
+// what either ended with. Nothing is sent any more when it returns.
+func (r *rowSender) finish(err error) error {
+	if r.ctx == nil {
+		return err // it was not even begun
+	}
+	if err == nil {
+		err = r.flush()
+	} else {
+		r.stop(err)
+	}
+	close(r.full)
+	<-r.sent
+	if err == nil {
+		err = context.Cause(r.ctx)
+	}
+	r.stop(nil)
+	return err
 }

@@ -153,7 +153,7 @@ func (w *SnapshotWriter) ingest(ctx context.Context) error {
 	}
 	// What has begun is not left half done where the connection ends.
 	ctx = context.WithoutCancel(ctx)
-	return w.c.settled(guarded(func() error { return w.c.db.Ingest(ctx, []string{t.path}) }))
+	return w.c.settled(w.c.health.guarded(func() error { return w.c.db.Ingest(ctx, []string{t.path}) }))
 }
 
 // Replay adds the changes of an entry to a snapshot, beside its rows: where a

@@ -17,8 +17,6 @@ import (
 
 const (
 	maxDrain = 30 * time.Second
-	// A pair that is lost is told again each few seconds: longer helps nobody.
-	maxCertificateWait = 10 * time.Minute
 	// A log that is shorter would send an edge a whole copy after each pause.
 	minRetainBytes = 16 << 20
 	minRetainFor   = time.Minute
@@ -27,7 +25,7 @@ const (
 func (a *app) controlCommand() *cobra.Command {
 	var cfg control.Config
 	nameServers := conf.NewStrings("NAME,...")
-	drain, retainFor, wait := conf.Duration(30*time.Second), conf.Duration(7*24*time.Hour), conf.Duration(30*time.Second)
+	drain, retainFor := conf.Duration(30*time.Second), conf.Duration(7*24*time.Hour)
 	retainBytes := conf.Size(1 << 30)
 	cmd := &cobra.Command{
 		Use:   "control",
@@ -55,14 +53,13 @@ that ends TLS. SIGTERM lets calls in flight finish, for at most 30 s.`,
 	fl.StringVar(&cfg.API, "api", "127.0.0.1:8787", "listen `ADDR` for the API, /metrics, /healthz and /readyz")
 	fl.StringVar(&cfg.Feed, "feed", ":7843", "listen `ADDR` for edges")
 	fl.BoolVar(&cfg.AutoCertificate, "auto-certificate", false, "give each zone a certificate of this state folder's own CA; for trying things out")
-	fl.Var(&wait, "certificate-wait", "how long a new certificate waits for connected edges that do not have it yet, before edges serve it; at most 10m")
 	fl.Var(nameServers, "name-server", "names of the edges' DNS, for new zones (default ns1.selvage.invalid and ns2); may repeat")
 	fl.IntVar(&cfg.Retain, "retain", 100_000, "`N` entries that the feed's log keeps; an edge that is further behind gets a whole copy")
 	fl.Var(&retainBytes, "retain-bytes", "`SIZE` of the feed's log in all, as its entries are encoded")
 	fl.Var(&retainFor, "retain-for", "how long the feed's log keeps an entry at most")
 	fl.Var(&drain, "drain-timeout", "how long calls in flight may finish after SIGTERM, at most 30s")
 	withFile(cmd, func(cmd *cobra.Command) error {
-		cfg.RetainBytes, cfg.RetainFor, cfg.CertificateWait = int64(retainBytes), time.Duration(retainFor), time.Duration(wait)
+		cfg.RetainBytes, cfg.RetainFor = int64(retainBytes), time.Duration(retainFor)
 		if err := checkControl(&cfg, time.Duration(drain)); err != nil {
 			return usage("%w; \"selvage control --help\" shows an example", err)
 		}
@@ -102,9 +99,6 @@ func checkControl(cfg *control.Config, drain time.Duration) error {
 	}
 	if cfg.RetainFor < minRetainFor {
 		return fmt.Errorf("retain_for: at least %s is needed, got %s", minRetainFor, cfg.RetainFor)
-	}
-	if cfg.CertificateWait <= 0 || cfg.CertificateWait > maxCertificateWait {
-		return fmt.Errorf("certificate_wait: from 1ns to %s, got %s", maxCertificateWait, cfg.CertificateWait)
 	}
 	if drain <= 0 || drain > maxDrain {
 		return fmt.Errorf("drain_timeout: from 1ns to %s, got %s", maxDrain, drain)

@@ -25,6 +25,10 @@ type Config struct {
 	Store *store.Store
 	// Judge refuses a zone that an edge could not compile: snapshot.Compile.
 	Judge func(*zone.Spec) error
+	// Recipients lists the nodes that data keys are sealed to.
+	Recipients func(context.Context, *store.Tx) ([]Recipient, error)
+	// Colos lists the data centers that have nodes.
+	Colos func(context.Context, *store.Tx) ([]string, error)
 	// Vault wraps data keys at rest.
 	Vault Vault
 	Log   *slog.Logger
@@ -69,9 +73,6 @@ type Publisher struct {
 	// found; used by New and Run.
 	unrepaired bool
 	trimmed    time.Time // when trim last looked; used by Run
-	// keysMoved says that no key of a certificate stands in the log; used by
-	// New and Run.
-	keysMoved bool
 
 	mu      sync.Mutex
 	head    feed.Cursor             // guarded by mu
@@ -106,7 +107,7 @@ func New(ctx context.Context, c Config) (*Publisher, error) {
 			return nil, err
 		}
 		if n == 0 {
-			return p, p.moveKeys(ctx)
+			return p, nil
 		}
 		c.Log.Info("numbered changes left from an earlier run", "changes", n)
 	}
@@ -187,9 +188,6 @@ func (p *Publisher) turn(ctx context.Context) error {
 		}
 		p.behind = false
 	}
-	if err := p.moveKeys(ctx); err != nil {
-		return err
-	}
 	for {
 		n, err := p.number(ctx)
 		if err != nil {
@@ -226,6 +224,8 @@ type Action struct {
 	Actor  string // token id, or "control" for what happens by itself
 	Name   string // "dns_record.create"
 	Object string // id of what is changed
+	// ByRings, where it is not nil, sends the change by rings.
+	ByRings *ByRings
 }
 
 // Write runs fn in one transaction with an outbox row for the changes it
@@ -355,23 +355,13 @@ func (p *Publisher) append(ctx context.Context, tx *store.Tx, head feed.Cursor, 
 		return head, &fault.Error{Op: "publish.number", Side: fault.Control, Kind: fault.Malformed, Err: fmt.Errorf(
 			"outbox row %d of the control database is damaged (%w); restore the database from a backup", ev.ID, err)}
 	}
-	if head, err = p.enter(ctx, tx, head, box.Changes); err != nil {
-		return head, err
-	}
-	ev.Seq = head.Seq
-	return head, tx.Number(ctx, ev.ID, ev.Seq)
-}
-
-// enter writes changes as the entry after head, and makes them in the feed's
-// state.
-func (p *Publisher) enter(ctx context.Context, tx *store.Tx, head feed.Cursor, changes []feed.Change) (feed.Cursor, error) {
-	e := feed.Seal(head.Hash, head.Seq+1, time.Now(), changes)
+	e := feed.Seal(head.Hash, head.Seq+1, time.Now(), box.Changes)
+	ev.Seq = e.Seq
 	if err := tx.PutLog(ctx, store.LogRow{Seq: e.Seq, Time: e.Time, Payload: feed.AppendEntry(nil, &e), Hash: e.Hash[:]}); err != nil {
 		return head, err
 	}
 	p.times.add(e.Seq, e.Time)
 	for _, c := range e.Changes {
-		var err error
 		switch c.Op {
 		case feed.Set:
 			err = tx.SetKey(ctx, c.Key, c.Value, e.Seq)
@@ -382,7 +372,7 @@ func (p *Publisher) enter(ctx context.Context, tx *store.Tx, head feed.Cursor, c
 			return head, err
 		}
 	}
-	return feed.Cursor{Seq: e.Seq, Hash: e.Hash}, nil
+	return feed.Cursor{Seq: e.Seq, Hash: e.Hash}, tx.Number(ctx, ev.ID, e.Seq)
 }
 
 // announce tells that the log goes to head, and writers their numbers: of

@@ -26,10 +26,11 @@ func (r *Refusal) Unwrap() error { return r.Err }
 // Edit changes one zone: fn gets a copy to edit, the judge judges the result,
 // and the difference is stored and published as one entry. Edits of one zone
 // are serial; when another control plane wrote the zone meanwhile, fn is called
-// again with what it has become. fn's error comes back as it is, with nothing
+// again with what it has become. Where the action asks for rings it becomes a
+// stage; a key that a stage on its way changes too is fault.Conflict. fn's error comes back as it is, with nothing
 // changed; a zone that does not exist is fault.NotFound.
 func (p *Publisher) Edit(ctx context.Context, zoneID string, a Action, fn func(*store.Zone) error) (uint64, error) {
-	return p.onZone(ctx, zoneID, func(before *store.Zone) (uint64, error) {
+	return p.onZone(ctx, zoneID, func(before *store.Zone, pending *Rollout) (uint64, error) {
 		after := before.Clone()
 		if err := fn(after); err != nil {
 			return 0, err
@@ -38,16 +39,29 @@ func (p *Publisher) Edit(ctx context.Context, zoneID string, a Action, fn func(*
 			head, _ := p.position()
 			return head.Seq, nil
 		}
-		if err := p.judge(after); err != nil {
+		if err := p.judgeBoth(after, pending); err != nil {
 			return 0, err
+		}
+		if a.ByRings != nil {
+			return p.stage(ctx, a, before, after, pending)
+		}
+		if pending != nil {
+			parts, err := differ(before, after)
+			if err == nil {
+				err = pending.clash(parts.changes())
+			}
+			if err != nil {
+				return 0, err
+			}
 		}
 		return p.save(ctx, a, before, after)
 	})
 }
 
-// onZone reads a zone and passes it to write, again for as long as that finds
-// the zone changed by another control plane.
-func (p *Publisher) onZone(ctx context.Context, zoneID string, write func(before *store.Zone) (uint64, error)) (uint64, error) {
+// onZone reads a zone, and the rollout that it has on its way (nil: none), and
+// passes them to write, again for as long as that finds the zone changed by
+// another control plane.
+func (p *Publisher) onZone(ctx context.Context, zoneID string, write func(before *store.Zone, pending *Rollout) (uint64, error)) (uint64, error) {
 	unlock, err := p.zones.lock(ctx, zoneID)
 	if err != nil {
 		return 0, err
@@ -55,13 +69,16 @@ func (p *Publisher) onZone(ctx context.Context, zoneID string, write func(before
 	defer unlock()
 	for {
 		var before *store.Zone
+		var pending *Rollout
 		if err := p.Store.Read(ctx, func(tx *store.Tx) (err error) {
-			before, err = tx.Zone(ctx, zoneID)
+			if before, err = tx.Zone(ctx, zoneID); err == nil {
+				pending, err = pendingOf(ctx, tx, zoneID)
+			}
 			return err
 		}); err != nil {
 			return 0, err
 		}
-		seq, err := write(before)
+		seq, err := write(before, pending)
 		if !errors.Is(err, store.ErrStale) || ctx.Err() != nil {
 			return seq, err
 		}
@@ -77,9 +94,9 @@ func (p *Publisher) Create(ctx context.Context, a Action, z *store.Zone) (uint64
 	return p.save(ctx, a, nil, z)
 }
 
-// Remove drops a zone with all its parts.
+// Remove drops a zone with all its parts, and what is on its way to it.
 func (p *Publisher) Remove(ctx context.Context, zoneID string, a Action) (uint64, error) {
-	return p.onZone(ctx, zoneID, func(before *store.Zone) (uint64, error) { return p.save(ctx, a, before, nil) })
+	return p.onZone(ctx, zoneID, func(before *store.Zone, _ *Rollout) (uint64, error) { return p.save(ctx, a, before, nil) })
 }
 
 // Purge publishes a purge of a zone's cached objects.
@@ -106,8 +123,9 @@ func (p *Publisher) judge(z *store.Zone) error {
 	return nil
 }
 
-// save writes the difference of two states; before or after may be nil. What is
-// staged is stored and not published.
+// save writes the difference of two states; before or after may be nil. The
+// list of nodes is read inside the transaction, so a node that enrols at the
+// same time gets its keys either from here or from its own enrolment.
 func (p *Publisher) save(ctx context.Context, a Action, before, after *store.Zone) (uint64, error) {
 	parts, err := differ(before, after)
 	if err != nil {
@@ -126,8 +144,19 @@ func (p *Publisher) save(ctx context.Context, a Action, before, after *store.Zon
 		if err := tx.SaveZone(ctx, before, after); err != nil {
 			return Written{}, err
 		}
+		keys, err := p.keyChanges(ctx, tx, before, after)
+		if err != nil {
+			return Written{}, err
+		}
 		w := parts.audit()
-		w.Changes = parts.changes()
+		w.Changes = append(keys, parts.changes()...)
+		if after == nil {
+			staged, err := dropPending(ctx, tx, a, before.ID)
+			if err != nil {
+				return Written{}, err
+			}
+			w.Changes = append(w.Changes, staged...)
+		}
 		return w, nil
 	})
 }

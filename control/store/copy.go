@@ -10,8 +10,8 @@ import (
 // tables are all tables in an order in which rows may be written: those that
 // others refer to come first.
 var tables = []string{
-	"accounts", "tokens", "zones", "records", "settings", "rulesets", "certificates", "staged", "held",
-	"join_tokens", "nodes", "outbox", "log", "kv", "leases", "facts", "progress", "rejections",
+	"accounts", "tokens", "zones", "records", "settings", "rulesets", "certificates",
+	"join_tokens", "nodes", "outbox", "log", "kv", "leases", "facts", "progress", "rejections", "rollouts",
 }
 
 // Copy writes everything that is in from to the empty database to, in one

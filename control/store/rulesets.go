@@ -53,5 +53,13 @@ func (tx *Tx) saveRulesets(ctx context.Context, before, after *Zone) error {
 			return err
 		}
 	}
+	for _, r := range before.Rulesets {
+		if after.Ruleset(r.Phase) != nil {
+			continue
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM rulesets WHERE zone = $1 AND phase = $2`, after.ID, r.Phase); err != nil {
+			return err
+		}
+	}
 	return nil
 }

@@ -30,6 +30,8 @@ type Store struct {
 	read  *sql.DB
 	kind  kind
 	place string // for messages; has no password
+	// around runs each transaction; nil does so at once.
+	around func(ctx context.Context, writes bool, run func() error) error
 }
 
 // kind is what the two databases do differently.
@@ -40,9 +42,6 @@ type kind interface {
 	// locked and locks it until the end of its own; "" where there is only one
 	// writer.
 	lock() string
-	// erase are statements, run one by one outside of transactions, after which
-	// what was deleted is in the database's files no more.
-	erase() []string
 	// copied ends a transaction that brought rows with their numbers.
 	copied(context.Context, *Tx) error
 	// shared reports whether several processes may write.
@@ -117,7 +116,7 @@ const (
 func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
 	end := time.Now().Add(triesFor)
 	for pause := time.Millisecond; ; pause = min(2*pause, maxPause) {
-		err, again := s.kind.explain(inTx(ctx, s.write, nil, s.kind, fn))
+		err, again := s.kind.explain(s.inTx(ctx, s.write, nil, fn))
 		if err == nil || !again || time.Now().After(end) {
 			return err
 		}
@@ -133,8 +132,15 @@ func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
 
 // Read runs fn on one consistent state of the database.
 func (s *Store) Read(ctx context.Context, fn func(*Tx) error) error {
-	err, _ := s.kind.explain(inTx(ctx, s.read, &sql.TxOptions{ReadOnly: true, Isolation: s.kind.oneState()}, s.kind, fn))
+	err, _ := s.kind.explain(s.inTx(ctx, s.read, &sql.TxOptions{ReadOnly: true, Isolation: s.kind.oneState()}, fn))
 	return err
+}
+
+func (s *Store) inTx(ctx context.Context, db *sql.DB, o *sql.TxOptions, fn func(*Tx) error) error {
+	if s.around == nil {
+		return inTx(ctx, db, o, s.kind, fn)
+	}
+	return s.around(ctx, o == nil, func() error { return inTx(ctx, db, o, s.kind, fn) })
 }
 
 func inTx(ctx context.Context, db *sql.DB, o *sql.TxOptions, k kind, fn func(*Tx) error) error {
@@ -147,17 +153,6 @@ func inTx(ctx context.Context, db *sql.DB, o *sql.TxOptions, k kind, fn func(*Tx
 	}
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("%w: %w", errCommit, err)
-	}
-	return nil
-}
-
-// Erase makes what was deleted disappear from the database's files as well. It
-// rewrites them, and holds up writers meanwhile.
-func (s *Store) Erase(ctx context.Context) error {
-	for _, q := range s.kind.erase() {
-		if _, err := s.write.ExecContext(ctx, q); err != nil {
-			return fmt.Errorf("store: erase what was deleted: %w", err)
-		}
 	}
 	return nil
 }

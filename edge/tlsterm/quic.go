@@ -90,19 +90,9 @@ func (e *Engine) planFor(hello *tls.ClientHelloInfo) *Plan {
 	}
 	host := strings.ToLower(hello.ServerName)
 	p := e.find(host)
-	if p.Covers(host) {
-		return p
-	}
-	a.refused = reasonUnknownName
-	lack := p.lacks(host)
-	if len(lack) == 0 || e.await == nil {
+	if !p.Covers(host) {
+		a.refused = reasonUnknownName
 		return nil
 	}
-	e.await(hello.Context(), p.zoneID, lack)
-	if p = e.find(host); !p.Covers(host) {
-		a.refused = reasonNoKey
-		return nil
-	}
-	a.refused = ""
 	return p
 }
