@@ -217,11 +217,7 @@ func (e *Edge) build(ctx context.Context) (err error) {
 	if err := e.openQUIC(); err != nil {
 		return err
 	}
-	view := rings.NewView(e.copy, e.identity.Colo)
-	e.applier = &applier{
-		edge: e, copy: view, staged: view, keys: e.identity, node: e.identity.NodeID, certs: map[string]string{},
-		shared: &zone.Shared{Advertise: e.cfg.Advertise, Colo: e.cfg.Colo},
-	}
+	e.openApplier()
 	e.delays = newDelays()
 	e.up = feed.NewUp()
 	if err := e.openRelay(); err != nil {
@@ -237,6 +233,15 @@ func (e *Edge) build(ctx context.Context) (err error) {
 	}
 	e.registerEngines()
 	return nil
+}
+
+// openApplier needs the copy, the engines and the identity.
+func (e *Edge) openApplier() {
+	view := rings.NewView(e.copy, e.identity.Colo)
+	e.applier = &applier{
+		edge: e, copy: view, staged: view, keys: e.identity, node: e.identity.NodeID, certs: map[string]string{},
+		shared: &zone.Shared{Advertise: e.cfg.Advertise, Colo: e.cfg.Colo},
+	}
 }
 
 // onSnapshot is told that the copy was replaced: purges of the time in between

@@ -25,13 +25,9 @@ func (e *Edge) serve(ctx context.Context) error {
 			}
 		})
 	}
-	if err := e.applier.loadAll(); err != nil {
-		e.log.Error("zones of the copy cannot be served", "err", err)
-	}
-	if err := e.resumeMarks(); err != nil {
+	if err := e.resume(); err != nil {
 		return err
 	}
-	e.stand.reach(e.copy.Cursor().Seq)
 	// The feed goes on while visitors are drained, so that a long drain still
 	// learns of purges.
 	feeding, stopFeeding := context.WithCancel(e.requests)
@@ -213,4 +209,16 @@ func ignoreTimeout(err error) error {
 		return nil
 	}
 	return err
+}
+
+// resume serves what the copy holds.
+func (e *Edge) resume() error {
+	if err := e.applier.loadAll(); err != nil {
+		e.log.Error("zones of the copy cannot be served", "err", err)
+	}
+	if err := e.resumeMarks(); err != nil {
+		return err
+	}
+	e.stand.reach(e.copy.Cursor().Seq)
+	return nil
 }

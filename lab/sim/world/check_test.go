@@ -1,10 +1,14 @@
 package world
 
 import (
+	"encoding/json"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/selvage-edge/selvage/feed"
+	"github.com/selvage-edge/selvage/zone"
 )
 
 // check waits until all nodes stand at the head and looks at the invariants.
@@ -13,6 +17,7 @@ func (w *world) check() {
 	entries := w.witness.all()
 	w.trace.add("at %d after %s", head.Seq, took)
 	w.kept(entries)
+	w.served(entries)
 	want := digest(state(entries))
 	for _, n := range w.nodes {
 		l := n.running()
@@ -82,4 +87,114 @@ func (w *world) kept(entries []feed.Entry) {
 		}
 	}
 	w.trace.add("%d changes were acknowledged, %d are in the log", len(w.promised), len(at))
+}
+
+// stood is the stamp that a zone's state has from a number on.
+type stood struct {
+	seq   uint64
+	stamp int
+}
+
+// histories are the states of each zone, oldest first.
+func (w *world) histories(entries []feed.Entry) [][]stood {
+	all := make([][]stood, w.plan.zones)
+	zones := map[string]int{}
+	for n := range all {
+		zones[zone.SettingsKey(zoneID(n))] = n
+	}
+	for i := range entries {
+		for _, c := range entries[i].Changes {
+			n, ok := zones[c.Key]
+			if !ok {
+				continue
+			}
+			var s struct {
+				Stamp int `json:"browser_cache_ttl"`
+			}
+			if err := json.Unmarshal(c.Value, &s); err != nil {
+				w.broken("log", "settings at %d: %v", entries[i].Seq, err)
+			}
+			all[n] = append(all[n], stood{entries[i].Seq, s.Stamp})
+		}
+	}
+	return all
+}
+
+// served looks at what visitors got.
+func (w *world) served(entries []feed.Entry) {
+	histories := w.histories(entries)
+	type place struct {
+		node *node
+		zone int
+	}
+	type reached struct {
+		over int // number of the visit
+		seq  uint64
+	}
+	from := map[place][]reached{} // what a node's visits showed, as they were over
+	states, kept := 0, 0
+	for i, v := range w.visits {
+		for _, p := range w.purged {
+			if p.zone == v.zone && p.seq <= v.after && v.version < p.version {
+				w.broken("purge", "%s; version %d was purged at %d", v, p.version-1, p.seq)
+				break
+			}
+		}
+		if !v.fresh {
+			kept++
+			continue
+		}
+		states++
+		at := place{v.node, v.zone}
+		oldest := v.after
+		for _, r := range slices.Backward(from[at]) {
+			if r.over < v.began { // it was over before this one began
+				oldest = max(oldest, r.seq)
+				break
+			}
+		}
+		stamp, ok := v.stamp()
+		if !ok {
+			w.broken("state", "%s: the two parts of its state are of different numbers", v)
+			continue
+		}
+		seq, ok := stands(histories[v.zone], stamp, oldest, v.until)
+		if !ok {
+			w.broken("state", "%s: the zone's state was never that from %d on", v, oldest)
+			continue
+		}
+		if n := len(from[at]); n > 0 {
+			seq = max(seq, from[at][n-1].seq)
+		}
+		from[at] = append(from[at], reached{i, seq})
+	}
+	w.trace.add("%d visits showed a state, %d what was kept, %d purges", states, kept, len(w.purged))
+}
+
+// stamp is that of the state by which a visitor was served; false where its parts
+// are of two.
+func (s seen) stamp() (int, bool) {
+	stamp, err := strconv.Atoi(s.ttl)
+	if err != nil {
+		return 0, false
+	}
+	if stamp < firstStamp {
+		stamp = 0
+	}
+	return stamp, s.host == stampHost(stamp, s.zone)
+}
+
+// stands finds the first number, from one to another, at which a zone's state had
+// the stamp.
+func stands(history []stood, stamp int, from, until uint64) (uint64, bool) {
+	for i, h := range history {
+		end := until
+		if i+1 < len(history) {
+			end = min(until, history[i+1].seq-1)
+		}
+		if h.stamp == stamp && end >= from && h.seq <= until {
+			return max(h.seq, from), true
+		}
+	}
+	return 0, false
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	edgekit "github.com/selvage-edge/selvage/edge"
 	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/lab/sim/wan"
 )
@@ -39,6 +40,9 @@ type life struct {
 	copy   *feed.Copy
 	sub    *feed.Subscriber
 	server *feed.Server // of a relay
+	kit    *edgekit.Kit // of an edge
+	number int64        // of this life, in the run
+	ctx    context.Context
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 	dead   atomic.Bool
@@ -82,12 +86,16 @@ func (n *node) start() {
 		w.broken("back", "%s stands at %d after a start, and had acknowledged %d", n.m.name, at, acked)
 	}
 	l.last = at
-	ctx, cancel := context.WithCancel(context.Background())
-	l.cancel = cancel
-	cfg := feed.SubscriberConfig{
-		Parents: n.m.parents, Dial: l.host.Dial, Identity: n.id, Copy: l.copy, Log: log,
-		OnEntry: l.entry, OnSnapshot: l.snapshot,
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.number = w.lives.Add(1)
+	cfg := feed.SubscriberConfig{Parents: n.m.parents, Dial: l.host.Dial, Identity: n.id, Copy: l.copy, Log: log}
+	if n.m.role == edge {
+		if err := l.follow(&cfg); err != nil {
+			w.broken("state", "%s does not serve: %v", n.m.name, err)
+			return
+		}
 	}
+	l.watch(&cfg)
 	if n.m.role == relay {
 		l.server = feed.NewServer(feed.ServerConfig{
 			Log: feed.NewRelayLog(l.copy), Identity: n.id, Logger: log, Gather: 5 * time.Millisecond, OnAck: w.onAck,
@@ -98,10 +106,10 @@ func (n *node) start() {
 	l.sub = feed.NewSubscriber(cfg)
 	if l.server != nil {
 		ln := l.host.Listen()
-		l.work.Go(func() { _ = l.server.Serve(ctx, ln) })
+		l.work.Go(func() { _ = l.server.Serve(l.ctx, ln) })
 	}
 	l.work.Go(func() {
-		if err := l.sub.Run(ctx); err != nil && !l.dead.Load() {
+		if err := l.sub.Run(l.ctx); err != nil && !l.dead.Load() {
 			w.trace.add("%s cannot go on: %v", n.m.name, err)
 			w.later(2*time.Second, func() { n.restart(false, 100, time.Second) })
 		}
@@ -109,31 +117,39 @@ func (n *node) start() {
 	n.life = l
 }
 
-// entry hears of a stored entry.
-func (l *life) entry(e *feed.Entry) error {
-	if d := l.n.slow.Load(); d > 0 {
-		<-time.After(time.Duration(d))
+// watch looks at what the subscriber hands on, before the edge gets it.
+func (l *life) watch(cfg *feed.SubscriberConfig) {
+	entry, snapshot := cfg.OnEntry, cfg.OnSnapshot
+	cfg.OnEntry = func(e *feed.Entry) error {
+		if d := l.n.slow.Load(); d > 0 {
+			<-time.After(time.Duration(d))
+		}
+		if e.Seq != l.last+1 {
+			l.back("%s is handed entry %d after %d", l.n.m.name, e.Seq, l.last)
+		}
+		l.last = e.Seq
+		if entry == nil {
+			return nil
+		}
+		return entry(e)
 	}
-	if l.dead.Load() {
-		return nil
+	cfg.OnSnapshot = func(seq uint64) error {
+		if seq < l.last {
+			l.back("%s is handed a snapshot of %d after %d", l.n.m.name, seq, l.last)
+		}
+		l.last = seq
+		if snapshot == nil {
+			return nil
+		}
+		return snapshot(seq)
 	}
-	if e.Seq != l.last+1 {
-		l.n.w.broken("back", "%s is handed entry %d after %d", l.n.m.name, e.Seq, l.last)
-	}
-	l.last = e.Seq
-	return nil
 }
 
-// snapshot hears that the state was replaced.
-func (l *life) snapshot(seq uint64) error {
-	if l.dead.Load() {
-		return nil
+// back notes a number that went back, unless it is a dead process's.
+func (l *life) back(format string, args ...any) {
+	if !l.dead.Load() {
+		l.n.w.broken("back", format, args...)
 	}
-	if seq < l.last {
-		l.n.w.broken("back", "%s is handed a snapshot of %d after %d", l.n.m.name, seq, l.last)
-	}
-	l.last = seq
-	return nil
 }
 
 // onDisk is asked before each operation on the disk.
@@ -183,6 +199,9 @@ func (n *node) stop(silently bool, percent int) bool {
 	l.powerFails(silently, percent)
 	l.cancel()
 	l.work.Wait()
+	if l.kit != nil {
+		l.kit.Close()
+	}
 	if err := l.copy.Close(); err != nil && !errors.Is(err, feed.ErrBroken) {
 		n.w.trace.add("%s: close of the dead one's copy: %v", n.m.name, err)
 	}

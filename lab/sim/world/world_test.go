@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,11 +30,16 @@ type world struct {
 	byID    map[string]*node
 	work    sync.WaitGroup
 	over    chan struct{} // closed when no more faults come
+	source  *source
+	ends    sync.WaitGroup // what ends after all others
+	lives   atomic.Int64
 
 	mu       sync.Mutex
 	rand     *rand.Rand    // guarded by mu
 	wrong    []string      // guarded by mu
 	promised []promise     // guarded by mu
+	purged   []purged      // guarded by mu
+	visits   []seen        // guarded by mu
 	database time.Duration // what its clock is ahead; guarded by mu
 }
 
@@ -126,11 +132,11 @@ const converge = 5 * time.Minute
 
 func (w *world) play() {
 	p := w.plan
-	seen, err := store.OpenShared(context.Background(), w.dir, store.Shared{Now: w.databaseNow, Around: func(_ context.Context, _ bool, run func() error) error { return run() }})
+	log, err := store.OpenShared(context.Background(), w.dir, store.Shared{Now: w.databaseNow, Around: func(_ context.Context, _ bool, run func() error) error { return run() }})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.witness = &witness{w: w, store: seen}
+	w.witness = &witness{w: w, store: log}
 	for i := range p.machines {
 		m := &p.machines[i]
 		w.trace.add("%s in %s, parents %v", m.name, m.place.Colo, m.parents)
@@ -143,9 +149,11 @@ func (w *world) play() {
 		w.nodes = append(w.nodes, n)
 		w.byID[nodeID(m.name)] = n
 	}
+	w.source = newSource(w, p.machines[len(p.machines)-1].place)
 	for _, r := range w.roots {
 		r.start()
 	}
+	w.create()
 	for _, n := range w.nodes {
 		n.start()
 	}
@@ -163,7 +171,12 @@ func (w *world) play() {
 	for _, r := range w.roots {
 		r.stop(true)
 	}
-	if err := seen.Close(); err != nil {
+	if err := w.source.server.Close(); err != nil {
+		w.t.Error(err)
+	}
+	w.ends.Wait()
+	<-time.After(time.Second) // for answers of the origin that nobody waits for
+	if err := log.Close(); err != nil {
 		w.t.Error(err)
 	}
 }
