@@ -174,6 +174,26 @@ type FeedNode struct {
 		Reason string    `json:"reason"`
 		At     time.Time `json:"at"`
 	} `json:"rejected"` // the newest; nil for none
+	Health *struct {
+		At       time.Time `json:"at"`       // when the control plane heard of it
+		State    string    `json:"state"`    // loading, ready or draining
+		Rejected int       `json:"rejected"` // zones and lists whose newest state is not used
+		Problems []string  `json:"problems"` // why the edge is not healthy
+	} `json:"health"` // as the node last said; nil: it never did
+}
+
+// Troubles are why the node is not healthy, as it says itself while it is
+// connected; and the newest change that it could not use, unless it says that it
+// has got over that.
+func (n *FeedNode) Troubles() []string {
+	var all []string
+	if n.Rejected != nil && (n.Health == nil || n.Health.Rejected > 0 || n.Health.At.Before(n.Rejected.At)) {
+		all = append(all, strconv.FormatUint(n.Rejected.Seq, 10)+": "+n.Rejected.Reason)
+	}
+	if n.Health != nil && n.Connected {
+		all = append(all, n.Health.Problems...)
+	}
+	return all
 }
 
 // Feed asks where the feed and each node stand.

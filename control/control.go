@@ -22,6 +22,7 @@ import (
 	"github.com/selvage-edge/selvage/control/api"
 	"github.com/selvage-edge/selvage/control/api/selvage"
 	"github.com/selvage-edge/selvage/control/api/v4"
+	"github.com/selvage-edge/selvage/control/health"
 	"github.com/selvage-edge/selvage/control/identity"
 	"github.com/selvage-edge/selvage/control/progress"
 	"github.com/selvage-edge/selvage/control/publish"
@@ -68,6 +69,7 @@ type Control struct {
 	publish   *publish.Publisher
 	feed      *feed.Server
 	progress  *progress.Book
+	health    *health.Book
 	api       http.Handler
 	timer     chan struct{} // capacity 1: an expiry changed
 }
@@ -130,6 +132,9 @@ func (c *Control) open(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
+	if c.health, err = health.New(ctx, health.Config{Store: c.store, Control: c.publish.Name(), Log: c.log.With("part", "health")}); err != nil {
+		return err
+	}
 	c.members = newMembers(c.nodes, c.log.With("part", "members"))
 	c.feed = feed.NewServer(feed.ServerConfig{
 		Log: c.publish, Identity: c.authority.Control(), Known: c.authority.Known, Enroll: c.authority.Enroll,
@@ -137,6 +142,7 @@ func (c *Control) open(ctx context.Context) (err error) {
 			c.progress.Note(n, seq, rejected, time.Now().UTC())
 		},
 		OnAnnounce: c.members.note,
+		Readers:    c.readers(),
 		// A node that comes back tells its cursor: it has everything up to it.
 		Connected:    func(n feed.NodeInfo) { c.progress.Connected(n, time.Now().UTC()) },
 		Disconnected: func(n feed.NodeInfo) { c.progress.Disconnected(n, time.Now().UTC()) },
@@ -171,12 +177,12 @@ func (c *Control) handler() http.Handler {
 	}
 	registry := prometheus.NewRegistry()
 	meter := newMeter(registry, c.publish)
-	registry.MustRegister(c.feed.Collector(), c.progress)
+	registry.MustRegister(c.feed.Collector(), c.progress, c.health)
 	mux := http.NewServeMux()
 	v4API := v4.New(public)
 	mux.Handle(v4.Prefix+"/", meter.count("v4", v4API))
 	mux.Handle(selvage.Prefix+"/", meter.count("selvage", selvage.New(selvage.Config{
-		Gate: gate, Log: c.publish, Progress: c.progress.At, Revoke: c.revoke, Join: c.authority.NewJoinToken, Zones: v4API.Ours(),
+		Gate: gate, Log: c.publish, Progress: c.progress.At, Health: c.health.Newest, Revoke: c.revoke, Join: c.authority.NewJoinToken, Zones: v4API.Ours(),
 	})))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
@@ -223,7 +229,7 @@ func (c *Control) serve(ctx context.Context, apiListener, feedListener net.Liste
 	run, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
 	var parts sync.WaitGroup
-	failed := make(chan error, 6) // one for each part: none blocks
+	failed := make(chan error, 7) // one for each part: none blocks
 	part := func(name string, fn func(context.Context) error) {
 		parts.Go(func() {
 			if err := fn(run); err != nil {
@@ -241,6 +247,7 @@ func (c *Control) serve(ctx context.Context, apiListener, feedListener net.Liste
 	part("upkeep", c.upkeep)
 	part("members", c.members.run)
 	part("progress", c.progress.Run)
+	part("health", c.health.Run)
 	part("api", func(context.Context) error {
 		if err := server.Serve(apiListener); !errors.Is(err, http.ErrServerClosed) {
 			return err

@@ -71,21 +71,22 @@ func (a *applier) loadAll() error {
 	if err != nil {
 		return fmt.Errorf("list zones of the copy: %w", err)
 	}
-	if err := a.loadNodes(); err != nil {
+	at := a.copy.Cursor().Seq
+	if err := a.loadNodes(at); err != nil {
 		failed = append(failed, err)
 	}
-	if err := a.edge.kills.Begin(a.copy.Scan); err != nil {
+	if err := a.edge.rejects.note("kills", at, a.edge.kills.Begin(a.copy.Scan)); err != nil {
 		failed = append(failed, err)
 	}
 	defer a.edge.kills.End()
 	for _, id := range names {
 		delete(gone, id)
-		if err := a.load(id); err != nil {
+		if err := a.load(id, at); err != nil {
 			failed = append(failed, err)
 		}
 	}
 	for id := range gone {
-		if err := a.withdraw(id); err != nil {
+		if err := a.edge.rejects.note("zone/"+id, at, a.withdraw(id)); err != nil {
 			failed = append(failed, err)
 		}
 	}
@@ -131,19 +132,19 @@ func (a *applier) note(e *feed.Entry) error {
 func (a *applier) settle(reject func(seq uint64, why error)) {
 	a.edge.stand.begin(a.newest)
 	if a.nodes {
-		if err := a.loadNodes(); err != nil {
+		if err := a.loadNodes(a.newest); err != nil {
 			reject(a.newest, err)
 		}
 		a.nodes = false
 	}
 	a.restage(reject)
 	if a.kills { // those that are set count before what else changes
-		if err := a.edge.kills.Begin(a.copy.Scan); err != nil {
+		if err := a.edge.rejects.note("kills", a.newest, a.edge.kills.Begin(a.copy.Scan)); err != nil {
 			reject(a.newest, err)
 		}
 	}
 	for id, seq := range a.touched {
-		if err := a.load(id); err != nil {
+		if err := a.load(id, seq); err != nil {
 			reject(seq, err)
 		}
 	}
@@ -167,7 +168,7 @@ func (a *applier) settle(reject func(seq uint64, why error)) {
 
 // loadNodes tells the table of tiers which nodes there are. An entry that
 // cannot be read is named and left out.
-func (a *applier) loadNodes() error {
+func (a *applier) loadNodes(seq uint64) error {
 	if a.edge.tiers == nil {
 		return nil
 	}
@@ -188,12 +189,12 @@ func (a *applier) loadNodes() error {
 		return fmt.Errorf("list nodes of the copy: %w", err)
 	}
 	a.edge.tiers.Set(nodes)
-	return errors.Join(failed...)
+	return a.edge.rejects.note("nodes", seq, errors.Join(failed...))
 }
 
-// load compiles one zone from the copy and publishes it, or withdraws it when
+// build compiles one zone from the copy and publishes it, or withdraws it when
 // the copy has none of its rows.
-func (a *applier) load(id string) error {
+func (a *applier) build(id string) error {
 	var rows []zone.Row
 	err := a.copy.Scan(zone.Prefix(id), func(key string, value []byte, seq uint64) error {
 		rows = append(rows, zone.Row{Key: key, Value: append([]byte{}, value...), Seq: seq})

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/selvage-edge/selvage/edge/request"
+	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/telemetry"
 	"github.com/selvage-edge/selvage/wire/msg"
 )
@@ -57,6 +58,9 @@ func (e *Edge) countRequest(s *session) {
 	r := &s.r
 	e.counters.done(s.shard, r.Out.Status, r.Cache.Status, r.Cache.Tier, s.sent, s.took)
 	e.counters.rows(s.shard, r.Marks[:len(onRequest)])
+	if r.Fault != nil && r.Fault.Side == fault.Edge && r.Out.Status >= 500 {
+		e.counters.shard(s.shard).own.Add(1)
+	}
 }
 
 func tlsVersion(c *msg.Conn) string {

@@ -74,6 +74,10 @@ type Edge struct {
 	stand  stand
 	asks   asks
 
+	rejects rejects
+	stuck   atomic.Bool // the copy cannot be written any more
+	started time.Time
+
 	normalize  *normalize.Engine
 	settings   *settings.Engine
 	origin     *origin.Engine
@@ -109,7 +113,7 @@ func New(cfg Config, log *slog.Logger) (*Edge, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	return &Edge{cfg: cfg, log: log, zones: snapshot.NewTable(), crew: crew.New(), clock: clock.New(nil), counters: newCounters(), registry: prometheus.NewRegistry()}, nil
+	return &Edge{cfg: cfg, log: log, started: time.Now(), zones: snapshot.NewTable(), crew: crew.New(), clock: clock.New(nil), counters: newCounters(), registry: prometheus.NewRegistry()}, nil
 }
 
 // Run opens everything, serves until ctx ends, drains for at most
@@ -224,7 +228,7 @@ func (e *Edge) build(ctx context.Context) (err error) {
 		return err
 	}
 	e.feed = feed.NewSubscriber(feed.SubscriberConfig{
-		Announce: e.announcement(), Relay: e.relay, Signals: e.up,
+		Announce: e.announcement(), Relay: e.relay, Signals: e.up, Standing: e.rejects.standing,
 		Parents: e.cfg.Parents, Identity: e.identity, Copy: e.copy, Log: e.log,
 		OnEntry: e.delays.note(e.applier.note), OnBatch: e.delays.settle(e.applier.settle), OnSnapshot: e.onSnapshot,
 	})

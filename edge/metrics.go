@@ -32,6 +32,7 @@ type counterShard struct {
 	buckets  [bucketCount]atomic.Uint64
 	rowNanos [request.MaxRows]atomic.Uint64
 	refused  [statusMax]atomic.Uint64
+	own      atomic.Uint64 // answers of 5xx that are this edge's fault
 	// What most requests have is counted together: answers of 200, and how many
 	// ran just these of the first rows.
 	ok      [cacheKinds][tierKinds]atomic.Uint64

@@ -42,6 +42,7 @@ func (e *Edge) serve(ctx context.Context) error {
 	}
 	work.Go(func() { heap.Keep(running, e.quietSince()) })
 	work.Go(func() { e.tiers.Run(feeding) })
+	work.Go(func() { e.tellHealth(feeding) })
 	err := e.waitLoaded(ctx, failed)
 	if err == nil && ctx.Err() == nil {
 		err = e.open(running, spawn)
@@ -90,6 +91,7 @@ func (e *Edge) requestsSeen() float64 {
 // is better than none, and readiness and metrics say how old it is.
 func (e *Edge) follow(ctx context.Context) {
 	if err := e.feed.Run(ctx); err != nil {
+		e.stuck.Store(true)
 		e.log.Error("the configuration cannot be kept up to date any more; serving on with what is known until a restart", "applied", e.copy.Cursor().Seq, "err", err)
 	}
 }

@@ -32,7 +32,7 @@ func (a *applier) restage(reject func(seq uint64, why error)) {
 		return
 	}
 	changed, err := a.staged.Refresh()
-	if err != nil {
+	if err := a.edge.rejects.note("stages", a.stages, err); err != nil {
 		reject(a.stages, err)
 	}
 	for _, key := range changed {

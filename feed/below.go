@@ -20,6 +20,7 @@ type below struct {
 	nodes   map[string]*belowNode // guarded by mu
 	fresh   bool                  // some came that the parent was not told of; guarded by mu
 	rejects []record              // to be told to the parent, oldest first; guarded by mu
+	past    []record              // the newest of those that were told; guarded by mu
 }
 
 // belowNode is one of them.
@@ -181,6 +182,12 @@ func (b *below) all(announcements bool) {
 		n.dirty = true
 		n.said = n.said && !announcements
 	}
+	if !announcements {
+		return
+	}
+	// The last ones may be lost with the connection that carried them.
+	b.rejects = slices.Concat(slices.DeleteFunc(b.past, func(r record) bool { return b.nodes[r.node] == nil }), b.rejects)
+	b.past = nil
 }
 
 // news reports whether there are nodes that the parent was not told of: it
@@ -206,6 +213,8 @@ func (b *below) take() (frames [][]byte) {
 	for _, r := range b.rejects {
 		add(r)
 	}
+	b.past = append(b.past, b.rejects...)
+	b.past = b.past[max(0, len(b.past)-maxRejects):]
 	b.rejects, b.fresh = nil, false
 	now := time.Now()
 	for id, n := range b.nodes {

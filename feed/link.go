@@ -29,12 +29,13 @@ type link struct {
 	cursor   Cursor         // of the copy; owned by receive
 	applied  atomic.Uint64  // to acknowledge
 	wake     chan struct{}  // there is something to acknowledge; capacity 1
-	rejected chan rejection // full: receive waits
+	rejected chan Rejection // full: receive waits
 }
 
-type rejection struct {
-	seq    uint64
-	reason string
+// Rejection is an entry that was stored and cannot be used.
+type Rejection struct {
+	Seq    uint64
+	Reason string
 }
 
 // incoming is a snapshot that has begun and not ended, over as many connections
@@ -56,7 +57,7 @@ func newLink(s *Subscriber, raw net.Conn, parent string) *link {
 		parent:   parent,
 		cursor:   s.cfg.Copy.Cursor(),
 		wake:     make(chan struct{}, 1),
-		rejected: make(chan rejection, 256),
+		rejected: make(chan Rejection, 256),
 	}
 	l.in = aliveReader{l.conn, s.cfg.Silence}
 	l.applied.Store(l.cursor.Seq)
@@ -309,7 +310,7 @@ func (l *link) reject(ctx context.Context, seq uint64, why error) {
 	l.s.counters.rejected.Add(1)
 	l.s.log.Error("entry rejected", "seq", seq, "error", why)
 	select {
-	case l.rejected <- rejection{seq, why.Error()}:
+	case l.rejected <- Rejection{seq, why.Error()}:
 	case <-ctx.Done():
 	}
 }
@@ -453,7 +454,7 @@ const (
 // each second, by which the parent knows that this side lives. A relay says
 // what it heard of the nodes below it.
 func (l *link) up(ctx context.Context) {
-	if l.announce() != nil {
+	if l.announce() != nil || l.sayStanding() != nil {
 		return
 	}
 	tick := time.NewTicker(ackEvery)
@@ -503,13 +504,30 @@ func (l *link) up(ctx context.Context) {
 	}
 }
 
+func (l *link) sayRejected(r Rejection) error {
+	return l.say(frameRejected, appendRejected(nil, r.Seq, r.Reason))
+}
+
+// sayStanding says again what an earlier connection may have lost.
+func (l *link) sayStanding() error {
+	if l.s.cfg.Standing == nil {
+		return nil
+	}
+	for _, r := range l.s.cfg.Standing() {
+		if err := l.sayRejected(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // sayApplied says what was reached, and before that what was rejected on the way.
 func (l *link) sayApplied() error {
 	applied := l.applied.Load()
 	for {
 		select {
 		case r := <-l.rejected:
-			if err := l.say(frameRejected, appendRejected(nil, r.seq, r.reason)); err != nil {
+			if err := l.sayRejected(r); err != nil {
 				return err
 			}
 			continue

@@ -33,6 +33,9 @@ type SubscriberConfig struct {
 	// OnSnapshot hears that the copy's state was replaced as a whole: all must
 	// be read anew, and any signal may have been missed.
 	OnSnapshot func(seq uint64) error
+	// Standing are the rejections that still hold; each new parent is told of
+	// them. Nil for none.
+	Standing func() []Rejection
 	// Signals is what waits for the parent; nil for none.
 	Signals *Up
 	// OnFrame hears frames down of kinds KindCertificateStaged and

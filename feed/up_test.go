@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -320,6 +321,53 @@ func FuzzBatch(f *testing.F) {
 		}
 		if fmt.Sprint(all) != fmt.Sprint(again) {
 			t.Fatalf("written again it says %v, before %v", again, all)
+		}
+	})
+}
+
+// What an earlier parent was told may be lost with it: rejections that hold are
+// told again, by the node itself and by a relay.
+func TestRejectionsAreSaidAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		wires := newNetwork(w)
+		w.log.set("a", "1")
+		r := w.relay(wires, 1, "one", "root")
+		holds := []Rejection{{1, "still bad"}}
+		w.edge(2, func(c *SubscriberConfig) {
+			c.Parents, c.Dial = []string{"root"}, wires.dial
+			c.Standing = func() []Rejection { return holds }
+		})
+		w.edge(3, func(c *SubscriberConfig) {
+			c.Parents, c.Dial = []string{"one"}, wires.dial
+			c.OnSnapshot = func(uint64) error { return errFrame }
+		})
+		<-time.After(2 * time.Second)
+		said := func() string {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			all := slices.Clone(w.acks)
+			slices.Sort(all)
+			w.acks = nil
+			return strings.Join(all, ", ")
+		}
+		const want = "FRA 1 malformed frame, FRA 1 still bad"
+		if got := said(); got != want {
+			t.Errorf("first said %q, want %q", got, want)
+		}
+		for range 2 {
+			w.server.Drop(r.cfg.Identity.NodeID, ReasonInternal)
+			w.server.Drop(nodeID(2), ReasonInternal)
+			<-time.After(3 * time.Second)
+			if got := said(); got != want {
+				t.Errorf("on a new connection said %q, want %q", got, want)
+			}
+		}
+		holds = nil
+		w.server.Drop(nodeID(2), ReasonInternal)
+		<-time.After(3 * time.Second)
+		if got := said(); got != "" {
+			t.Errorf("said %q of what is good again", got)
 		}
 	})
 }

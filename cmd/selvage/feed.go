@@ -24,8 +24,8 @@ func (a *app) feedStatusCommand() *cobra.Command {
 		Use:   "status [SEQ]",
 		Short: "Show where each edge stands, or how far one change has come",
 		Long: `Show where each edge stands: whether it is connected and since when, the newest
-change that it has, how far behind that is, and what it last could not use. Those
-in trouble come first. On a terminal the table refreshes each second until
+change that it has, how far behind that is, and why it is not healthy. Those in
+trouble come first. On a terminal the table refreshes each second until
 Ctrl-C, elsewhere it is printed once; --watch and --once say otherwise.
 
   selvage feed status

@@ -132,9 +132,11 @@ func (b *Book) note(n feed.NodeInfo, seq uint64, rejected string, now time.Time)
 	defer b.mu.Unlock()
 	x := b.node(n.Node)
 	if rejected != "" {
-		b.rejectedTotal.Inc()
 		r := store.Rejection{Node: n.Node, Seq: seq, Reason: rejected[:min(len(rejected), maxReason)], At: now}
-		x.reject(r)
+		if !x.reject(r) {
+			return seq, false // said again, as on each new connection
+		}
+		b.rejectedTotal.Inc()
 		if b.rejects = append(b.rejects, r); len(b.rejects) > store.KeptRejections*max(16, len(b.nodes)) {
 			b.rejects = b.rejects[1:] // the database does not take them
 		}
@@ -174,16 +176,21 @@ func (x *node) reached(seq uint64, at time.Time) {
 	x.next = (x.next + 1) % keptAcks
 }
 
-func (x *node) reject(r store.Rejection) {
+// reject reports whether the rejection is news.
+func (x *node) reject(r store.Rejection) bool {
 	i, found := slices.BinarySearchFunc(x.rejected, r.Seq, func(r store.Rejection, seq uint64) int { return cmp.Compare(r.Seq, seq) })
+	if found && x.rejected[i].Reason == r.Reason {
+		return false
+	}
 	if found {
 		x.rejected[i] = r
-		return
+		return true
 	}
 	x.rejected = slices.Insert(x.rejected, i, r)
 	if len(x.rejected) > store.KeptRejections {
 		x.rejected = x.rejected[1:]
 	}
+	return true
 }
 
 // reachedAt is when the node was first heard to have seq, as far as is

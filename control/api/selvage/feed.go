@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/selvage-edge/selvage/control/api"
+	"github.com/selvage-edge/selvage/control/health"
 	"github.com/selvage-edge/selvage/control/progress"
 )
 
@@ -99,6 +100,8 @@ type feedNode struct {
 	LagEntries uint64     `json:"lag_entries"`
 	LagSeconds float64    `json:"lag_seconds"`
 	Rejected   *rejection `json:"rejected,omitempty"` // the newest
+	// Health is what the node last said of itself.
+	Health *health.Sample `json:"health,omitempty"`
 }
 
 type feedResult struct {
@@ -151,6 +154,9 @@ func (s *Server) feed(ctx context.Context, _ *api.Call) (api.Answer, error) {
 		if len(n.Rejected) > 0 {
 			r := n.Rejected[len(n.Rejected)-1]
 			out.Nodes[i].Rejected = &rejection{r.Seq, r.Reason, r.At}
+		}
+		if h, ok := s.Health(n.ID); ok {
+			out.Nodes[i].Health = &h
 		}
 		if n.Connected && n.Behind(now) <= progress.LagLimit {
 			w.has(n)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/selvage-edge/selvage/control/api"
+	"github.com/selvage-edge/selvage/control/health"
 	"github.com/selvage-edge/selvage/control/progress"
 	"github.com/selvage-edge/selvage/feed"
 )
@@ -25,6 +26,8 @@ type Config struct {
 	Log Log
 	// Progress returns all nodes, with what they did about one entry.
 	Progress func(ctx context.Context, seq uint64) ([]progress.Node, error)
+	// Health is how a node is, or was last.
+	Health func(node string) (health.Sample, bool)
 	// Revoke shuts a node out for good and ends its connection.
 	Revoke func(ctx context.Context, nodeID string) error
 	// Join makes a join token, for a relay where that is asked.

@@ -12,6 +12,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/selvage-edge/selvage/client"
@@ -171,19 +172,18 @@ func printFeed(w io.Writer, f *client.Feed) error {
 			}
 			return 1
 		}
-		return cmp.Or(cmp.Compare(b.LagSeconds, a.LagSeconds), cmp.Compare(a.Colo, b.Colo), cmp.Compare(a.Node, b.Node))
+		return cmp.Or(cmp.Compare(b.LagSeconds, a.LagSeconds), -cmp.Compare(len(a.Troubles()), len(b.Troubles())), cmp.Compare(a.Colo, b.Colo), cmp.Compare(a.Node, b.Node))
 	})
-	return table.Print(w, false, f.Nodes, []string{"COLO", "NODE", "STATE", "SINCE (UTC)", "APPLIED", "LAG", "REJECTED"}, func(n client.FeedNode) []string {
-		state, lag, rejected := "connected", "-", "-"
+	return table.Print(w, false, f.Nodes, []string{"COLO", "NODE", "STATE", "SINCE (UTC)", "APPLIED", "LAG", "TROUBLE"}, func(n client.FeedNode) []string {
+		state, lag := "connected", "-"
 		if !n.Connected {
 			state = "missing"
+		} else if n.Health != nil && n.Health.State != "ready" {
+			state = n.Health.State
 		}
 		if n.LagEntries > 0 {
 			lag = fmt.Sprintf("%d (%.1f s)", n.LagEntries, n.LagSeconds)
 		}
-		if n.Rejected != nil {
-			rejected = fmt.Sprintf("%d: %s", n.Rejected.Seq, n.Rejected.Reason)
-		}
-		return []string{n.Colo, cmp.Or(n.Name, n.Node), state, n.Since.UTC().Format(time.DateTime), strconv.FormatUint(n.Applied, 10), lag, rejected}
+		return []string{n.Colo, cmp.Or(n.Name, n.Node), state, n.Since.UTC().Format(time.DateTime), strconv.FormatUint(n.Applied, 10), lag, cmp.Or(strings.Join(n.Troubles(), "; "), "-")}
 	})
 }
