@@ -182,7 +182,8 @@ func (c *Control) handler() http.Handler {
 	v4API := v4.New(public)
 	mux.Handle(v4.Prefix+"/", meter.count("v4", v4API))
 	mux.Handle(selvage.Prefix+"/", meter.count("selvage", selvage.New(selvage.Config{
-		Gate: gate, Log: c.publish, Progress: c.progress.At, Health: c.health.Newest, Revoke: c.revoke, Join: c.authority.NewJoinToken, Zones: v4API.Ours(),
+		Gate: gate, Log: c.publish, Progress: c.progress.At, Health: c.health.Newest, Revoke: c.revoke, Join: c.authority.NewJoinToken,
+		Zones: v4API.Ours(), Rollouts: c.publish,
 	})))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/selvage-edge/selvage/control/publish"
 	"github.com/selvage-edge/selvage/control/store"
 	"github.com/selvage-edge/selvage/fault"
 )
@@ -20,10 +21,16 @@ import (
 // SeqHeader carries the feed number of a write.
 const SeqHeader = "Selvage-Seq"
 
+// StageHeader carries the number of the stage that a write became, where it was
+// asked to go by rings.
+const StageHeader = "Selvage-Stage"
+
 // Call is one authenticated request.
 type Call struct {
 	*http.Request
 	Token store.Token
+	// ByRings is not nil where the change was asked to go by rings.
+	ByRings *publish.ByRings
 }
 
 // Answer is what a handler gives back.
@@ -54,25 +61,37 @@ type Gate struct {
 	Log   *slog.Logger
 }
 
-// Handle makes an http.Handler of h, behind the bearer token.
-func (g *Gate) Handle(h Handler) http.Handler {
+// Handle makes an http.Handler of h, which answers a method and a path of one
+// API, behind the bearer token.
+func (g *Gate) Handle(method, path string, h Handler) http.Handler {
+	staged := goesByRings(method, path)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a, err := g.serve(w, r, h)
+		c, err := g.let(w, r, staged)
 		if err != nil {
 			g.refuse(w, r, err)
 			return
 		}
-		write(w, a)
+		a, err := h(r.Context(), c)
+		if err != nil {
+			g.refuse(w, r, err)
+			return
+		}
+		write(w, a, c.ByRings)
 	})
 }
 
-func (g *Gate) serve(w http.ResponseWriter, r *http.Request, h Handler) (Answer, error) {
+// let lets a call through that may be made.
+func (g *Gate) let(w http.ResponseWriter, r *http.Request, staged bool) (*Call, error) {
 	token, err := g.authenticate(r)
 	if err != nil {
-		return Answer{}, err
+		return nil, err
+	}
+	byRings, err := rolloutOf(r, staged)
+	if err != nil {
+		return nil, err
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, MaxUpload)
-	return h(r.Context(), &Call{Request: r, Token: token})
+	return &Call{Request: r, Token: token, ByRings: byRings}, nil
 }
 
 // maxToken is the longest secret that is hashed and looked up.
@@ -125,18 +144,23 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if p.Status >= 500 && !errors.Is(err, context.Canceled) {
 		g.Log.Error("API call failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
-	send(w, p.Status, envelope{Errors: []*Problem{p}, Messages: []string{}})
+	send(w, p.Status, envelope{Errors: []*Problem{p}, Messages: []note{}})
 }
 
 type envelope struct {
 	Success  bool       `json:"success"`
 	Errors   []*Problem `json:"errors"`
-	Messages []string   `json:"messages"`
+	Messages []note     `json:"messages"`
 	Result   any        `json:"result"`
 	Info     *PageInfo  `json:"result_info,omitempty"`
 }
 
-func write(w http.ResponseWriter, a Answer) {
+func write(w http.ResponseWriter, a Answer, r *publish.ByRings) {
+	messages := []note{}
+	if r != nil && r.Stage > 0 {
+		w.Header().Set(StageHeader, strconv.FormatUint(r.Stage, 10))
+		messages = append(messages, staged(r))
+	}
 	if a.Seq > 0 {
 		w.Header().Set(SeqHeader, strconv.FormatUint(a.Seq, 10))
 	}
@@ -149,7 +173,7 @@ func write(w http.ResponseWriter, a Answer) {
 		_, _ = w.Write(a.Text) // the client has gone: nobody to tell
 		return
 	}
-	send(w, a.Status, envelope{Success: true, Errors: []*Problem{}, Messages: []string{}, Result: a.Result, Info: a.Info})
+	send(w, a.Status, envelope{Success: true, Errors: []*Problem{}, Messages: messages, Result: a.Result, Info: a.Info})
 }
 
 // Verbatim is JSON text that goes into an answer byte for byte, where

@@ -1,11 +1,12 @@
 // Package selvage is the API of what Cloudflare has no word for, under
-// /selvage/v1: which edges have a change, the feed, the nodes, join tokens, and of a zone
-// what purge_cache and settings cannot say. Envelope and
+// /selvage/v1: which edges have a change, the feed, the nodes, join tokens, changes
+// that go by rings, and of a zone what purge_cache and settings cannot say. Envelope and
 // tokens are those of /client/v4.
 package selvage
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -32,6 +33,7 @@ type Config struct {
 	Revoke func(ctx context.Context, nodeID string) error
 	// Join makes a join token, for a relay where that is asked.
 	Join func(ctx context.Context, life time.Duration, relay bool) (string, error)
+	Rollouts Rollouts
 	// Zones are the calls about one zone, by method and path.
 	Zones map[string]api.Handler
 }
@@ -59,21 +61,23 @@ type Server struct {
 // New makes a server; it is an http.Handler for Prefix and below.
 func New(c Config) *Server {
 	s := &Server{Config: c, mux: http.NewServeMux()}
-	for path, h := range map[string]struct {
-		method string
-		answer api.Handler
-	}{
-		"/changes/{seq}": {"GET", s.change},
-		"/feed":          {"GET", s.feed},
-		"/nodes":         {"GET", s.nodes},
-		"/nodes/{node}":  {"DELETE", s.revoke},
-		"/join-tokens":   {"POST", s.join},
-	} {
-		s.mux.Handle(h.method+" "+Prefix+path, c.Gate.Handle(h.answer))
+	calls := map[string]api.Handler{
+		"GET /changes/{seq}":             s.change,
+		"GET /feed":                      s.feed,
+		"GET /nodes":                     s.nodes,
+		"DELETE /nodes/{node}":           s.revoke,
+		"POST /join-tokens":              s.join,
+		"GET /rings":                     s.getRings,
+		"PUT /rings":                     s.putRings,
+		"GET /rollouts":                  s.rollouts,
+		"GET /rollouts/{stage}":          s.rollout,
+		"POST /rollouts/{stage}/release": s.release,
+		"POST /rollouts/{stage}/halt":    s.halt,
 	}
-	for pattern, h := range c.Zones {
+	maps.Copy(calls, c.Zones)
+	for pattern, h := range calls {
 		method, path, _ := strings.Cut(pattern, " ")
-		s.mux.Handle(method+" "+Prefix+path, c.Gate.Handle(h))
+		s.mux.Handle(method+" "+Prefix+path, c.Gate.Handle(method, path, h))
 	}
 	return s
 }

@@ -107,7 +107,7 @@ func New(c Config) *Server {
 func (s *Server) routes(table map[string]api.Handler) {
 	for pattern, h := range table {
 		method, path, _ := strings.Cut(pattern, " ")
-		s.mux.Handle(method+" "+Prefix+path, s.Gate.Handle(h))
+		s.mux.Handle(method+" "+Prefix+path, s.Gate.Handle(method, path, h))
 	}
 }
 
@@ -173,7 +173,7 @@ func (s *Server) edit(ctx context.Context, c *api.Call, code int, action, object
 	if object == "" {
 		object = id
 	}
-	seq, err := s.Publish.Edit(ctx, id, publish.Action{Actor: c.Token.ID, Name: action, Object: object}, func(z *store.Zone) error {
+	seq, err := s.Publish.Edit(ctx, id, publish.Action{Actor: c.Token.ID, Name: action, Object: object, ByRings: c.ByRings}, func(z *store.Zone) error {
 		if err := owned(c, z.Account); err != nil {
 			return err
 		}
