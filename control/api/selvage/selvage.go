@@ -32,7 +32,7 @@ type Config struct {
 	// Revoke shuts a node out for good and ends its connection.
 	Revoke func(ctx context.Context, nodeID string) error
 	// Join makes a join token, for a relay where that is asked.
-	Join func(ctx context.Context, life time.Duration, relay bool) (string, error)
+	Join     func(ctx context.Context, life time.Duration, relay bool) (string, error)
 	Rollouts Rollouts
 	// Zones are the calls about one zone, by method and path.
 	Zones map[string]api.Handler
