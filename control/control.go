@@ -26,6 +26,7 @@ import (
 	"github.com/selvage-edge/selvage/control/identity"
 	"github.com/selvage-edge/selvage/control/progress"
 	"github.com/selvage-edge/selvage/control/publish"
+	"github.com/selvage-edge/selvage/control/rollout"
 	"github.com/selvage-edge/selvage/control/store"
 	"github.com/selvage-edge/selvage/edge/snapshot"
 	"github.com/selvage-edge/selvage/feed"
@@ -70,6 +71,7 @@ type Control struct {
 	feed      *feed.Server
 	progress  *progress.Book
 	health    *health.Book
+	rollouts  *rollout.Driver
 	api       http.Handler
 	timer     chan struct{} // capacity 1: an expiry changed
 }
@@ -135,6 +137,9 @@ func (c *Control) open(ctx context.Context) (err error) {
 	if c.health, err = health.New(ctx, health.Config{Store: c.store, Control: c.publish.Name(), Log: c.log.With("part", "health")}); err != nil {
 		return err
 	}
+	c.rollouts = rollout.New(rollout.Config{
+		Rollouts: c.publish, Leads: c.publish.Leads, Nodes: c.progress.At, Health: c.health.Since, Log: c.log.With("part", "rollouts"),
+	})
 	c.members = newMembers(c.nodes, c.log.With("part", "members"))
 	c.feed = feed.NewServer(feed.ServerConfig{
 		Log: c.publish, Identity: c.authority.Control(), Known: c.authority.Known, Enroll: c.authority.Enroll,
@@ -177,7 +182,7 @@ func (c *Control) handler() http.Handler {
 	}
 	registry := prometheus.NewRegistry()
 	meter := newMeter(registry, c.publish)
-	registry.MustRegister(c.feed.Collector(), c.progress, c.health)
+	registry.MustRegister(c.feed.Collector(), c.progress, c.health, c.rollouts)
 	mux := http.NewServeMux()
 	v4API := v4.New(public)
 	mux.Handle(v4.Prefix+"/", meter.count("v4", v4API))
@@ -230,7 +235,7 @@ func (c *Control) serve(ctx context.Context, apiListener, feedListener net.Liste
 	run, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
 	var parts sync.WaitGroup
-	failed := make(chan error, 7) // one for each part: none blocks
+	failed := make(chan error, 8) // one for each part: none blocks
 	part := func(name string, fn func(context.Context) error) {
 		parts.Go(func() {
 			if err := fn(run); err != nil {
@@ -249,6 +254,7 @@ func (c *Control) serve(ctx context.Context, apiListener, feedListener net.Liste
 	part("members", c.members.run)
 	part("progress", c.progress.Run)
 	part("health", c.health.Run)
+	part("rollouts", c.rollouts.Run)
 	part("api", func(context.Context) error {
 		if err := server.Serve(apiListener); !errors.Is(err, http.ErrServerClosed) {
 			return err

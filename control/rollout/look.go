@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/selvage-edge/selvage/control/health"
 	"github.com/selvage-edge/selvage/control/progress"
 	"github.com/selvage-edge/selvage/control/publish"
 	"github.com/selvage-edge/selvage/control/store"
@@ -31,7 +32,7 @@ type look struct {
 	now     time.Time
 	led     time.Time // since when this control plane decides
 	rollout *publish.Watched
-	health  func(node string, since time.Time) []Sample
+	health  func(node string, since time.Time) []health.Sample
 	was     memory
 	// members are the nodes that have the change, rest those that do not.
 	members, rest []progress.Node
@@ -70,7 +71,7 @@ func (l *look) before() memory {
 			continue // it was away already
 		}
 		from := began.Add(-beforeFor)
-		samples := slices.DeleteFunc(l.health(n.ID, from), func(s Sample) bool { return s.At.After(began) })
+		samples := slices.DeleteFunc(l.health(n.ID, from), func(s health.Sample) bool { return s.At.After(began) })
 		m.Started[n.ID] = time.Time{}
 		if len(samples) > 0 {
 			m.Started[n.ID] = samples[len(samples)-1].Started
@@ -84,11 +85,11 @@ func (l *look) before() memory {
 }
 
 // count is what happened from the first sample to the last.
-func count(samples []Sample) (requests, failed uint64) {
+func count(samples []health.Sample) (requests, failed uint64) {
 	for i := 1; i < len(samples); i++ {
 		was, is := samples[i-1], samples[i]
 		if !is.Started.Equal(was.Started) {
-			was = Sample{} // began to count anew
+			was = health.Sample{} // began to count anew
 		}
 		requests += is.Requests - min(was.Requests, is.Requests)
 		failed += is.Failed - min(was.Failed, is.Failed)

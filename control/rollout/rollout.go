@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/selvage-edge/selvage/control/health"
 	"github.com/selvage-edge/selvage/control/progress"
 	"github.com/selvage-edge/selvage/control/publish"
 	"github.com/selvage-edge/selvage/control/store"
@@ -36,14 +37,6 @@ type Rollouts interface {
 	Remember(ctx context.Context, r *publish.Rollout) error
 }
 
-// Sample is how a node was at a time. Counters begin at 0 when its process starts.
-type Sample struct {
-	At       time.Time
-	Started  time.Time // of the process
-	Requests uint64    // answered
-	Failed   uint64    // of them, with a status of 5xx
-}
-
 // Config is what a Driver is made from.
 type Config struct {
 	Rollouts Rollouts
@@ -52,9 +45,8 @@ type Config struct {
 	Leads func() bool
 	// Nodes lists the nodes that may connect, and what they did.
 	Nodes func(ctx context.Context, seq uint64) ([]progress.Node, error)
-	// Health is how a node was from a time on, oldest first: the last sample up to
-	// then, where one is known, and all of later.
-	Health func(node string, since time.Time) []Sample
+	// Health is how a node was from a time on: health.Book's Since.
+	Health func(node string, since time.Time) []health.Sample
 	Log    *slog.Logger
 }
 

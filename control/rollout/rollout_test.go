@@ -9,11 +9,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/selvage-edge/selvage/control/health"
 	"github.com/selvage-edge/selvage/control/identity"
 	"github.com/selvage-edge/selvage/control/progress"
 	"github.com/selvage-edge/selvage/control/publish"
 	"github.com/selvage-edge/selvage/control/store"
 	"github.com/selvage-edge/selvage/rings"
+	"github.com/selvage-edge/selvage/telemetry/report"
 )
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -27,7 +29,7 @@ type world struct {
 	seq     uint64
 	leads   bool
 	nodes   []progress.Node
-	samples map[string][]Sample
+	samples map[string][]health.Sample
 	orders  []string
 	now     int // seconds past noon
 	*Driver
@@ -44,12 +46,15 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	w := &world{
-		t: t, seq: 7, leads: true, samples: map[string][]Sample{},
+		t: t, seq: 7, leads: true, samples: map[string][]health.Sample{},
 		rollout: publish.Rollout{N: 1, State: publish.Pending, Ring: rings.Canary, Rings: d, Version: 1, Steps: []publish.Step{{At: noon, What: "staged"}}},
 	}
 	for _, colo := range []string{"FRA", colos[rings.Share], colos[rings.All], "ZZZ"} {
 		w.nodes = append(w.nodes, progress.Node{Node: identity.Node{ID: colo, Colo: colo}, Connected: true, Since: at(-1000), Applied: 7})
-		w.samples[colo] = []Sample{{At: at(-300), Started: at(-2000), Requests: 1000}, {At: at(-1), Started: at(-2000), Requests: 2000, Failed: 10}}
+		w.samples[colo] = []health.Sample{
+			{At: at(-300), Health: report.Health{Started: at(-2000), Requests: 1000}},
+			{At: at(-1), Health: report.Health{Started: at(-2000), Requests: 2000, Failed: 10}},
+		}
 	}
 	w.start()
 	return w
@@ -60,12 +65,12 @@ func (w *world) start() {
 	w.Driver = New(Config{
 		Rollouts: w, Leads: func() bool { return w.leads }, Log: slog.New(slog.DiscardHandler),
 		Nodes: func(context.Context, uint64) ([]progress.Node, error) { return w.nodes, nil },
-		Health: func(node string, since time.Time) []Sample {
+		Health: func(node string, since time.Time) []health.Sample {
 			all := w.samples[node]
 			for len(all) > 1 && !all[1].At.After(since) {
 				all = all[1:]
 			}
-			return append([]Sample(nil), all...)
+			return append([]health.Sample(nil), all...)
 		},
 	})
 }
@@ -258,7 +263,7 @@ func TestChangeIsHalted(t *testing.T) {
 				w.nodes[i].Rejected, w.nodes[i].Applied = reject(9), 9
 			}
 		}, ""},
-		"an older rejection": {func(w *world) { w.node("FRA").Rejected = reject(3) }, ""},
+		"an older rejection":         {func(w *world) { w.node("FRA").Rejected = reject(3) }, ""},
 		"the canary's requests fail": {func(w *world) { w.fail("FRA", 3) }, "halt: errors rose: "},
 		"everybody's requests fail": {func(w *world) {
 			for colo := range w.samples {
