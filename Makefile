@@ -17,6 +17,9 @@ PAIRS      ?= 7
 TRACES     ?= ../shared/data/traces
 ONLY       ?=
 SOAK       ?= 1h
+DURATION   ?= 30s
+ZONES      ?= 1000000
+WORK       ?= watch,relays,missed,fresh
 RATE       ?= 0
 OBJECTS    ?= 10000000
 # The older edition of the caches' suite, and what the current one imports.
@@ -32,7 +35,7 @@ NEED_BENCH := nginx:nginx-light varnishd:varnish h2o:h2o wrk:wrk h2load:nghttp2-
 UNIT       := go list ./... | grep -v -e '/lab/'
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race fuzz lint geoip bench bench-http bench-changes conformance bench-policy sim soak cover docs clean
+.PHONY: help run build test race fuzz lint geoip bench bench-http bench-changes bench-feed conformance bench-policy sim soak cover docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,6 +97,10 @@ bench-changes: build ## changes a second from 64 writers through the API, on SQL
 	@tools/need /usr/lib/postgresql/15/bin/postgres:postgresql-15
 	go build -o build/changes ./lab/changes
 	build/changes -pairs $(PAIRS)
+
+bench-feed: ## the feed to 330 subscribers beside NATS and etcd, behind relays, to an edge that was away and to a new one (PAIRS=7 DURATION=30s ZONES=1000000 WORK=watch)
+	cd lab/tools/feed && go build -o ../../../build/feed .
+	build/feed -pairs $(PAIRS) -for $(DURATION) -zones $(ZONES) -work $(WORK)
 
 bench-policy: ## what the cache's eviction policy misses on real traces, beside others (TRACES=folder)
 	@tools/need xz:xz-utils

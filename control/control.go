@@ -174,6 +174,10 @@ func (c *Control) Close() error {
 	return errors.Join(errs...)
 }
 
+// Publisher is what publishes changes, for programs that are a control plane and
+// have changes of their own: these are judged by nobody.
+func (c *Control) Publisher() *publish.Publisher { return c.publish }
+
 func (c *Control) handler() http.Handler {
 	gate := &api.Gate{Store: c.store, Log: c.log.With("part", "api")}
 	public := v4.Config{Gate: gate, Store: c.store, Publish: c.publish, NameServers: c.cfg.NameServers, Reached: c.reached, Timer: c.wakeTimer}
