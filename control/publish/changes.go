@@ -7,7 +7,6 @@ import (
 	"maps"
 	"reflect"
 	"slices"
-	"strings"
 
 	"github.com/selvage-edge/selvage/control/store"
 	"github.com/selvage-edge/selvage/feed"
@@ -22,9 +21,6 @@ type part struct {
 
 type parts []part
 
-// maxAudit bounds each side of an audit row; larger ones are summed up.
-const maxAudit = 64 << 10
-
 func (ps parts) changes() []feed.Change {
 	var all []feed.Change
 	for _, p := range ps {
@@ -35,36 +31,6 @@ func (ps parts) changes() []feed.Change {
 		}
 	}
 	return all
-}
-
-func (ps parts) audit() Written {
-	return Written{
-		Before: ps.side(func(p part) []byte { return p.before }),
-		After:  ps.side(func(p part) []byte { return p.after }),
-	}
-}
-
-// side renders {"key":value,…}. Values are JSON, but for the zone's id under its
-// name, which the zone's meta repeats.
-func (ps parts) side(of func(part) []byte) string {
-	var b bytes.Buffer
-	for _, p := range ps {
-		value := of(p)
-		if value == nil || strings.HasPrefix(p.key, zone.PrefixName) {
-			continue
-		}
-		if b.Len() > 0 {
-			b.WriteByte(',')
-		}
-		fmt.Fprintf(&b, "%q:%s", p.key, value)
-		if b.Len() > maxAudit {
-			return fmt.Sprintf(`{"keys":%d}`, len(ps))
-		}
-	}
-	if b.Len() == 0 {
-		return ""
-	}
-	return "{" + b.String() + "}"
 }
 
 // differ lists the feed keys that two states of a zone give different values;

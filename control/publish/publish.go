@@ -39,12 +39,20 @@ type Config struct {
 	// all, and their age; 0 bounds nothing.
 	RetainBytes int64
 	RetainFor   time.Duration
-	// RetainAudit is how many outbox rows are kept; 0 means 1,000,000.
-	RetainAudit int
+	// RetainAudit and RetainHistory are how many outbox rows are kept, and for how
+	// long: the audit trail and zones' history; 0 means 1,000,000 and 90 days.
+	RetainAudit   int
+	RetainHistory time.Duration
 	// Gather is how long the leader waits for company after the first change,
 	// so that one transaction numbers many; 0 means 2 ms.
 	Gather time.Duration
 }
+
+// Defaults of Config.
+const (
+	DefaultHistoryChanges = 1_000_000
+	DefaultHistory        = 90 * 24 * time.Hour
+)
 
 const (
 	batchRows  = 256
@@ -86,7 +94,8 @@ type Publisher struct {
 // control plane leads, it does so.
 func New(ctx context.Context, c Config) (*Publisher, error) {
 	c.Retain = cmp.Or(c.Retain, 100_000)
-	c.RetainAudit = cmp.Or(c.RetainAudit, 1_000_000)
+	c.RetainAudit = cmp.Or(c.RetainAudit, DefaultHistoryChanges)
+	c.RetainHistory = cmp.Or(c.RetainHistory, DefaultHistory)
 	c.Gather = cmp.Or(c.Gather, 2*time.Millisecond)
 	p := &Publisher{
 		Config: c, name: processName(), wake: make(chan struct{}, 1), changed: make(chan struct{}), waiting: map[int64]chan<- uint64{},
@@ -279,7 +288,7 @@ func putEvents(ctx context.Context, tx *store.Tx, a Action, w Written) (id int64
 		if id, err = tx.PutEvent(ctx, store.Event{
 			Actor: a.Actor, Action: a.Name, Object: a.Object, Before: w.Before, After: w.After,
 			Changes: feed.AppendEntry(nil, &box), Created: now,
-		}); err != nil {
+		}, w.Step); err != nil {
 			return 0, err
 		}
 	}
@@ -292,6 +301,8 @@ type Written struct {
 	// Split allows the changes to become several entries in a row.
 	Split         bool
 	Before, After string // JSON for the audit trail, "" for nothing
+	// Step is what was done to a zone's rows, for its history; zero for nothing.
+	Step store.Step
 }
 
 func (p *Publisher) await(id int64, got chan<- uint64) {

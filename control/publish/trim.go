@@ -11,13 +11,16 @@ import (
 // kept with each numbering.
 const trimEach = time.Minute
 
-// trim drops entries that are too many in bytes or too old, when it is time to
-// look.
+// trim drops what is too old, of the log also what is too much in bytes, when it is
+// time to look.
 func (p *Publisher) trim(ctx context.Context) error {
-	if p.RetainBytes == 0 && p.RetainFor == 0 || time.Since(p.trimmed) < trimEach {
+	if time.Since(p.trimmed) < trimEach {
 		return nil
 	}
 	p.trimmed = time.Now()
+	if err := p.trimHistory(ctx); err != nil || p.RetainBytes == 0 && p.RetainFor == 0 {
+		return err
+	}
 	var old time.Time
 	if p.RetainFor > 0 {
 		old = p.trimmed.Add(-p.RetainFor)
@@ -40,5 +43,22 @@ func (p *Publisher) trim(ctx context.Context) error {
 		return err
 	}
 	p.announce(head, through, nil)
+	return nil
+}
+
+// trimHistory drops outbox rows that are too old, a few in each transaction.
+func (p *Publisher) trimHistory(ctx context.Context) error {
+	for more := true; more; {
+		if err := p.Store.Write(ctx, func(tx *store.Tx) error {
+			if err := p.lease.hold(ctx, tx); err != nil {
+				return err
+			}
+			var err error
+			more, err = tx.ForgetEvents(ctx, p.trimmed.Add(-p.RetainHistory))
+			return err
+		}); err != nil {
+			return err
+		}
+	}
 	return nil
 }

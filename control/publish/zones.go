@@ -148,8 +148,7 @@ func (p *Publisher) save(ctx context.Context, a Action, before, after *store.Zon
 		if err != nil {
 			return Written{}, err
 		}
-		w := parts.audit()
-		w.Changes = append(keys, parts.changes()...)
+		w := Written{Changes: append(keys, parts.changes()...), Step: store.StepOf(before, after)}
 		if after == nil {
 			staged, err := dropPending(ctx, tx, a, before.ID)
 			if err != nil {

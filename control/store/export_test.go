@@ -45,3 +45,10 @@ func MakeOld(ctx context.Context, place string, version int64, fill func(*Tx) er
 
 // Tables are what Copy copies.
 func Tables() []string { return slices.Clone(tables) }
+
+// Bare is a zone without the places of its records, which only a stored one has.
+func Bare(z *Zone) *Zone {
+	c := *z
+	c.positions = nil
+	return &c
+}

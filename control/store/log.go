@@ -29,9 +29,19 @@ type LogRow struct {
 	Hash    []byte
 }
 
-// PutEvent adds an outbox row and returns its number.
-func (tx *Tx) PutEvent(ctx context.Context, e Event) (id int64, err error) {
-	err = tx.QueryRowContext(ctx, tx.kind.putEvent(), e.Actor, e.Action, e.Object, e.Before, e.After, e.Changes, micro(e.Created)).Scan(&id)
+// PutEvent adds an outbox row and returns its number. s is the zero Step where it
+// is about no zone's rows.
+func (tx *Tx) PutEvent(ctx context.Context, e Event, s Step) (id int64, err error) {
+	var diff any
+	if s.Diff != nil {
+		packed, err := s.Diff.pack()
+		if err != nil {
+			return 0, wrote(err, "history")
+		}
+		diff = packed
+	}
+	err = tx.QueryRowContext(ctx, tx.kind.putEvent(), e.Actor, e.Action, e.Object, e.Before, e.After, e.Changes, micro(e.Created),
+		s.Zone, s.Account, s.Version, diff).Scan(&id)
 	return id, wrote(err, "outbox")
 }
 
@@ -79,8 +89,12 @@ func (tx *Tx) NumberedAfter(ctx context.Context, seq uint64) (map[int64]uint64, 
 	return got, missing(err, "outbox")
 }
 
-// TrimEvents drops numbered outbox rows up to and including an id.
+// TrimEvents drops numbered outbox rows up to and including an id: the audit trail
+// and zones' history as of then.
 func (tx *Tx) TrimEvents(ctx context.Context, through int64) error {
+	if err := tx.raiseFloor(ctx, through); err != nil {
+		return err
+	}
 	_, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE id <= $1 AND seq > 0`, through)
 	return wrote(err, "outbox")
 }

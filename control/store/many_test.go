@@ -146,7 +146,7 @@ func TestOutboxNumbersRise(t *testing.T) {
 	last := int64(0)
 	for range 5 {
 		write(t, s, func(tx *store.Tx) error {
-			id, err := tx.PutEvent(t.Context(), store.Event{Changes: []byte{0, 255}})
+			id, err := tx.PutEvent(t.Context(), store.Event{Changes: []byte{0, 255}}, store.Step{})
 			if id <= last {
 				t.Errorf("number %d after %d", id, last)
 			}
@@ -168,7 +168,7 @@ func TestUpgradeFromEveryEarlierSchema(t *testing.T) {
 			_, err := tx.ExecContext(t.Context(), `INSERT INTO accounts (id, name, created) VALUES ('a', 'n', 0)`)
 			_, zerr := tx.ExecContext(t.Context(), `INSERT INTO zones (id, account, name, status, paused, name_servers, created, changed)
 				VALUES ('z1', 'a', 'z1.test', 'active', 0, '["ns1"]', 1, 2)`)
-			_, kerr := tx.PutEvent(t.Context(), store.Event{Actor: "old", Changes: []byte("x")})
+			_, kerr := tx.ExecContext(t.Context(), `INSERT INTO outbox (id, seq, actor, action, object, before, after, changes, created) VALUES (1, 0, 'old', '', '', '', '', $1, 0)`, []byte("x"))
 			return errors.Join(err, zerr, kerr, tx.SetKey(t.Context(), "k", []byte{0}, 1))
 		}); err != nil {
 			t.Fatalf("schema %d: %v", version, err)
@@ -180,6 +180,16 @@ func TestUpgradeFromEveryEarlierSchema(t *testing.T) {
 		write(t, s, func(tx *store.Tx) error { return tx.SaveZone(t.Context(), z, after) })
 		if got := zoneOf(t, s, "z1"); !reflect.DeepEqual(got, after) || got.NameServers[0] != "ns1" {
 			t.Errorf("schema %d: got %+v", version, got)
+		}
+		// The change that waits for a number gets 1: it is of before history.
+		if err := s.Read(t.Context(), func(tx *store.Tx) error {
+			floor, err := tx.HistoryFloor(t.Context())
+			if floor != 1 {
+				t.Errorf("schema %d: history begins with %d, want 1", version, floor)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -193,7 +203,7 @@ func TestCopyBringsEverything(t *testing.T) {
 	full.Settings["ssl"] = store.Setting{Value: []byte("{ }"), Changed: z.Created}
 	full.Certificates = []store.Certificate{{Certificate: zone.Certificate{ID: "c", Hosts: []string{"x"}, Sealed: []byte{0, 255, 1}}, DataKey: []byte{1}}}
 	write(t, from, func(tx *store.Tx) error {
-		_, err := tx.PutEvent(t.Context(), store.Event{Changes: []byte{1}})
+		_, err := tx.PutEvent(t.Context(), store.Event{Changes: []byte{1}}, store.StepOf(z, full))
 		return errors.Join(err, tx.SaveZone(t.Context(), z, full), tx.SetKey(t.Context(), "k\x7f", []byte{0, 10}, 9))
 	})
 	told := map[string]int64{}
@@ -207,7 +217,7 @@ func TestCopyBringsEverything(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 	write(t, to, func(tx *store.Tx) error {
-		id, err := tx.PutEvent(t.Context(), store.Event{Changes: []byte{}})
+		id, err := tx.PutEvent(t.Context(), store.Event{Changes: []byte{}}, store.Step{})
 		if id != 2 {
 			t.Errorf("the next outbox row is %d, want 2", id)
 		}

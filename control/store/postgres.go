@@ -42,8 +42,8 @@ type postgresKind struct{}
 // other still have theirs in order, since the later one began after the earlier
 // one's commit.
 func (postgresKind) putEvent() string {
-	return `INSERT INTO outbox (seq, actor, action, object, before, after, changes, created)
-		VALUES (0, $1, $2, $3, $4, $5, $6, $7) RETURNING id`
+	return `INSERT INTO outbox (seq, actor, action, object, before, after, changes, created, zone, account, version, diff)
+		VALUES (0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id`
 }
 
 func (postgresKind) shared() bool { return true }

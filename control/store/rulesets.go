@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"reflect"
 	"slices"
 	"time"
 )
@@ -44,7 +45,7 @@ func (tx *Tx) rulesets(ctx context.Context, zoneID string) ([]Ruleset, error) {
 
 func (tx *Tx) saveRulesets(ctx context.Context, before, after *Zone) error {
 	for _, r := range after.Rulesets {
-		if old := before.Ruleset(r.Phase); old != nil && old.Version == r.Version {
+		if old := before.Ruleset(r.Phase); old != nil && reflect.DeepEqual(*old, r) {
 			continue
 		}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO rulesets (zone, phase, id, version, body, changed) VALUES ($1, $2, $3, $4, $5, $6)

@@ -26,8 +26,8 @@ type sqliteKind struct{}
 // putEvent's next number is the highest plus one: the write transaction is the
 // only one.
 func (sqliteKind) putEvent() string {
-	return `INSERT INTO outbox (id, seq, actor, action, object, before, after, changes, created)
-		VALUES ((SELECT COALESCE(MAX(id), 0) + 1 FROM outbox), 0, $1, $2, $3, $4, $5, $6, $7) RETURNING id`
+	return `INSERT INTO outbox (id, seq, actor, action, object, before, after, changes, created, zone, account, version, diff)
+		VALUES ((SELECT COALESCE(MAX(id), 0) + 1 FROM outbox), 0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id`
 }
 
 func (sqliteKind) shared() bool { return false }

@@ -22,6 +22,8 @@ type Zone struct {
 	Certificates []Certificate
 	// Version counts the zone's writes; SaveZone compares it.
 	Version int64
+	// positions are the places of stored records; replaced, never changed.
+	positions map[string]int64
 }
 
 // ErrStale is in the chain of SaveZone's error when the zone was written since
@@ -107,7 +109,7 @@ func (tx *Tx) Zone(ctx context.Context, id string) (*Zone, error) {
 	if z.Settings, err = tx.settings(ctx, id); err != nil {
 		return nil, err
 	}
-	if z.Records, err = tx.records(ctx, id); err != nil {
+	if z.Records, z.positions, err = tx.records(ctx, id); err != nil {
 		return nil, err
 	}
 	if z.Rulesets, err = tx.rulesets(ctx, id); err != nil {
@@ -151,8 +153,8 @@ func (tx *Tx) saveMeta(ctx context.Context, before, after *Zone) error {
 		return err
 	}
 	if before.ID == "" {
-		_, err = tx.ExecContext(ctx, `INSERT INTO zones (`+zoneColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-			after.ID, after.Account, after.Name, after.Status, number(after.Paused), string(servers), micro(after.Created), micro(after.Changed))
+		_, err = tx.ExecContext(ctx, `INSERT INTO zones (`+zoneColumns+`, version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+			after.ID, after.Account, after.Name, after.Status, number(after.Paused), string(servers), micro(after.Created), micro(after.Changed), after.Version)
 		return err
 	}
 	after.Version = before.Version + 1
