@@ -140,6 +140,25 @@ func TestDocsSettings(t *testing.T) {
 	}
 }
 
+// TestDocsKill keeps docs/reference/kill.md as zone.KillTable has it.
+func TestDocsKill(t *testing.T) {
+	const file = "docs/reference/kill.md"
+	var b strings.Builder
+	b.WriteString("# Kill switches\n\nMade from `zone.KillTable` by `make docs`. Set and cleared by `selvage kill` or\nunder `/selvage/v1/kill/{name}`: [operating](../operate/kill.md).\n\n| name | while it is set |\n|---|---|\n")
+	for _, s := range zone.KillTable {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", s.Name, s.Doc)
+	}
+	b.WriteString("| `zone/ID` | requests for that zone are answered 503 with a page that says so; its names resolve on, its certificate is served on |\n")
+	if *update {
+		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if read(t, file) != b.String() {
+		t.Errorf("%s is not what zone.KillTable says; run make docs", file)
+	}
+}
+
 // pipelineRows returns the names of the rows in edge/pipeline.go, in order.
 func pipelineRows(t *testing.T) map[string][]string {
 	t.Helper()

@@ -49,6 +49,10 @@ type Config struct {
 	NameServers []string
 	// Retain is how many feed entries the log keeps; 0 for 100,000.
 	Retain int
+	// HistoryChanges and HistoryFor bound zones' history and the audit trail; 0 for
+	// 1,000,000 changes and 90 days.
+	HistoryChanges int
+	HistoryFor     time.Duration
 	// RetainBytes and RetainFor bound the log as well; 0 for no bound.
 	RetainBytes int64
 	RetainFor   time.Duration
@@ -122,7 +126,7 @@ func (c *Control) open(ctx context.Context) (err error) {
 	if c.publish, err = publish.New(ctx, publish.Config{
 		Store: c.store, Judge: judge, Recipients: recipients, Colos: colos, Vault: c.authority,
 		Log: c.log.With("part", "publish"), Retain: c.cfg.Retain,
-		RetainBytes: c.cfg.RetainBytes, RetainFor: c.cfg.RetainFor,
+		RetainBytes: c.cfg.RetainBytes, RetainFor: c.cfg.RetainFor, RetainAudit: c.cfg.HistoryChanges, RetainHistory: c.cfg.HistoryFor,
 	}); err != nil {
 		return err
 	}
@@ -192,7 +196,7 @@ func (c *Control) handler() http.Handler {
 	mux.Handle(v4.Prefix+"/", meter.count("v4", v4API))
 	mux.Handle(selvage.Prefix+"/", meter.count("selvage", selvage.New(selvage.Config{
 		Gate: gate, Log: c.publish, Progress: c.progress.At, Health: c.health.Newest, Revoke: c.revoke, Join: c.authority.NewJoinToken,
-		Zones: v4API.Ours(), Rollouts: c.publish,
+		Zones: v4API.Ours(), Kill: c.publish, Timer: c.wakeTimer, Rollouts: c.publish,
 	})))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })

@@ -71,6 +71,11 @@ func (c *Control) upkeepOnce(ctx context.Context, renew *time.Time) (wait time.D
 		if next, err = c.expire(ctx); err == nil && !next.IsZero() {
 			wait = min(wait, max(0, time.Until(next)))
 		}
+		if err == nil {
+			if next, err = c.publish.ExpireKills(ctx, time.Now()); err == nil && !next.IsZero() {
+				wait = min(wait, max(0, time.Until(next)))
+			}
+		}
 		if err == nil && due {
 			err = c.renewCertificates(ctx)
 		}

@@ -40,6 +40,8 @@ const (
 	CodeRecordSame     = 81058 // an identical record exists
 	CodeQuota          = 81045 // no more of them in this zone
 	CodeConflict       = 1409
+	CodeForgotten      = 1410 // a state that is not kept any more
+	CodeNoKill         = 1411 // no such kill switch, or it is not set
 )
 
 // Problem is an error as the API shows it.

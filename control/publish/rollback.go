@@ -66,7 +66,7 @@ func (p *Publisher) Rollback(ctx context.Context, zoneID string, a Action, r Rol
 }
 
 func (p *Publisher) rollback(ctx context.Context, zoneID string, a Action, r *Rollback) (*Rolled, error) {
-	then, err := p.zoneAt(ctx, zoneID, r)
+	then, pending, err := p.zoneAt(ctx, zoneID, r)
 	if err != nil {
 		return nil, err
 	}
@@ -87,8 +87,20 @@ func (p *Publisher) rollback(ctx context.Context, zoneID string, a Action, r *Ro
 		done.Seq = head.Seq
 		return done, nil
 	}
-	if err := p.judge(was); err != nil || r.Dry {
-		return done, err
+	if err := p.judgeBoth(was, pending); err != nil {
+		return nil, err
+	}
+	if pending != nil {
+		parts, err := differ(now, was)
+		if err == nil {
+			err = pending.clash(parts.changes())
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if r.Dry {
+		return done, nil
 	}
 	if now == nil {
 		was.Version = then.Version + 1
@@ -97,8 +109,8 @@ func (p *Publisher) rollback(ctx context.Context, zoneID string, a Action, r *Ro
 	return done, err
 }
 
-// zoneAt reads the zone's states for who may see them.
-func (p *Publisher) zoneAt(ctx context.Context, zoneID string, r *Rollback) (then *store.Then, err error) {
+// zoneAt reads the zone's states for who may see them, and what is on its way to it.
+func (p *Publisher) zoneAt(ctx context.Context, zoneID string, r *Rollback) (then *store.Then, pending *Rollout, err error) {
 	err = p.Store.Read(ctx, func(tx *store.Tx) error {
 		then, err = tx.ZoneAt(ctx, zoneID, r.To)
 		if then != nil && then.Account != "" && r.Own != nil {
@@ -106,9 +118,12 @@ func (p *Publisher) zoneAt(ctx context.Context, zoneID string, r *Rollback) (the
 				return err
 			}
 		}
+		if err == nil && then.Now != nil {
+			pending, err = pendingOf(ctx, tx, zoneID)
+		}
 		return err
 	})
-	return then, err
+	return then, pending, err
 }
 
 // rekey gives certificates out of the history their keys, which are there while

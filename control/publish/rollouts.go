@@ -65,13 +65,9 @@ func (r *Rollout) step(what, by, why string) {
 	r.Steps = append(r.Steps, Step{store.Now(), what, r.Ring, by, why[:min(len(why), maxWhy)]})
 }
 
-// told is the newest step in the audit trail, with what the zone's parts are
-// after it; "" for nothing.
-func (r *Rollout) told(now string) (string, error) {
-	b, err := json.Marshal(struct {
-		*Step
-		Now json.RawMessage `json:"now,omitempty"`
-	}{&r.Steps[len(r.Steps)-1], json.RawMessage(now)})
+// told is the newest step in the audit trail.
+func (r *Rollout) told() (string, error) {
+	b, err := json.Marshal(r.Steps[len(r.Steps)-1])
 	if err != nil {
 		return "", fmt.Errorf("encode a step of rollout %d: %w", r.N, err)
 	}
@@ -267,7 +263,7 @@ func (p *Publisher) release(ctx context.Context, o Order) (r *Rollout, seq uint6
 			w.Changes = []feed.Change{{Op: feed.Set, Key: rings.Key(o.N), Value: value}}
 			r.step(string(Released), o.By, o.Why)
 		}
-		if w.After, err = r.told(""); err != nil {
+		if w.After, err = r.told(); err != nil {
 			return Written{}, err
 		}
 		return w, save(ctx, tx, r)
@@ -315,18 +311,14 @@ func (p *Publisher) haltWith(ctx context.Context, o Order, halted **Rollout, bef
 		var w Written
 		if after != nil {
 			r.Undo.apply(after)
-			parts, err := differ(before, after)
-			if err != nil {
-				return Written{}, err
-			}
-			w = parts.audit()
 			if err := tx.SaveZone(ctx, before, after); err != nil {
 				return Written{}, err
 			}
+			w.Step = store.StepOf(before, after)
 		}
 		w.Changes = []feed.Change{{Op: feed.Delete, Key: rings.Key(o.N)}}
 		r.over(Halted, o.By, o.Why)
-		if w.After, err = r.told(w.After); err != nil {
+		if w.After, err = r.told(); err != nil {
 			return Written{}, err
 		}
 		return w, save(ctx, tx, r)

@@ -132,7 +132,7 @@ func TestRolloutIsHalted(t *testing.T) {
 	if len(z.Rulesets) == 0 {
 		z.Rulesets = was.Rulesets
 	}
-	if !reflect.DeepEqual(z, was) {
+	if !store.Differ(was, z).Empty() {
 		t.Errorf("after the halt\n%+v\nbefore\n%+v", z, was)
 	}
 	after := w.kv()

@@ -124,7 +124,8 @@ func (p *Publisher) stage(ctx context.Context, a Action, before, after *store.Zo
 		Undo: undoOf(before, after, keysOf(changes)),
 	}
 	return p.begin(ctx, r, a, changes, func(tx *store.Tx) (Written, error) {
-		return parts.audit(), tx.SaveZone(ctx, before, after)
+		err := tx.SaveZone(ctx, before, after)
+		return Written{Step: store.StepOf(before, after)}, err
 	})
 }
 

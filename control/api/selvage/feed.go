@@ -121,6 +121,7 @@ type feedResult struct {
 	Total   int           `json:"total"`
 	Missing []missingColo `json:"missing"`
 	Nodes   []feedNode    `json:"nodes"`
+	Kill    []killResult  `json:"kill"` // switches that are set
 }
 
 // feed says where the log and each node stand.
@@ -141,6 +142,9 @@ func (s *Server) feed(ctx context.Context, _ *api.Call) (api.Answer, error) {
 		return api.Answer{}, err
 	}
 	if out.Leader, err = s.Log.Leader(ctx); err != nil {
+		return api.Answer{}, err
+	}
+	if out.Kill, err = s.kills(ctx); err != nil {
 		return api.Answer{}, err
 	}
 	now := time.Now()

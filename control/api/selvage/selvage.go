@@ -34,6 +34,9 @@ type Config struct {
 	// Join makes a join token, for a relay where that is asked.
 	Join     func(ctx context.Context, life time.Duration, relay bool) (string, error)
 	Rollouts Rollouts
+	// Kill keeps the kill switches, Timer is told that one got an expiry.
+	Kill  Kills
+	Timer func()
 	// Zones are the calls about one zone, by method and path.
 	Zones map[string]api.Handler
 }
@@ -67,6 +70,10 @@ func New(c Config) *Server {
 		"GET /nodes":                     s.nodes,
 		"DELETE /nodes/{node}":           s.revoke,
 		"POST /join-tokens":              s.join,
+		"GET /kill":                      s.listKills,
+		"GET /kill/{name...}":            s.getKill,
+		"PUT /kill/{name...}":            s.setKill,
+		"DELETE /kill/{name...}":         s.clearKill,
 		"GET /rings":                     s.getRings,
 		"PUT /rings":                     s.putRings,
 		"GET /rollouts":                  s.rollouts,

@@ -13,6 +13,8 @@ import (
 func (s *Server) Ours() map[string]api.Handler {
 	return map[string]api.Handler{
 		"POST /zones/{zone}/purge":               s.purgeOurs,
+		"GET /zones/{zone}/history":              s.getHistory,
+		"POST /zones/{zone}/rollback":            s.rollbackZone,
 		"GET /zones/{zone}/topology":             s.getTopology,
 		"PUT /zones/{zone}/topology":             s.putTopology,
 		"GET /zones/{zone}/settings/{setting}":   s.getAnySetting,

@@ -1,4 +1,6 @@
--- A zone's history: what each change did to the zone's own rows, so that any
+-- A zone's history, and kill switches.
+--
+-- History: what each change did to the zone's own rows, so that any
 -- state that is kept can be made again. version is the zone's after it; diff is
 -- history.go's.
 
@@ -12,7 +14,14 @@ CREATE INDEX outbox_zone ON outbox (zone, id) WHERE zone <> '';
 INSERT INTO facts (name, value)
 	SELECT 'history_floor', '' || (MAX(seq) + SUM(CASE WHEN seq = 0 THEN 1 ELSE 0 END)) FROM outbox HAVING COUNT(*) > 0;
 
+-- Kill switches that are set; document is zone.Killed.
+CREATE TABLE kills (
+	name     TEXT PRIMARY KEY,
+	document TEXT NOT NULL
+);
+
 -- +goose Down
+DROP TABLE kills;
 DELETE FROM facts WHERE name = 'history_floor';
 DROP INDEX outbox_zone;
 ALTER TABLE outbox DROP COLUMN diff;
