@@ -28,8 +28,9 @@ type burst struct {
 // standing is a version of a key as it is stored, or will be: the newest comes
 // first.
 type standing struct {
-	seq uint64
-	sum uint32 // of its value
+	seq  uint64
+	sum  uint32 // of its value
+	held int    // what it counts among the held values of a partial replica
 }
 
 // place is where a kept entry stands among the bytes, and its time.
@@ -90,10 +91,7 @@ func lastOfEachKey(changes []Change) map[string]int {
 // stage writes a change's version and deletes those that are over the number
 // kept.
 func (b *burst) stage(change *Change) error {
-	kind := byte(kindValue)
-	if change.Op == Delete {
-		kind = kindDeleted
-	}
+	kind, value := b.c.form(change)
 	stood, known := b.keys[change.Key]
 	if !known {
 		var err error
@@ -103,14 +101,15 @@ func (b *burst) stage(change *Change) error {
 	}
 	seq := b.next.cursor.Seq
 	b.key = appendDataKey(b.key[:0], b.next.gen, change.Key, seq)
-	b.value = appendValue(b.value[:0], b.key, kind, change.Value)
+	b.value = appendValue(b.value[:0], b.key, kind, value)
 	if err := b.b.Set(b.key, b.value, nil); err != nil {
 		return err
 	}
 	b.next.add(b.value)
 	stood = append(stood, standing{})
 	copy(stood[1:], stood)
-	stood[0] = standing{seq, binary.BigEndian.Uint32(b.value[1:])}
+	stood[0] = standing{seq, binary.BigEndian.Uint32(b.value[1:]), heldBytes(kind, value)}
+	b.c.counts(b.c.held, change.Key, stood[0].held)
 	for len(stood) > b.c.opts.Versions {
 		oldest := stood[len(stood)-1]
 		b.key = appendDataKey(b.key[:0], b.next.gen, change.Key, oldest.seq)
@@ -118,6 +117,7 @@ func (b *burst) stage(change *Change) error {
 			return err
 		}
 		b.next.drop(oldest.sum)
+		b.c.counts(b.c.held, change.Key, -oldest.held)
 		stood = stood[:len(stood)-1]
 	}
 	b.keys[change.Key] = stood
@@ -136,7 +136,7 @@ func (b *burst) stored(key string) ([]standing, error) {
 		if err != nil {
 			return nil, err
 		}
-		stood = append(stood, standing{v.seq, binary.BigEndian.Uint32(v.stored[1:])})
+		stood = append(stood, standing{v.seq, binary.BigEndian.Uint32(v.stored[1:]), heldBytes(v.kind, v.value)})
 		if len(stood) == b.c.opts.Versions {
 			break
 		}

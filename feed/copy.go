@@ -26,6 +26,10 @@ type CopyOptions struct {
 	NoSync bool
 	// Retain keeps entries for those who follow this copy, see RelayLog [none].
 	Retain Retention
+	// Thin makes the copy a partial replica: of keys with this prefix it holds
+	// the values that are used, see Replica, and one version of each. A copy that
+	// was one and is opened without has a snapshot sent [none].
+	Thin string
 	// NoVerify skips the reading of every value when the copy is opened.
 	NoVerify bool
 	// FS is where the files are [the disk]; tests inject faults.
@@ -39,6 +43,7 @@ type Copy struct {
 	dir  string
 	opts CopyOptions
 	log  *slog.Logger
+	held *holdings // of a partial replica; nil: all values are
 
 	write sync.Mutex // one writer at a time
 
@@ -47,6 +52,7 @@ type Copy struct {
 	lock   *pebble.Lock    // guarded by mu
 	meta   meta            // what the store holds; guarded by mu, changed with write held as well
 	health *health         // of db; guarded by mu
+	refill bool            // it has stubs and is to be whole; guarded by mu
 	store  *pebble.Options // of db, for tables that are made beside it; guarded by mu
 
 	changed chan struct{} // closed when a subscriber has moved the cursor; guarded by mu
@@ -63,10 +69,16 @@ func OpenCopy(dir string, opts CopyOptions) (*Copy, error) {
 	opts.Log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
 	opts.CacheBytes = cmp.Or(opts.CacheBytes, 16<<20)
 	opts.Versions = cmp.Or(opts.Versions, 4)
+	if opts.Thin != "" {
+		opts.Versions = 1
+	}
 	if opts.FS == nil {
 		opts.FS = vfs.Default
 	}
 	c := &Copy{dir: dir, opts: opts, log: opts.Log, changed: make(chan struct{})}
+	if opts.Thin != "" {
+		c.held = newHoldings()
+	}
 	full := c.probe()
 	if unwritable(full) && c.open(true) == nil {
 		c.log.Error("copy cannot be written; what it holds is served, and nothing newer until a restart", "dir", dir, "error", full)
@@ -167,6 +179,9 @@ func (c *Copy) open(readOnly bool) error {
 	if err == nil {
 		m.kept, err = readKept(db, m.cursor, c.opts.Retain.on())
 	}
+	if err == nil {
+		err = c.openThin(db, h, m, readOnly)
+	}
 	if err != nil {
 		return errors.Join(err, db.Close(), lock.Close())
 	}
@@ -204,6 +219,17 @@ func openStore(dir string, h *health, o *pebble.Options) (*pebble.DB, error) {
 func (c *Copy) Cursor() Cursor {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
+	return c.meta.cursor
+}
+
+// resumes is the cursor to go on from: none where values are missing that a
+// snapshot has to bring.
+func (c *Copy) resumes() Cursor {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.refill {
+		return Cursor{}
+	}
 	return c.meta.cursor
 }
 
@@ -250,7 +276,10 @@ func (c *Copy) GetAt(key string, at uint64) (value []byte, seq uint64, ok bool, 
 		return nil, 0, false, it.Error()
 	}
 	v, err := decodeVersion(it, gen)
-	if err != nil || v.deleted {
+	if err == nil && v.kind == kindStub {
+		err = fmt.Errorf("get %s: %w", key, ErrElsewhere)
+	}
+	if err != nil || v.kind == kindDeleted {
 		return nil, 0, false, err
 	}
 	return append([]byte(nil), v.value...), v.seq, true, nil
@@ -275,7 +304,10 @@ func (c *Copy) Scan(prefix string, f func(key string, value []byte, seq uint64) 
 			continue
 		}
 		last = v.key
-		if v.deleted {
+		if v.kind == kindStub {
+			return fmt.Errorf("scan %s: %s: %w", prefix, v.key, ErrElsewhere)
+		}
+		if v.kind == kindDeleted {
 			continue
 		}
 		if err := f(v.key, v.value, v.seq); err != nil {

@@ -21,6 +21,7 @@ const (
 	valueHead   = 1 + 4
 	kindValue   = 0
 	kindDeleted = 1
+	kindStub    = 2 // the value is elsewhere: a sum of it
 )
 
 var metaKey = []byte{0x00, 'm'}
@@ -64,11 +65,11 @@ func valueSum(dataKey []byte, kind byte, value []byte) uint32 {
 
 // version is one value of one key as it stands in Pebble.
 type version struct {
-	key     string
-	seq     uint64
-	deleted bool
-	value   []byte // valid until the iterator moves
-	stored  []byte // the same with its head
+	key    string
+	seq    uint64
+	kind   byte
+	value  []byte // valid until the iterator moves; a stub's sum
+	stored []byte // the same with its head
 }
 
 func decodeVersion(it *pebble.Iterator, gen uint32) (version, error) {
@@ -90,10 +91,10 @@ func parseVersion(key, p []byte, gen uint32) (version, error) {
 	if got := binary.BigEndian.Uint32(key[1:]); got != gen {
 		return v, fmt.Errorf("%w: %s: generation %d, want %d", ErrCorrupt, v.key, got, gen)
 	}
-	if len(p) < valueHead || p[0] > kindDeleted {
+	if len(p) < valueHead || p[0] > kindStub || p[0] == kindStub && len(p) != valueHead+len(stubSum{}) {
 		return v, fmt.Errorf("%w: %s at %d: value of %d bytes", ErrCorrupt, v.key, v.seq, len(p))
 	}
-	v.deleted, v.value, v.stored = p[0] == kindDeleted, p[valueHead:], p
+	v.kind, v.value, v.stored = p[0], p[valueHead:], p
 	if valueSum(key, p[0], v.value) != binary.BigEndian.Uint32(p[1:]) {
 		return v, fmt.Errorf("%w: %s at %d: checksum does not match", ErrCorrupt, v.key, v.seq)
 	}

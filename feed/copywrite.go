@@ -95,7 +95,8 @@ func (c *Copy) Trim(before uint64) error {
 		}
 		newest := v.key != last
 		last = v.key
-		if v.seq <= before && (!newest || v.deleted) {
+		if v.seq <= before && (!newest || v.kind == kindDeleted) {
+			c.counts(c.held, v.key, -heldBytes(v.kind, v.value))
 			next.remove(v.stored)
 			err = b.Delete(it.Key(), nil)
 		}

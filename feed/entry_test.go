@@ -127,8 +127,12 @@ func FuzzDecodeEntry(f *testing.F) {
 
 func FuzzFrames(f *testing.F) {
 	e := sample()
-	f.Add(byte(frameHello), hello{protoVersion, nodeID(1), "FRA", Cursor{}, partial{}}.append(nil))
-	f.Add(byte(frameHello), hello{protoVersion, nodeID(1), "FRA", Cursor{}, partial{Cursor{Seq: 7}, "zone/a"}}.append(nil))
+	f.Add(byte(frameHello), hello{version: protoVersion, node: nodeID(1), colo: "FRA"}.append(nil))
+	f.Add(byte(frameHello), hello{version: protoVersion, node: nodeID(1), colo: "FRA", partial: partial{Cursor{Seq: 7}, "zone/a"}}.append(nil))
+	f.Add(byte(frameHello), hello{version: protoVersion, node: nodeID(1), colo: "FRA", thin: "zone/"}.append(nil))
+	f.Add(byte(frameFetch), ask{7, true, "zone/a/meta"}.append(nil))
+	f.Add(byte(frameFetched), fetched{fetchBehind, 7, 3}.append(nil))
+	f.Add(byte(frameRows), appendStub(nil, "zone/a/meta", []byte("v"), 1))
 	f.Add(byte(frameWelcome), welcome{resume: ResumeTail}.append(nil))
 	f.Add(byte(frameEntries), newPacker().frame(nil, frameEntries, AppendEntry(nil, &e))[frameHead:])
 	f.Add(byte(frameRows), appendRow(nil, "k", []byte("v"), 1))
@@ -165,11 +169,24 @@ func FuzzFrames(f *testing.F) {
 			if err != nil {
 				break
 			}
-			if n := len(q) - len(rest); !bytes.Equal(appendRow(nil, r.key, r.value, r.seq), q[:n]) {
+			n := len(q) - len(rest)
+			again := appendRow(nil, r.key, r.value, r.seq)
+			if r.stub {
+				again[10] |= stubBit >> 24
+			}
+			if !bytes.Equal(again, q[:n]) {
 				t.Fatalf("row %+v does not come back", r)
 			}
 			q = rest
 		}
+		if a, err := decodeAsk(p); err == nil && !bytes.Equal(a.append(nil), p) {
+			t.Fatalf("fetch %+v does not come back", a)
+		}
+		if e, err := decodeFetched(p); err == nil && !bytes.Equal(e.append(nil), p) {
+			t.Fatalf("end of an answer %+v does not come back", e)
+		}
+		m := matcher{want: []piece{{key: "zone/a/meta", seq: 1}}}
+		_ = m.take(p)
 		if b, err := decodeSnapshotBegin(p); err == nil && !bytes.Equal(b.append(nil), p) {
 			t.Fatalf("begin %+v does not come back", b)
 		}

@@ -29,6 +29,9 @@ const (
 	frameJoined    = 17
 	frameWait      = 20
 	frameBelow     = 21 // up, by relays
+	frameFetch     = 22 // up, on selvage-fetch/1
+	frameValues    = 23
+	frameFetched   = 24
 
 	frameHead    = 5
 	protoVersion = 2
@@ -88,6 +91,7 @@ type hello struct {
 	colo    string
 	cursor  Cursor
 	partial partial
+	thin    string // of a partial replica: rows with this prefix come as stubs
 }
 
 // partial is how much of a snapshot a subscriber has: all rows up to the key
@@ -104,7 +108,11 @@ func (h hello) append(dst []byte) []byte {
 	dst = appendText(dst, h.colo)
 	dst = appendCursor(dst, h.partial.base)
 	dst = binary.BigEndian.AppendUint16(dst, uint16(len(h.partial.last)))
-	return append(dst, h.partial.last...)
+	dst = append(dst, h.partial.last...)
+	if h.thin == "" {
+		return dst
+	}
+	return appendText(dst, h.thin)
 }
 
 func decodeHello(p []byte) (h hello, err error) {
@@ -127,10 +135,14 @@ func decodeHello(p []byte) (h hello, err error) {
 	if h.partial.base, p, err = cutCursor(p); err != nil {
 		return h, err
 	}
-	if len(p) < 2 || len(p)-2 != int(binary.BigEndian.Uint16(p)) || len(p)-2 > MaxKeyBytes {
-		return h, errFrame
+	if h.partial.last, p, err = cutKey(p); err != nil {
+		return h, err
 	}
-	h.partial.last = string(p[2:])
+	if len(p) > 0 {
+		if h.thin, p, err = cutText(p); err != nil || h.thin == "" || len(p) > 0 {
+			return h, errFrame
+		}
+	}
 	if !ValidNodeID(h.node) || !ValidColo(h.colo) {
 		return h, errFrame
 	}
@@ -234,12 +246,16 @@ func decodeSnapshotBegin(p []byte) (s snapshotBegin, err error) {
 	return s, err
 }
 
-// row is one key and value of a snapshot.
+// row is one key and value of a snapshot; of a stub the value is the sum alone.
 type row struct {
 	key   string
 	value []byte
 	seq   uint64
+	stub  bool
 }
+
+// stubBit in a row's length of the value says that it is a stub.
+const stubBit = 1 << 31
 
 const rowHead = 8 + 2 + 4
 
@@ -251,12 +267,24 @@ func appendRow(dst []byte, key string, value []byte, seq uint64) []byte {
 	return append(dst, value...)
 }
 
+// appendStub is appendRow without the value.
+func appendStub(dst []byte, key string, value []byte, seq uint64) []byte {
+	at, sum := len(dst)+10, sumOf(value)
+	dst = appendRow(dst, key, sum[:], seq)
+	binary.BigEndian.PutUint32(dst[at:], stubBit|uint32(len(sum)))
+	return dst
+}
+
 // cutRow reads the row at the start of p; its value aliases p.
 func cutRow(p []byte) (row, []byte, error) {
 	if len(p) < rowHead {
 		return row{}, nil, errFrame
 	}
-	keyLen, valueLen := int(binary.BigEndian.Uint16(p[8:])), int(binary.BigEndian.Uint32(p[10:]))
+	size := binary.BigEndian.Uint32(p[10:])
+	keyLen, valueLen, stub := int(binary.BigEndian.Uint16(p[8:])), int(size&^stubBit), size&stubBit != 0
+	if stub && valueLen != len(stubSum{}) {
+		return row{}, nil, errFrame
+	}
 	if len(p)-rowHead < keyLen || len(p)-rowHead-keyLen < valueLen {
 		return row{}, nil, errFrame
 	}
@@ -265,6 +293,7 @@ func cutRow(p []byte) (row, []byte, error) {
 		seq:   binary.BigEndian.Uint64(p),
 		key:   string(p[rowHead : rowHead+keyLen]),
 		value: p[rowHead+keyLen : end : end],
+		stub:  stub,
 	}
 	c := Change{Op: Set, Key: r.key, Value: r.value}
 	if err := c.check(); err != nil {
@@ -330,6 +359,18 @@ func cutCursor(p []byte) (Cursor, []byte, error) {
 		return Cursor{}, nil, errFrame
 	}
 	return Cursor{Seq: binary.BigEndian.Uint64(p), Hash: [32]byte(p[8:40])}, p[40:], nil
+}
+
+// cutKey reads a length of 2 bytes and a key, which may be none.
+func cutKey(p []byte) (string, []byte, error) {
+	if len(p) < 2 {
+		return "", nil, errFrame
+	}
+	n := int(binary.BigEndian.Uint16(p))
+	if p = p[2:]; n > len(p) || n > MaxKeyBytes {
+		return "", nil, errFrame
+	}
+	return string(p[:n]), p[n:], nil
 }
 
 func appendText(dst []byte, s string) []byte {

@@ -202,7 +202,7 @@ func (l *memLog) Snapshot(_ context.Context, after string, begin func(Cursor) er
 		for _, c := range e.Changes {
 			switch c.Op {
 			case Set:
-				rows[c.Key] = row{c.Key, c.Value, e.Seq}
+				rows[c.Key] = row{key: c.Key, value: c.Value, seq: e.Seq}
 			case Delete:
 				delete(rows, c.Key)
 			}

@@ -24,6 +24,7 @@ import (
 const (
 	ALPNFeed  = "selvage-feed/2"
 	ALPNJoin  = "selvage-join/1"
+	ALPNFetch = "selvage-fetch/1"
 	alpnFeed1 = "selvage-feed/1" // taken to be told that it is not spoken any more
 )
 

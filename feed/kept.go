@@ -160,7 +160,10 @@ func (c *Copy) rows(after string, begin func(Cursor) error, yield func(key strin
 			continue
 		}
 		last = v.key
-		if v.deleted {
+		if v.kind == kindStub {
+			return fmt.Errorf("read rows: %s: %w", v.key, ErrElsewhere)
+		}
+		if v.kind == kindDeleted {
 			continue
 		}
 		if err := yield(v.key, v.value, v.seq); err != nil {

@@ -55,7 +55,7 @@ func newLink(s *Subscriber, raw net.Conn, parent string) *link {
 		s:        s,
 		conn:     tls.Client(raw, s.cfg.Identity.ClientTLS(ALPNFeed)),
 		parent:   parent,
-		cursor:   s.cfg.Copy.Cursor(),
+		cursor:   s.cfg.Copy.resumes(),
 		wake:     make(chan struct{}, 1),
 		rejected: make(chan Rejection, 256),
 	}
@@ -94,7 +94,7 @@ func (l *link) greet(ctx context.Context) error {
 		return err
 	}
 	id := l.s.cfg.Identity
-	h := hello{version: protoVersion, node: id.NodeID, colo: id.Colo, cursor: l.cursor}
+	h := hello{version: protoVersion, node: id.NodeID, colo: id.Colo, cursor: l.cursor, thin: l.s.cfg.Copy.opts.Thin}
 	if in := l.s.incoming; in != nil {
 		h.partial = in.partial
 	}
@@ -370,7 +370,12 @@ func (l *link) rows(ctx context.Context, p []byte) error {
 		if r.key <= in.last {
 			return fmt.Errorf("snapshot row %s after %s: %w", r.key, in.last, errFrame)
 		}
-		if err := in.w.Add(ctx, r.key, r.value, r.seq); err != nil {
+		if r.stub {
+			err = in.w.AddStub(ctx, r.key, stubSum(r.value), r.seq)
+		} else {
+			err = in.w.Add(ctx, r.key, r.value, r.seq)
+		}
+		if err != nil {
 			return err
 		}
 		in.last = r.key

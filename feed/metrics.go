@@ -7,10 +7,10 @@ import (
 )
 
 type serverCounters struct {
-	encodes, sent, snapshots, refused, doorsFull atomic.Uint64
+	encodes, sent, snapshots, refused, doorsFull, fetches atomic.Uint64
 }
 
-var serverDesc = struct{ peers, encodes, sent, snapshots, refused, behind, dropped, doorsFull *prometheus.Desc }{
+var serverDesc = struct{ peers, encodes, sent, snapshots, refused, behind, dropped, doorsFull, fetches *prometheus.Desc }{
 	prometheus.NewDesc("selvage_feed_peers", "Subscribers connected, here and at relays below.", nil, nil),
 	prometheus.NewDesc("selvage_feed_encodes_total", "Batches encoded, for everybody or for one who catches up.", nil, nil),
 	prometheus.NewDesc("selvage_feed_sent_bytes_total", "Bytes of frames sent to subscribers.", nil, nil),
@@ -19,6 +19,7 @@ var serverDesc = struct{ peers, encodes, sent, snapshots, refused, behind, dropp
 	prometheus.NewDesc("selvage_feed_behind_entries", "Entries between the log's head and the slowest subscriber's acknowledgement.", nil, nil),
 	prometheus.NewDesc("selvage_feed_reports_dropped_total", "Reports of nodes below relays that there was no room for.", nil, nil),
 	prometheus.NewDesc("selvage_feed_down_dropped_total", "Frames for single subscribers that their full queue refused.", nil, nil),
+	prometheus.NewDesc("selvage_feed_fetches_total", "Times a partial replica asked for values.", nil, nil),
 }
 
 var signalDesc = struct{ received, refused, sent, dropped, waiting *prometheus.Desc }{
@@ -77,6 +78,7 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	for why, name := range refusalNames {
 		counter(ch, signalDesc.refused, &s.signals.refused[why], name)
 	}
+	counter(ch, serverDesc.fetches, &s.counters.fetches)
 }
 
 func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {

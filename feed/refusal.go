@@ -20,12 +20,15 @@ const (
 	ReasonReplaced Reason = 9 // the node connected again
 	ReasonDraining Reason = 10
 	ReasonRole     Reason = 11 // the node's certificate does not allow it
+	ReasonNoCopy   Reason = 12 // values are to be asked of a relay, which this is not
+	ReasonBusy     Reason = 13 // too many connections of this node's
+	ReasonWide     Reason = 14 // the rows asked for are too many
 )
 
 var reasonNames = [...]string{
 	"", "internal", "wrong version", "malformed", "", "unknown node",
 	"revoked", "join token not valid", "bad request", "replaced by a newer connection", "draining",
-	"not of this node's role",
+	"not of this node's role", "no copy here", "too many connections", "too wide",
 }
 
 func (r Reason) String() string {

@@ -78,7 +78,7 @@ func (w *world) relayOn(wires *network, n int, name string, disk vfs.FS, parents
 	id := w.ca.identity(nodeID(n), "AMS"+relaySuffix)
 	var sub atomic.Pointer[Subscriber]
 	r.server = NewServer(ServerConfig{
-		Log: NewRelayLog(c), Identity: id, Gather: time.Millisecond, Pass: r.up,
+		Log: NewRelayLog(c), Copy: c, Identity: id, Gather: time.Millisecond, Pass: r.up,
 		Upstream: func() Upstream {
 			if s := sub.Load(); s != nil {
 				return s.Upstream()

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -155,7 +156,11 @@ func (r *rowSender) row(key string, value []byte, seq uint64) error {
 			return err
 		}
 	}
-	r.raw = appendRow(r.raw, key, value, seq)
+	if x := r.x; x.thin != "" && strings.HasPrefix(key, x.thin) {
+		r.raw = appendStub(r.raw, key, value, seq)
+	} else {
+		r.raw = appendRow(r.raw, key, value, seq)
+	}
 	r.end.rows++
 	return nil
 }

@@ -19,6 +19,9 @@ import (
 type ServerConfig struct {
 	Log      Log
 	Identity *Identity
+	// Copy is where a relay reads values that partial replicas ask for; nil
+	// refuses them.
+	Copy *Copy
 	// Known judges a node before it may subscribe or renew: nil admits it; a
 	// Refusal is told to it. Nil admits every certificate of our CA.
 	Known func(ctx context.Context, nodeID string) error
@@ -76,12 +79,14 @@ type Server struct {
 	packer    *packer
 	snapshots chan struct{} // one token for each snapshot that may run
 	shakes    chan struct{} // one token for each handshake that may run
+	fetches   chan struct{} // one token for each answer of values
 	below     below
 	counters  serverCounters
 	signals   signalCounters
 
 	mu       sync.Mutex
 	sessions map[string]*session // by node; guarded by mu
+	fetchers map[string]int      // connections that ask for values, by node; guarded by mu
 }
 
 // NewServer makes a Server; Serve runs it.
@@ -101,7 +106,9 @@ func NewServer(cfg ServerConfig) *Server {
 		packer:    newPacker(),
 		snapshots: make(chan struct{}, cfg.MaxSnapshots),
 		shakes:    make(chan struct{}, cfg.MaxHandshakes),
+		fetches:   make(chan struct{}, maxFetches),
 		sessions:  make(map[string]*session),
+		fetchers:  make(map[string]int),
 	}
 	s.below.nodes = make(map[string]*belowNode)
 	s.tail = newTail(cfg, s.packer, &s.counters)
@@ -204,6 +211,8 @@ func (s *Server) handle(ctx context.Context, raw net.Conn) {
 		err = s.turnAway(conn)
 	case ALPNJoin:
 		err = s.enroll(ctx, conn)
+	case ALPNFetch:
+		err = s.serveFetches(ctx, conn)
 	default:
 		err = fmt.Errorf("no protocol was agreed")
 	}
@@ -249,7 +258,7 @@ func addrOf(c net.Conn) string {
 // tlsConfig asks subscribers for a certificate, and those who join for none:
 // they have only the token. A node that renews shows its own.
 func (s *Server) tlsConfig() *tls.Config {
-	feed := s.cfg.Identity.ServerTLS(ALPNFeed, alpnFeed1)
+	feed := s.cfg.Identity.ServerTLS(ALPNFeed, alpnFeed1, ALPNFetch)
 	join := s.cfg.Identity.ServerTLS(ALPNJoin)
 	join.ClientAuth = tls.VerifyClientCertIfGiven
 	join.VerifyConnection = nil

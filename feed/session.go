@@ -27,6 +27,7 @@ type session struct {
 	grumbled uint
 	cursor   Cursor  // owned by run
 	have     partial // of a snapshot; owned by run
+	thin     string  // rows with this prefix go out as stubs; "" for none
 	raw      []byte  // a payload before it is packed; owned by run
 	buf      []byte  // a frame; owned by run
 }
@@ -64,7 +65,7 @@ func (s *Server) subscribe(ctx context.Context, conn *tls.Conn) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	x := &session{server: s, conn: conn, peer: peer, since: time.Now(), cancel: cancel, cursor: h.cursor, have: h.partial, queue: make(chan []byte, queueDown)}
+	x := &session{server: s, conn: conn, peer: peer, since: time.Now(), cancel: cancel, cursor: h.cursor, have: h.partial, thin: h.thin, queue: make(chan []byte, queueDown)}
 	x.peer.Colo = h.colo
 	resume, err := x.resume(ctx)
 	if err != nil {

@@ -25,6 +25,7 @@ type SnapshotWriter struct {
 	table *table        // of rows, not handed over yet; nil for none
 	b     *pebble.Batch // of replayed entries, and of the end
 	until uint64        // the newest of those entries
+	held  *holdings     // what is held of a partial replica
 	done  bool
 }
 
@@ -52,7 +53,7 @@ func (c *Copy) BeginSnapshot() (*SnapshotWriter, error) {
 		c.write.Unlock()
 		return nil, err
 	}
-	w := &SnapshotWriter{c: c, next: meta{gen: c.meta.gen + 1}, b: c.db.NewBatch()}
+	w := &SnapshotWriter{c: c, next: meta{gen: c.meta.gen + 1}, b: c.db.NewBatch(), held: newHoldings()}
 	if err := w.clean(); err != nil {
 		w.Abort()
 		return nil, fmt.Errorf("begin snapshot: %w", err)
@@ -97,10 +98,32 @@ func (w *SnapshotWriter) dropGeneration(gen uint32) error {
 
 // Add stores one row. Keys ascend, and none comes after a Replay.
 func (w *SnapshotWriter) Add(ctx context.Context, key string, value []byte, seq uint64) error {
-	k := appendDataKey(nil, w.next.gen, key, seq)
-	if err := w.put(ctx, k, appendValue(nil, k, kindValue, value)); err != nil {
+	kind, value := w.c.form(&Change{Op: Set, Key: key, Value: value})
+	return w.row(ctx, key, kind, value, seq)
+}
+
+// AddStub stores a row without its value, which is taken over from what is there
+// where it is held. Only a partial replica has such rows.
+func (w *SnapshotWriter) AddStub(ctx context.Context, key string, sum stubSum, seq uint64) error {
+	if _, thin := groupOf(w.c.opts.Thin, key); !thin {
+		return fmt.Errorf("snapshot row %s has no value: %w", key, errFrame)
+	}
+	value, held, err := w.c.carried(key, sum, seq)
+	if err != nil {
 		return fmt.Errorf("snapshot row %s: %w", key, err)
 	}
+	if held {
+		return w.row(ctx, key, kindValue, value, seq)
+	}
+	return w.row(ctx, key, kindStub, sum[:], seq)
+}
+
+func (w *SnapshotWriter) row(ctx context.Context, key string, kind byte, value []byte, seq uint64) error {
+	k := appendDataKey(nil, w.next.gen, key, seq)
+	if err := w.put(ctx, k, appendValue(nil, k, kind, value)); err != nil {
+		return fmt.Errorf("snapshot row %s: %w", key, err)
+	}
+	w.c.counts(w.held, key, heldBytes(kind, value))
 	return nil
 }
 
@@ -187,15 +210,13 @@ func (w *SnapshotWriter) replay(change *Change, seq uint64) error {
 	if err != nil || known {
 		return err
 	}
-	kind := byte(kindValue)
-	if change.Op == Delete {
-		kind = kindDeleted
-	}
-	stored := appendValue(nil, key, kind, change.Value)
+	kind, value := w.c.form(change)
+	stored := appendValue(nil, key, kind, value)
 	if err := w.b.Set(key, stored, nil); err != nil {
 		return err
 	}
 	w.next.add(stored)
+	w.c.counts(w.held, change.Key, heldBytes(kind, value))
 	if w.b.Len() < snapshotBatchBytes {
 		return nil
 	}
@@ -247,6 +268,11 @@ func (w *SnapshotWriter) Commit(ctx context.Context, at Cursor) error {
 	if err := w.b.Set(metaKey, w.next.encode(), nil); err != nil {
 		return fmt.Errorf("commit snapshot: %w", err)
 	}
+	if c.held == nil {
+		if err := w.b.Delete(thinKey, nil); err != nil {
+			return fmt.Errorf("commit snapshot: %w", err)
+		}
+	}
 	// Readers take their view and the generation under mu, so both change
 	// under it; the wait is one sync.
 	c.mu.Lock()
@@ -254,7 +280,10 @@ func (w *SnapshotWriter) Commit(ctx context.Context, at Cursor) error {
 	if err := c.commit(w.b, !c.opts.NoSync); err != nil {
 		return fmt.Errorf("commit snapshot: %w", err)
 	}
-	c.meta = w.next
+	c.meta, c.refill = w.next, false
+	if c.held != nil {
+		c.held.replace(w.held)
+	}
 	return nil
 }
 
