@@ -111,6 +111,9 @@ func (e *Edge) registerEngines() {
 	if e.relay != nil {
 		e.registry.MustRegister(e.relay)
 	}
+	if e.replica != nil {
+		e.registry.MustRegister(e.replica)
+	}
 	if e.access == nil {
 		return
 	}

@@ -30,6 +30,12 @@ type Config struct {
 	Peer    string // edge to edge, mutual TLS; "" = no peer listener
 	Relay   string // the feed for other edges, mutual TLS; "" = none
 
+	// Replica is ReplicaFull, the default: this edge holds every value of the
+	// feed; or ReplicaPartial: those that it uses, and fetches the others from a
+	// parent that is a relay.
+	Replica      string
+	ReplicaBytes int64 // of values that a partial one holds; default 1 GiB, at least 16 MiB
+
 	RelayKeepEntries int           // newest entries kept for them; default 100,000
 	RelayKeepTime    time.Duration // and for how long; default 24 h
 	RelayKeepBytes   int64         // and how much; default 1 GiB
@@ -115,6 +121,9 @@ func (c *Config) Check() error {
 		}
 	}
 	if err := c.checkRelay(); err != nil {
+		return err
+	}
+	if err := c.checkReplica(); err != nil {
 		return err
 	}
 	if err := c.checkPlace(); err != nil {

@@ -51,6 +51,7 @@ type Edge struct {
 
 	identity *feed.Identity
 	copy     *feed.Copy
+	replica  *feed.Replica // fetches what the copy does not hold; nil = it holds all
 	feed     *feed.Subscriber
 	up       *feed.Up
 	relay    *feed.Server // of the edges below this one; nil without a listener
@@ -194,7 +195,7 @@ func (e *Edge) enrol(ctx context.Context) (*feed.Identity, error) {
 
 // build constructs the engines, top of the pipeline to bottom.
 func (e *Edge) build(ctx context.Context) (err error) {
-	if e.copy, err = feed.OpenCopy(filepath.Join(e.cfg.State, "copy"), feed.CopyOptions{Log: e.log, Retain: e.cfg.retention()}); err != nil {
+	if e.copy, err = feed.OpenCopy(filepath.Join(e.cfg.State, "copy"), e.copyOptions()); err != nil {
 		return fmt.Errorf("open the copy: %w", err)
 	}
 	if e.geo, err = geo.Open(e.cfg.GeoIP...); err != nil {
@@ -241,7 +242,7 @@ func (e *Edge) build(ctx context.Context) (err error) {
 
 // openApplier needs the copy, the engines and the identity.
 func (e *Edge) openApplier() {
-	view := rings.NewView(e.copy, e.identity.Colo)
+	view := rings.NewView(e.openReplica(), e.identity.Colo)
 	e.applier = &applier{
 		edge: e, copy: view, staged: view, keys: e.identity, node: e.identity.NodeID, certs: map[string]string{},
 		shared: &zone.Shared{Advertise: e.cfg.Advertise, Colo: e.cfg.Colo},

@@ -28,11 +28,14 @@ func (e *Edge) openRelay() error {
 	if e.sockets.relay == nil {
 		return nil
 	}
+	if e.cfg.Replica == ReplicaPartial {
+		return errors.New("replica: partial holds too little to be a relay; a socket for one was handed over")
+	}
 	if !e.identity.Relay() {
 		return errors.New("relay: this edge joined with a token for an edge alone; it has to join anew (an empty --state) with one of `selvage control token --join --relay`")
 	}
 	e.relay = feed.NewServer(feed.ServerConfig{
-		Log: feed.NewRelayLog(e.copy), Identity: e.identity, Known: e.mayFollow, Gather: relayGather,
+		Log: feed.NewRelayLog(e.copy), Copy: e.copy, Identity: e.identity, Known: e.mayFollow, Gather: relayGather,
 		Upstream: func() feed.Upstream { return e.feed.Upstream() }, Pass: e.up,
 		Logger: e.log.With("part", "relay"),
 	})

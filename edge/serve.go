@@ -25,13 +25,16 @@ func (e *Edge) serve(ctx context.Context) error {
 			}
 		})
 	}
-	if err := e.resume(); err != nil {
-		return err
-	}
 	// The feed goes on while visitors are drained, so that a long drain still
 	// learns of purges.
 	feeding, stopFeeding := context.WithCancel(e.requests)
 	defer stopFeeding()
+	work.Go(func() { e.fetchValues(feeding) })
+	if err := e.resume(); err != nil {
+		stopFeeding()
+		work.Wait()
+		return err
+	}
 	work.Go(func() { e.follow(feeding) })
 	if e.relay != nil {
 		work.Go(func() {

@@ -22,7 +22,7 @@ type ReplicaConfig struct {
 	Log      *slog.Logger
 
 	Bytes   int64         // of values held; those not used for longest go [1 GiB]
-	Timeout time.Duration // of one read [3 s]
+	Timeout time.Duration // of one read [1.5 s]
 	Connect time.Duration // for a connection to a parent [1 s]
 	Rest    time.Duration // of a parent that could not be had [1 s]
 }
@@ -76,7 +76,7 @@ const (
 // NewReplica makes a Replica.
 func NewReplica(cfg ReplicaConfig) *Replica {
 	cfg.Bytes = cmp.Or(cfg.Bytes, 1<<30)
-	cfg.Timeout = cmp.Or(cfg.Timeout, 3*time.Second)
+	cfg.Timeout = cmp.Or(cfg.Timeout, 1500*time.Millisecond)
 	cfg.Connect = cmp.Or(cfg.Connect, time.Second)
 	cfg.Rest = cmp.Or(cfg.Rest, time.Second)
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))

@@ -26,6 +26,7 @@ type edgeFlags struct {
 	reserveBytes  conf.Size
 	relayBytes    conf.Size
 	relayTime     conf.Duration
+	replicaBytes  conf.Size
 	drainTimeout  conf.Duration
 	reserveRetain conf.Duration
 }
@@ -75,7 +76,7 @@ func defineEdge(cmd *cobra.Command) *edgeFlags {
 	f := &edgeFlags{
 		parents: conf.NewStrings("HOST:PORT,..."), peerAdvertise: conf.NewStrings("HOST:PORT,..."), advertise: conf.NewAddrs(), allowOrigins: conf.NewPrefixes(), geoIP: conf.NewStrings("FILE,..."),
 		accessLogMax: edge.DefaultAccessLogMaxBytes, cacheBytes: edge.DefaultCacheBytes, reserveBytes: edge.DefaultReserveBytes, drainTimeout: conf.Duration(edge.DefaultDrainTimeout), reserveRetain: conf.Duration(edge.DefaultReserveRetain),
-		relayBytes: edge.DefaultRelayKeepBytes, relayTime: conf.Duration(edge.DefaultRelayKeepTime),
+		relayBytes: edge.DefaultRelayKeepBytes, relayTime: conf.Duration(edge.DefaultRelayKeepTime), replicaBytes: edge.DefaultReplicaBytes,
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.config.State, "state", "", "`DIR` for identity, copy of the configuration and edge.json")
@@ -92,6 +93,8 @@ func defineEdge(cmd *cobra.Command) *edgeFlags {
 	fl.IntVar(&f.config.RelayKeepEntries, "relay-keep-entries", edge.DefaultRelayKeepEntries, "`N` newest entries of the feed kept for them")
 	fl.Var(&f.relayTime, "relay-keep-time", "how long entries are kept for them, at least 1m")
 	fl.Var(&f.relayBytes, "relay-keep-bytes", "disk for the entries that are kept, at least 1MiB")
+	fl.StringVar(&f.config.Replica, "replica", edge.ReplicaFull, "`MODE`: full holds every value of the feed, partial those that are used here; the others come from a parent that is a relay")
+	fl.Var(&f.replicaBytes, "replica-bytes", "disk for the values that a partial replica holds, at least 16MiB")
 	fl.StringVar(&f.config.Region, "region", "", "`NAME` that data centers near each other share; none when empty")
 	fl.BoolVar(&f.config.Hub, "hub", false, "this data center collects for its region")
 	fl.Var(f.advertise, "advertise", "addresses that proxied names answer with (default 127.0.0.1)")
@@ -125,6 +128,7 @@ func (f *edgeFlags) build(getenv func(string) string) (edge.Config, error) {
 		return cfg, usage("relay_keep_entries: at least 1 is needed, got %d; \"selvage edge --help\" shows an example", cfg.RelayKeepEntries)
 	}
 	cfg.RelayKeepTime, cfg.RelayKeepBytes = time.Duration(f.relayTime), int64(f.relayBytes)
+	cfg.ReplicaBytes = int64(f.replicaBytes)
 	cfg.Parents = f.parents.Values
 	cfg.PeerAdvertise = f.peerAdvertise.Values
 	cfg.Advertise = f.advertise.Values
