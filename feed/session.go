@@ -39,6 +39,8 @@ const (
 	upSilence = 15 * time.Second
 	// grace is how long the last words to a subscriber may take.
 	grace = time.Second
+	// maxKeptFrame is how large a frame's memory may be to be kept for the next.
+	maxKeptFrame = 64 << 10
 )
 
 func (x *session) snapshotInfo() NodeInfo {
@@ -240,7 +242,7 @@ func (x *session) serve(ctx context.Context, resume Resume) error {
 }
 
 func (x *session) read(ctx context.Context) error {
-	buf := make([]byte, maxUpFrame)
+	var buf []byte // as large as what came, which mostly is acknowledgements
 	for {
 		if err := setReadDeadline(ctx, x.conn, upSilence); err != nil {
 			return err
@@ -249,6 +251,7 @@ func (x *session) read(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		buf = p[:0]
 		if err := x.hear(kind, p); err != nil {
 			return err
 		}
@@ -379,6 +382,9 @@ func (x *session) more(ctx context.Context) (sent bool, moved <-chan struct{}, e
 		frame, to := x.join(b)
 		if err := x.send(ctx, frame); err != nil {
 			return false, nil, err
+		}
+		if cap(x.buf) > maxKeptFrame {
+			x.buf = nil // who was behind once is not to cost that for good
 		}
 		x.cursor = to
 		return true, moved, nil

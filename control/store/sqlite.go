@@ -63,6 +63,7 @@ func openSQLite(ctx context.Context, dir string) (*Store, error) {
 	if err := s.prepare(ctx); err != nil {
 		return nil, errors.Join(err, s.write.Close())
 	}
+	s.compiled = newStatements(s.write)
 	if s.read, err = connect(path, readers, "deferred"); err != nil {
 		return nil, errors.Join(err, s.write.Close())
 	}

@@ -30,6 +30,8 @@ type Store struct {
 	read  *sql.DB
 	kind  kind
 	place string // for messages; has no password
+	// compiled are statements of write; nil where its driver keeps them.
+	compiled *statements
 	// around runs each transaction; nil does so at once.
 	around func(ctx context.Context, writes bool, run func() error) error
 }
@@ -59,7 +61,8 @@ type kind interface {
 // be kept beyond them.
 type Tx struct {
 	*sql.Tx
-	kind kind
+	kind     kind
+	compiled *statements // nil for none
 }
 
 // Open opens or creates the database at place and brings its schema up to date:
@@ -137,18 +140,26 @@ func (s *Store) Read(ctx context.Context, fn func(*Tx) error) error {
 }
 
 func (s *Store) inTx(ctx context.Context, db *sql.DB, o *sql.TxOptions, fn func(*Tx) error) error {
-	if s.around == nil {
-		return inTx(ctx, db, o, s.kind, fn)
+	run := func() error {
+		if db != s.write {
+			return inTx(ctx, db, o, &Tx{kind: s.kind}, fn)
+		}
+		defer s.compiled.learn(ctx)
+		return inTx(ctx, db, o, &Tx{kind: s.kind, compiled: s.compiled}, fn)
 	}
-	return s.around(ctx, o == nil, func() error { return inTx(ctx, db, o, s.kind, fn) })
+	if s.around == nil {
+		return run()
+	}
+	return s.around(ctx, o == nil, run)
 }
 
-func inTx(ctx context.Context, db *sql.DB, o *sql.TxOptions, k kind, fn func(*Tx) error) error {
+func inTx(ctx context.Context, db *sql.DB, o *sql.TxOptions, in *Tx, fn func(*Tx) error) error {
 	tx, err := db.BeginTx(ctx, o)
 	if err != nil {
 		return fmt.Errorf("store: begin: %w", err)
 	}
-	if err := fn(&Tx{tx, k}); err != nil {
+	in.Tx = tx
+	if err := fn(in); err != nil {
 		return errors.Join(err, ignoreDone(tx.Rollback()))
 	}
 	if err := tx.Commit(); err != nil {

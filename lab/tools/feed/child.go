@@ -88,7 +88,22 @@ func child(ctx context.Context, name, profile string) (err error) {
 		if err := say(r.do(ctx, line)); err != nil {
 			return err
 		}
+		if err := heap(name, profile); err != nil {
+			return err
+		}
 	}
+}
+
+// heap replaces the profile of what memory holds, where profiles are asked for.
+func heap(name, profile string) error {
+	if profile == "" {
+		return nil
+	}
+	f, err := os.Create(filepath.Join(profile, fmt.Sprintf("%s-%d.heap", name, os.Getpid())))
+	if err != nil {
+		return err
+	}
+	return errors.Join(pprof.WriteHeapProfile(f), f.Close())
 }
 
 // process is a child as its parent sees it.
