@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/selvage-edge/selvage/fault"
@@ -34,6 +35,8 @@ type Config struct {
 	Token string // bearer token
 	// HTTP sends the requests; nil is a client of its own with a time-out of 30 s.
 	HTTP *http.Client
+	// Rollout says how changes go out: RolloutRings, or empty for everywhere at once.
+	Rollout string
 	// Trace, when set, is called after each call, also a failed one.
 	Trace func(Call)
 }
@@ -54,6 +57,9 @@ type Client struct {
 	token string
 	http  *http.Client
 	trace func(Call)
+
+	rollout string
+	stage   atomic.Uint64 // of the last change
 }
 
 // New checks the address and returns a client; it sends nothing.
@@ -72,7 +78,7 @@ func New(c Config) (*Client, error) {
 	if u.Path == "" {
 		u.Path = "/client/v4"
 	}
-	cl := &Client{api: u, token: c.Token, http: c.HTTP, trace: c.Trace}
+	cl := &Client{api: u, token: c.Token, http: c.HTTP, trace: c.Trace, rollout: c.Rollout}
 	if cl.http == nil {
 		cl.http = &http.Client{Timeout: requestTimeout}
 	}
@@ -234,6 +240,12 @@ func (c *Client) roundTrip(ctx context.Context, k call, u *url.URL) (*answer, er
 	if k.kind != "" {
 		req.Header.Set("Content-Type", k.kind)
 	}
+	if k.method != http.MethodGet {
+		c.stage.Store(0)
+		if c.rollout != "" {
+			req.Header.Set("Selvage-Rollout", c.rollout)
+		}
+	}
 	res, err := c.http.Do(req)
 	if err != nil {
 		// url.Error repeats method and URL; its cause is what matters.
@@ -254,13 +266,29 @@ func (c *Client) roundTrip(ctx context.Context, k call, u *url.URL) (*answer, er
 			Err: fmt.Errorf("answer to %s %s is over %d bytes", k.method, u.Path, maxAnswer)}
 	}
 	a := &answer{status: res.StatusCode, body: data}
-	if v := res.Header.Get("Selvage-Seq"); v != "" {
-		if a.seq, err = strconv.ParseUint(v, 10, 64); err != nil {
-			return nil, &fault.Error{Op: "client.read", Side: fault.Control, Kind: fault.Malformed,
-				Err: fmt.Errorf("header Selvage-Seq of %s %s: %w", k.method, u.Path, err)}
-		}
+	if a.seq, err = numberIn(res.Header, "Selvage-Seq"); err != nil {
+		return nil, &fault.Error{Op: "client.read", Side: fault.Control, Kind: fault.Malformed, Err: fmt.Errorf("answer to %s %s: %w", k.method, u.Path, err)}
+	}
+	stage, err := numberIn(res.Header, "Selvage-Stage")
+	if err != nil {
+		return nil, &fault.Error{Op: "client.read", Side: fault.Control, Kind: fault.Malformed, Err: fmt.Errorf("answer to %s %s: %w", k.method, u.Path, err)}
+	}
+	if stage > 0 {
+		c.stage.Store(stage)
 	}
 	return a, nil
+}
+
+// numberIn reads a number out of an answer's head; 0 where it is not there.
+func numberIn(h http.Header, name string) (n uint64, err error) {
+	v := h.Get(name)
+	if v == "" {
+		return 0, nil
+	}
+	if n, err = strconv.ParseUint(v, 10, 64); err != nil {
+		return 0, fmt.Errorf("header %s: %w", name, err)
+	}
+	return n, nil
 }
 
 func refusal(method, path string, a *answer) *Error {

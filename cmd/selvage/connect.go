@@ -18,6 +18,7 @@ import (
 type connection struct {
 	a                 *app
 	api, token, state string
+	rollout           string // of commands that say so; else empty
 	verbose           bool
 }
 
@@ -28,6 +29,12 @@ func (a *app) connection(cmd *cobra.Command) *connection {
 	f.StringVar(&c.token, "token", "", "API `TOKEN` (default $SELVAGE_TOKEN)")
 	f.StringVar(&c.state, "state", "", "state `DIR` of a running selvage dev or control (default $SELVAGE_STATE, else "+dev.DefaultState+")")
 	f.BoolVarP(&c.verbose, "verbose", "v", false, "print each API call and its answer on stderr")
+	return c
+}
+
+// rolls adds the flag by which a change goes by rings.
+func (c *connection) rolls(cmd *cobra.Command) *connection {
+	cmd.Flags().StringVar(&c.rollout, "rollout", "", "`HOW` the change goes out: all (everywhere at once, the default) or rings (canaries first, see selvage rings)")
 	return c
 }
 
@@ -61,7 +68,10 @@ func (c *connection) client() (*client.Client, error) {
 			token = key
 		}
 	}
-	config := client.Config{API: api, Token: token}
+	if c.rollout != "" && c.rollout != client.RolloutRings && c.rollout != "all" {
+		return nil, usage("--rollout is all (everywhere at once) or rings, not %q", c.rollout)
+	}
+	config := client.Config{API: api, Token: token, Rollout: c.rollout}
 	if c.verbose {
 		config.Trace = c.trace
 	}

@@ -82,7 +82,7 @@ those of type A, AAAA and CNAME go through the edge.
   selvage dns import example.com - --proxied < example.com.zone`,
 		Args: exactly(2, "the zone's name and a zone file, such as: example.com example.com.zone"),
 	}
-	c := a.connection(cmd)
+	c := a.connection(cmd).rolls(cmd)
 	cmd.Flags().BoolVar(&proxied, "proxied", false, "send visitors of A, AAAA and CNAME records through the edge")
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		file := cmd.InOrStdin()
@@ -105,13 +105,7 @@ those of type A, AAAA and CNAME go through the edge.
 		if err != nil {
 			return err
 		}
-		done := fmt.Sprintf("%d of %d records are added to %s", added.Added, added.Parsed, z.Name)
-		who, err := wait(cmd.Context(), cl, seq, done)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(a.out, "%s and known to %s (seq %d)\n", done, who, seq)
-		return nil
+		return a.told(cmd, cl, seq, fmt.Sprintf("%d of %d records are added to %s", added.Added, added.Parsed, z.Name))
 	}
 	return cmd
 }

@@ -117,7 +117,7 @@ func TestReferenceHasEachCommand(t *testing.T) {
 			}
 		}
 	}
-	common := map[string]bool{"api": true, "token": true, "state": true, "verbose": true, "json": true, "help": true}
+	common := map[string]bool{"api": true, "token": true, "state": true, "verbose": true, "json": true, "rollout": true, "help": true}
 	seen := 0
 	var walk func(cmd *cobra.Command)
 	walk = func(cmd *cobra.Command) {

@@ -73,10 +73,11 @@ after 5 s with the names of those that do not (exit code 3). A list is written
 with commas.
 
   selvage settings set example.com always_use_https on
-  selvage settings set example.com tiered_cache_parents FRA,AMS`,
+  selvage settings set example.com tiered_cache_parents FRA,AMS
+  selvage settings set example.com ssl strict --rollout rings`,
 		Args: exactly(3, "the zone's name, the setting's and its value"),
 	}
-	c := a.connection(cmd)
+	c := a.connection(cmd).rolls(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		value, err := settingValue(args[1], args[2])
 		if err != nil {
@@ -100,6 +101,10 @@ func (a *app) told(cmd *cobra.Command, cl *client.Client, seq uint64, done strin
 	who, err := wait(cmd.Context(), cl, seq, done)
 	if err != nil {
 		return err
+	}
+	if n := cl.Stage(); n > 0 {
+		fmt.Fprintf(a.out, "%s by rings, as stage %d (seq %d); \"selvage rollout show %[2]d\" tells how far it is\n", done, n, seq)
+		return nil
 	}
 	fmt.Fprintf(a.out, "%s on %s (seq %d)\n", done, who, seq)
 	return nil
