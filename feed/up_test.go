@@ -310,7 +310,7 @@ func FuzzBatch(f *testing.F) {
 		}
 		var all, again []string
 		list := func(to *[]string) func(Class, []byte) {
-			return func(c Class, payload []byte) { *to = append(*to, fmt.Sprint(node, c, payload)) }
+			return func(c Class, payload []byte) { *to = append(*to, fmt.Sprint(node, c, string(payload))) }
 		}
 		name := func(n string) (bool, error) { node = n; return true, nil }
 		if err := readBatch(p, name, list(&all)); err != nil {
