@@ -22,6 +22,7 @@ import (
 	"github.com/selvage-edge/selvage/control/api"
 	"github.com/selvage-edge/selvage/control/api/selvage"
 	"github.com/selvage-edge/selvage/control/api/v4"
+	"github.com/selvage-edge/selvage/control/audit"
 	"github.com/selvage-edge/selvage/control/health"
 	"github.com/selvage-edge/selvage/control/identity"
 	"github.com/selvage-edge/selvage/control/progress"
@@ -75,6 +76,7 @@ type Control struct {
 	feed      *feed.Server
 	progress  *progress.Book
 	health    *health.Book
+	audit     *audit.Trail
 	rollouts  *rollout.Driver
 	api       http.Handler
 	timer     chan struct{} // capacity 1: an expiry changed
@@ -144,6 +146,10 @@ func (c *Control) open(ctx context.Context) (err error) {
 	c.rollouts = rollout.New(rollout.Config{
 		Rollouts: c.publish, Leads: c.publish.Leads, Nodes: c.progress.At, Health: c.health.Since, Log: c.log.With("part", "rollouts"),
 	})
+	c.audit = audit.New(audit.Config{
+		Store: c.store, Log: c.log.With("part", "audit"),
+		Taken: func(node string, ids []feed.AuditID) bool { return c.feed.Taken(node, ids) },
+	})
 	c.members = newMembers(c.nodes, c.log.With("part", "members"))
 	c.feed = feed.NewServer(feed.ServerConfig{
 		Log: c.publish, Identity: c.authority.Control(), Known: c.authority.Known, Enroll: c.authority.Enroll,
@@ -195,7 +201,7 @@ func (c *Control) handler() http.Handler {
 	v4API := v4.New(public)
 	mux.Handle(v4.Prefix+"/", meter.count("v4", v4API))
 	mux.Handle(selvage.Prefix+"/", meter.count("selvage", selvage.New(selvage.Config{
-		Gate: gate, Log: c.publish, Progress: c.progress.At, Health: c.health.Newest, Revoke: c.revoke, Join: c.authority.NewJoinToken,
+		Gate: gate, Log: c.publish, Progress: c.progress.At, Health: c.health.Newest, Audit: c.audit.Page, Revoke: c.revoke, Join: c.authority.NewJoinToken,
 		Zones: v4API.Ours(), Kill: c.publish, Timer: c.wakeTimer, Rollouts: c.publish,
 	})))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
@@ -243,7 +249,7 @@ func (c *Control) serve(ctx context.Context, apiListener, feedListener net.Liste
 	run, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
 	var parts sync.WaitGroup
-	failed := make(chan error, 8) // one for each part: none blocks
+	failed := make(chan error, 9) // one for each part: none blocks
 	part := func(name string, fn func(context.Context) error) {
 		parts.Go(func() {
 			if err := fn(run); err != nil {
@@ -262,6 +268,7 @@ func (c *Control) serve(ctx context.Context, apiListener, feedListener net.Liste
 	part("members", c.members.run)
 	part("progress", c.progress.Run)
 	part("health", c.health.Run)
+	part("audit", c.audit.Run)
 	part("rollouts", c.rollouts.Run)
 	part("api", func(context.Context) error {
 		if err := server.Serve(apiListener); !errors.Is(err, http.ErrServerClosed) {

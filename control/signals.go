@@ -7,5 +7,6 @@ import "github.com/selvage-edge/selvage/feed"
 func (c *Control) readers() map[feed.Class]feed.Reader {
 	return map[feed.Class]feed.Reader{
 		feed.ClassHealth: c.health.Take,
+		feed.ClassAudit:  c.audit.Take,
 	}
 }

@@ -48,6 +48,8 @@ type Config struct {
 	AllowOrigins []netip.Prefix // inside networks that origins may be in; default none
 	GeoIP        []string       // MMDB files; none = country and network unknown
 
+	AuditBytes int64 // disk for audit events that the control plane has not stored; default 16 MiB
+
 	AccessLog         string // file, "stderr" or "off"; default "stderr"
 	AccessLogMaxBytes int64  // rotate beyond; default 256 MiB
 	CacheBytes        int64  // RAM tier; default 256 MiB, at least 1 MiB
@@ -171,10 +173,14 @@ func (c *Config) checkSizes() error {
 	}
 	c.AccessLog = cmp.Or(c.AccessLog, "stderr")
 	c.AccessLogMaxBytes = cmp.Or(c.AccessLogMaxBytes, DefaultAccessLogMaxBytes)
+	c.AuditBytes = cmp.Or(c.AuditBytes, feed.DefaultSpoolBytes)
 	c.CacheBytes = cmp.Or(c.CacheBytes, DefaultCacheBytes)
 	c.MaxConnections = cmp.Or(c.MaxConnections, DefaultMaxConnections)
 	c.MinRate = cmp.Or(c.MinRate, DefaultMinRate)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, DefaultDrainTimeout)
+	if c.AuditBytes < feed.MinSpoolBytes {
+		return fmt.Errorf("audit_bytes: at least %d bytes are needed, got %d", feed.MinSpoolBytes, c.AuditBytes)
+	}
 	if c.CacheBytes < MinCacheBytes {
 		return fmt.Errorf("cache_bytes: at least %d bytes are needed, got %d", MinCacheBytes, c.CacheBytes)
 	}

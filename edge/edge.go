@@ -54,6 +54,7 @@ type Edge struct {
 	replica  *feed.Replica // fetches what the copy does not hold; nil = it holds all
 	feed     *feed.Subscriber
 	up       *feed.Up
+	spool    *feed.Spool  // of audit events; nil where there is no place for it
 	relay    *feed.Server // of the edges below this one; nil without a listener
 	applier  *applier
 	delays   *delays
@@ -195,6 +196,7 @@ func (e *Edge) enrol(ctx context.Context) (*feed.Identity, error) {
 
 // build constructs the engines, top of the pipeline to bottom.
 func (e *Edge) build(ctx context.Context) (err error) {
+	e.openTrail()
 	if e.copy, err = feed.OpenCopy(filepath.Join(e.cfg.State, "copy"), e.copyOptions()); err != nil {
 		return fmt.Errorf("open the copy: %w", err)
 	}
@@ -224,7 +226,6 @@ func (e *Edge) build(ctx context.Context) (err error) {
 	}
 	e.openApplier()
 	e.delays = newDelays()
-	e.up = feed.NewUp()
 	if err := e.openRelay(); err != nil {
 		return err
 	}
@@ -290,6 +291,9 @@ func (e *Edge) release() error {
 	e.probes.Close()
 	e.origin.Close()
 	var failed []error
+	if e.spool != nil {
+		failed = append(failed, e.spool.Close())
+	}
 	if e.access != nil {
 		failed = append(failed, e.access.Close())
 	}

@@ -28,6 +28,7 @@ func (e *Edge) tellHealth(ctx context.Context) {
 			e.log.Error("how this edge is cannot be told", "err", err)
 			return
 		}
+		e.auditRejects()
 		e.up.Offer(feed.ClassHealth, text)
 		select {
 		case <-tick.C:
@@ -52,6 +53,11 @@ func (e *Edge) health() report.Health {
 	say(e.stuck.Load(), "the copy on disk cannot be written; the configuration stays as it is until a restart")
 	say(h.DiskTotal > 0 && h.DiskFree < littleDisk, "the disk of the state folder has %d MiB left", h.DiskFree>>20)
 	say(h.MemoryFree > 0 && h.MemoryFree < littleMemory, "the machine has %d MiB of memory left", h.MemoryFree>>20)
+	if e.spool != nil {
+		h.AuditWaiting, _, h.AuditRefused = e.spool.Waiting()
+	}
+	say(e.spool == nil, "audit events have no place to wait and are lost")
+	say(h.AuditRefused > 0, "%d audit events are lost: there was no room for them on disk", h.AuditRefused)
 	off := e.cfg.CacheDiskBytes > 0 && e.disk == nil
 	if e.disk != nil {
 		off = e.disk.Stats().Off

@@ -81,3 +81,39 @@ func TestHealthSaysWhatIsWrong(t *testing.T) {
 		}
 	}
 }
+
+// Of what cannot be used the audit trail has the beginning, each new reason and
+// the end; what came and went between two looks is left out.
+func TestAuditOfRejections(t *testing.T) {
+	var r rejects
+	note := func(why string) {
+		var err error
+		if why != "" {
+			err = errors.New(why)
+		}
+		_ = r.note("zone/a", 7, err)
+	}
+	for i, step := range []struct {
+		whys []string
+		want string
+	}{
+		{[]string{""}, "[]"},
+		{[]string{"bad"}, "[config.rejected bad]"},
+		{[]string{"bad", "bad"}, "[]"},
+		{[]string{"worse"}, "[config.rejected worse]"},
+		{[]string{"", "worse"}, "[]"},
+		{[]string{"bad", ""}, "[config.recovered ]"},
+		{[]string{"bad", ""}, "[]"},
+	} {
+		for _, why := range step.whys {
+			note(why)
+		}
+		var got []string
+		for _, a := range r.news() {
+			got = append(got, a.Action+" "+a.Detail)
+		}
+		if fmt.Sprint(got) != step.want {
+			t.Errorf("step %d: %v, want %s", i, got, step.want)
+		}
+	}
+}

@@ -16,12 +16,25 @@ type rejects struct {
 	mu    sync.Mutex
 	of    map[string]feed.Rejection // guarded by mu
 	total uint64                    // how often; guarded by mu
+	// The reason before the first change since news was asked, "" for none; guarded
+	// by mu.
+	changed map[string]string
 }
 
 // note takes in how it went, and returns that.
 func (r *rejects) note(about string, seq uint64, err error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if _, seen := r.changed[about]; !seen {
+		was, bad := r.of[about]
+		if err == nil && !bad || err != nil && bad && was.Reason == err.Error() {
+			// nothing new of it
+		} else if r.changed == nil {
+			r.changed = map[string]string{about: was.Reason}
+		} else {
+			r.changed[about] = was.Reason
+		}
+	}
 	if err == nil {
 		delete(r.of, about)
 		return nil

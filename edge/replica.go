@@ -46,7 +46,7 @@ func (c *Config) checkReplica() error {
 // elsewhere: names, nodes, stages, kill switches and what else is read at a
 // look-up or as a whole are always held.
 func (e *Edge) copyOptions() feed.CopyOptions {
-	o := feed.CopyOptions{Log: e.log, Retain: e.cfg.retention()}
+	o := feed.CopyOptions{Log: e.log, Retain: e.cfg.retention(), Replaced: e.auditDamage}
 	if e.cfg.Replica == ReplicaPartial {
 		o.Thin = zone.PrefixZone
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/selvage-edge/selvage/internal/heap"
+	"github.com/selvage-edge/selvage/telemetry/report"
 )
 
 // serve loads the copy, opens the doors as soon as there is something to
@@ -157,6 +158,7 @@ func (e *Edge) open(ctx context.Context, spawn func(string, func() error)) error
 // DrainTimeout, then cuts the rest.
 func (e *Edge) drain() error {
 	e.state.set(draining)
+	e.audit(report.Audit{Action: "edge.drain"})
 	e.log.Info("draining", "connections", e.connections.Load(), "at_most", e.cfg.DrainTimeout)
 	patience, done := context.WithTimeout(e.requests, e.cfg.DrainTimeout)
 	defer done()
@@ -178,6 +180,7 @@ func (e *Edge) drain() error {
 	e.crew.Close()
 	closeErr = errors.Join(closeErr, e.quic.close())
 	e.log.Info("drained")
+	e.audit(report.Audit{Action: "edge.stop"})
 	return errors.Join(closeErr, ignoreTimeout(h1Err), ignoreTimeout(h2Err), ignoreTimeout(h3Err), ignoreTimeout(dnsErr), ignoreTimeout(peerErr), e.removeState())
 }
 

@@ -30,6 +30,8 @@ type CopyOptions struct {
 	// the values that are used, see Replica, and one version of each. A copy that
 	// was one and is opened without has a snapshot sent [none].
 	Thin string
+	// Replaced hears that the copy was damaged, moved aside and begun anew.
+	Replaced func(moved string, cause error)
 	// NoVerify skips the reading of every value when the copy is opened.
 	NoVerify bool
 	// FS is where the files are [the disk]; tests inject faults.
@@ -387,6 +389,9 @@ func (c *Copy) replace(cause error) error {
 	c.forget(bad)
 	if err := c.open(false); err != nil {
 		return fmt.Errorf("start empty copy: %w", err)
+	}
+	if c.opts.Replaced != nil {
+		c.opts.Replaced(bad, cause)
 	}
 	return nil
 }

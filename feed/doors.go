@@ -37,9 +37,11 @@ func doorDown(kind byte) bool {
 // MaxDownPayload.
 func (s *Server) Send(node string, kind byte, payload []byte) bool {
 	frame, ok := downFrame(kind, payload)
-	if !ok {
-		return false
-	}
+	return ok && s.pass(node, frame)
+}
+
+// pass queues a frame for a node, or for the relay by which it is reached.
+func (s *Server) pass(node string, frame []byte) bool {
 	via := s.below.via(node)
 	s.mu.Lock()
 	x := s.sessions[node]

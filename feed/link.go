@@ -251,6 +251,8 @@ func (l *link) handle(ctx context.Context, kind byte, p []byte) (err error) {
 		return l.rows(ctx, p)
 	case frameEnd:
 		return l.end(ctx, p)
+	case frameTaken:
+		return l.taken(p)
 	case KindCertificateStaged, KindCertificate:
 		return l.opened(ctx, kind, p)
 	case frameError:
@@ -475,6 +477,7 @@ func (l *link) up(ctx context.Context) {
 		report, whole = often.C, seldom.C
 	}
 	signals := pace{up: l.s.cfg.Signals}
+	signals.begin()
 	for {
 		if l.sayApplied() != nil {
 			return
@@ -493,6 +496,7 @@ func (l *link) up(ctx context.Context) {
 				return
 			}
 		case <-tick.C:
+			signals.beat()
 		case frame := <-l.s.outbox:
 			if l.write(frame) != nil {
 				return

@@ -22,12 +22,15 @@ var serverDesc = struct{ peers, encodes, sent, snapshots, refused, behind, dropp
 	prometheus.NewDesc("selvage_feed_fetches_total", "Times a partial replica asked for values.", nil, nil),
 }
 
-var signalDesc = struct{ received, refused, sent, dropped, waiting *prometheus.Desc }{
+var signalDesc = struct{ received, refused, sent, dropped, waiting, spooled, spoolBytes, spoolRefused *prometheus.Desc }{
 	prometheus.NewDesc("selvage_feed_signals_received_total", "Signals of nodes below, by class.", []string{"class"}, nil),
 	prometheus.NewDesc("selvage_feed_signals_refused_total", "Signals of nodes below that were not taken in, by why: class (not known here), unread (nobody here reads it), place (the node is not below the relay that speaks for it), payload (not understood). Of a place, nodes.", []string{"why"}, nil),
 	prometheus.NewDesc("selvage_feed_signals_sent_total", "Signals given to the parent, of this node and those below, by class.", []string{"class"}, nil),
 	prometheus.NewDesc("selvage_feed_signals_dropped_total", "Signals that a full queue or a newer one of its kind cost, by class; of audit, which is sent again.", []string{"class"}, nil),
 	prometheus.NewDesc("selvage_feed_signals_waiting_bytes", "Signals that wait for the parent, by class, with what they cost to keep.", []string{"class"}, nil),
+	prometheus.NewDesc("selvage_feed_audit_waiting", "Audit events on disk that the control plane has not stored yet.", nil, nil),
+	prometheus.NewDesc("selvage_feed_audit_bytes", "Disk that audit events have.", nil, nil),
+	prometheus.NewDesc("selvage_feed_audit_refused_total", "Audit events that are lost: their disk had no room, or failed.", nil, nil),
 }
 
 // Describe implements prometheus.Collector.
@@ -46,6 +49,13 @@ func (u *Up) Collect(ch chan<- prometheus.Metric) {
 		counter(ch, signalDesc.dropped, &u.dropped[c], c.String())
 		gauge(ch, signalDesc.waiting, float64(waiting[c]), c.String())
 	}
+	if u.spool == nil {
+		return
+	}
+	signals, bytes, _ := u.spool.Waiting()
+	gauge(ch, signalDesc.spooled, float64(signals))
+	gauge(ch, signalDesc.spoolBytes, float64(bytes))
+	counter(ch, signalDesc.spoolRefused, &u.spool.refused)
 }
 
 // Collector is the server's metrics.

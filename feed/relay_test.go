@@ -74,7 +74,7 @@ func (w *world) relayOn(wires *network, n int, name string, disk vfs.FS, parents
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	r := &relay{ln: pipes.New(), up: NewUp()}
+	r := &relay{ln: pipes.New(), up: NewUp(nil)}
 	id := w.ca.identity(nodeID(n), "AMS"+relaySuffix)
 	var sub atomic.Pointer[Subscriber]
 	r.server = NewServer(ServerConfig{

@@ -56,6 +56,7 @@ const (
 // of the nodes below it. All of its methods may be called from many goroutines;
 // none waits.
 type Up struct {
+	spool   *Spool        // of this node's audit; nil for none
 	wake    chan struct{} // something waits; capacity 1
 	sent    [classes]atomic.Uint64
 	dropped [classes]atomic.Uint64
@@ -64,11 +65,16 @@ type Up struct {
 	queues [classes]signalQueue // guarded by mu
 }
 
-// NewUp makes an Up that a Subscriber empties.
-func NewUp() *Up {
-	u := &Up{wake: make(chan struct{}, 1)}
+// NewUp makes an Up that a Subscriber empties, with what waits in spool, nil for
+// none.
+func NewUp(spool *Spool) *Up {
+	u := &Up{spool: spool, wake: make(chan struct{}, 1)}
 	for c := range u.queues {
 		u.queues[c].nodes = map[string]*pending{}
+	}
+	if spool != nil {
+		spool.wake = u.poke
+		u.poke()
 	}
 	return u
 }
@@ -92,11 +98,16 @@ func (u *Up) put(c Class, node string, payload []byte) bool {
 	lost, ok := u.queues[c].put(c, node, payload)
 	u.mu.Unlock()
 	u.dropped[c].Add(uint64(lost))
+	u.poke()
+	return ok
+}
+
+// poke says that something waits.
+func (u *Up) poke() {
 	select {
 	case u.wake <- struct{}{}:
 	default:
 	}
-	return ok
 }
 
 // signalQueue is what waits of one class, oldest first.
@@ -187,7 +198,11 @@ func (u *Up) take(self string) (frame []byte, more bool) {
 	defer u.mu.Unlock()
 	w := batchWriter{p: append(beginFrame(nil, frameSignals), batchVersion), self: self}
 	limit := frameHead + maxUpFrame
-	if !u.queues[ClassAudit].empty() {
+	var own []byte
+	if u.spool != nil {
+		own = u.spool.peek()
+	}
+	if own != nil || !u.queues[ClassAudit].empty() {
 		limit -= auditShare
 	}
 	for c := ClassHealth; c < classes; c++ {
@@ -205,6 +220,14 @@ func (u *Up) take(self string) (frame []byte, more bool) {
 			u.sent[c].Add(1)
 		}
 	}
+	for ; own != nil; own = u.spool.peek() {
+		if !w.add(ClassAudit, "", own, limit) {
+			more = true
+			break
+		}
+		u.spool.next()
+		u.sent[ClassAudit].Add(1)
+	}
 	if w.signals == 0 {
 		return nil, false
 	}
@@ -216,6 +239,20 @@ type pace struct {
 	up   *Up // nil: never
 	due  <-chan time.Time
 	last time.Time
+}
+
+// begin makes what an earlier parent was told, and nobody took, be said again.
+func (p *pace) begin() {
+	if p.up != nil && p.up.spool != nil {
+		p.up.spool.again()
+	}
+}
+
+// beat looks whether something of the audit has been on its way for too long.
+func (p *pace) beat() {
+	if p.up != nil && p.up.spool != nil {
+		p.up.spool.late()
+	}
 }
 
 // wakes is ready when something waits and no time is set for it.

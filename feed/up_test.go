@@ -42,7 +42,7 @@ func (h *hearing) text() string {
 
 // upEdge runs node n with an Up.
 func (w *world) upEdge(wires *network, n int, parents ...string) (*edge, *Up) {
-	up := NewUp()
+	up := NewUp(nil)
 	return w.edge(n, func(c *SubscriberConfig) { c.Parents, c.Dial, c.Signals = parents, wires.dial, up }), up
 }
 
@@ -228,7 +228,7 @@ func TestQueuesOfSignalsAreBounded(t *testing.T) {
 		{"audit of a node below that has no room is left to it", ClassAudit, nodeID(2), quota / size, "00000000", fmt.Sprintf("%08d", quota/size-1)},
 		{"of health the newest waits", ClassHealth, nodeID(2), 1, "00009999", "00009999"},
 	} {
-		u := NewUp()
+		u := NewUp(nil)
 		fill(u, c.class, c.node, 10000)
 		n, first, last := count(u)
 		if n != c.kept || first != c.first || last != c.last {
@@ -242,7 +242,7 @@ func TestQueuesOfSignalsAreBounded(t *testing.T) {
 		}
 	}
 	// One loud node leaves room for others.
-	u := NewUp()
+	u := NewUp(nil)
 	fill(u, ClassThreat, nodeID(2), 10000)
 	fill(u, ClassThreat, nodeID(3), 10)
 	if n, _, _ := count(u); n != quota/size+10 {
@@ -251,7 +251,7 @@ func TestQueuesOfSignalsAreBounded(t *testing.T) {
 }
 
 func TestPrioritiesOfSignals(t *testing.T) {
-	u := NewUp()
+	u := NewUp(nil)
 	for i := range 3 {
 		for c := ClassAudit; c >= ClassHealth; c-- {
 			u.put(c, nodeID(10+i), []byte{byte('a' + i)})
@@ -278,14 +278,14 @@ func TestPrioritiesOfSignals(t *testing.T) {
 }
 
 func TestOfferRefusesWhatCannotTravel(t *testing.T) {
-	u := NewUp()
+	u := NewUp(nil)
 	if u.Offer(0, nil) || u.Offer(9, nil) || u.Offer(ClassAudit, nil) || u.Offer(ClassHealth, make([]byte, MaxSignalBytes+1)) || !u.Offer(ClassHealth, make([]byte, MaxSignalBytes)) {
 		t.Errorf("Offer takes what cannot travel, or refuses what can")
 	}
 }
 
 func FuzzBatch(f *testing.F) {
-	u := NewUp()
+	u := NewUp(nil)
 	u.put(ClassHealth, nodeID(2), []byte("h"))
 	u.put(ClassAudit, nodeID(3), []byte("a"))
 	frame, _ := u.take(nodeID(1))

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/selvage-edge/selvage/edge"
+	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/internal/conf"
 	"github.com/selvage-edge/selvage/internal/inherit"
 )
@@ -21,6 +22,7 @@ type edgeFlags struct {
 	allowOrigins  *conf.List[netip.Prefix]
 	geoIP         *conf.List[string]
 	accessLogMax  conf.Size
+	auditBytes    conf.Size
 	cacheBytes    conf.Size
 	diskBytes     conf.Size
 	reserveBytes  conf.Size
@@ -75,7 +77,7 @@ and relay.`,
 func defineEdge(cmd *cobra.Command) *edgeFlags {
 	f := &edgeFlags{
 		parents: conf.NewStrings("HOST:PORT,..."), peerAdvertise: conf.NewStrings("HOST:PORT,..."), advertise: conf.NewAddrs(), allowOrigins: conf.NewPrefixes(), geoIP: conf.NewStrings("FILE,..."),
-		accessLogMax: edge.DefaultAccessLogMaxBytes, cacheBytes: edge.DefaultCacheBytes, reserveBytes: edge.DefaultReserveBytes, drainTimeout: conf.Duration(edge.DefaultDrainTimeout), reserveRetain: conf.Duration(edge.DefaultReserveRetain),
+		accessLogMax: edge.DefaultAccessLogMaxBytes, auditBytes: feed.DefaultSpoolBytes, cacheBytes: edge.DefaultCacheBytes, reserveBytes: edge.DefaultReserveBytes, drainTimeout: conf.Duration(edge.DefaultDrainTimeout), reserveRetain: conf.Duration(edge.DefaultReserveRetain),
 		relayBytes: edge.DefaultRelayKeepBytes, relayTime: conf.Duration(edge.DefaultRelayKeepTime), replicaBytes: edge.DefaultReplicaBytes,
 	}
 	fl := cmd.Flags()
@@ -102,6 +104,7 @@ func defineEdge(cmd *cobra.Command) *edgeFlags {
 	fl.Var(f.geoIP, "geoip", "MMDB files for visitors' country and network (default none)")
 	fl.StringVar(&f.config.AccessLog, "access-log", "stderr", "`FILE`, stderr or off: one JSON line per request")
 	fl.Var(&f.accessLogMax, "access-log-max-bytes", "size at which the access log's file is rotated")
+	fl.Var(&f.auditBytes, "audit-bytes", "disk for audit events until the control plane has stored them, at least 1MiB")
 	fl.Var(&f.cacheBytes, "cache-bytes", "memory for cached objects")
 	fl.Var(&f.diskBytes, "cache-disk-bytes", "disk for cached objects that memory has no room for, at least 8MiB; 0 = none")
 	fl.StringVar(&f.config.CacheReserve, "cache-reserve", "", "S3 bucket for zones with cache_reserve, an `URL` as https://HOST/BUCKET, or off (default a folder in the state folder)")
@@ -134,7 +137,7 @@ func (f *edgeFlags) build(getenv func(string) string) (edge.Config, error) {
 	cfg.Advertise = f.advertise.Values
 	cfg.AllowOrigins = f.allowOrigins.Values
 	cfg.GeoIP = f.geoIP.Values
-	cfg.AccessLogMaxBytes = int64(f.accessLogMax)
+	cfg.AccessLogMaxBytes, cfg.AuditBytes = int64(f.accessLogMax), int64(f.auditBytes)
 	cfg.CacheBytes = int64(f.cacheBytes)
 	cfg.CacheDiskBytes = int64(f.diskBytes)
 	cfg.CacheReserveBytes = int64(f.reserveBytes)

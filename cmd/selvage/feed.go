@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/selvage-edge/selvage/cmd/selvage/internal/auditlog"
 	"github.com/selvage-edge/selvage/cmd/selvage/internal/feedstatus"
 	"github.com/selvage-edge/selvage/cmd/selvage/internal/table"
 )
@@ -69,5 +70,12 @@ ends when every edge has it. The exit code is 3 while a connected edge lacks it.
 		}
 		return err
 	}
+	return cmd
+}
+
+func (a *app) auditCommand() *cobra.Command {
+	l := auditlog.List{Out: a.out}
+	cmd := l.Command()
+	cmd.Args, l.Client = exactly(0, ""), a.connection(cmd).client
 	return cmd
 }

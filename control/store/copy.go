@@ -11,7 +11,7 @@ import (
 // others refer to come first.
 var tables = []string{
 	"accounts", "tokens", "zones", "records", "settings", "rulesets", "certificates",
-	"join_tokens", "nodes", "outbox", "log", "kv", "leases", "facts", "progress", "rejections", "rollouts", "health", "kills",
+	"join_tokens", "nodes", "outbox", "log", "kv", "leases", "facts", "progress", "rejections", "rollouts", "health", "audit", "kills",
 }
 
 // Copy writes everything that is in from to the empty database to, in one

@@ -156,6 +156,9 @@ func TestOutboxNumbersRise(t *testing.T) {
 	}
 }
 
+// firstHistory is the schema from which on history is kept.
+const firstHistory = 7
+
 // Each earlier schema is brought up to date with what is in it.
 func TestUpgradeFromEveryEarlierSchema(t *testing.T) {
 	newest, err := store.Newest()
@@ -184,7 +187,7 @@ func TestUpgradeFromEveryEarlierSchema(t *testing.T) {
 		// The change that waits for a number gets 1: it is of before history.
 		if err := s.Read(t.Context(), func(tx *store.Tx) error {
 			floor, err := tx.HistoryFloor(t.Context())
-			if floor != 1 {
+			if version < firstHistory && floor != 1 {
 				t.Errorf("schema %d: history begins with %d, want 1", version, floor)
 			}
 			return err

@@ -14,6 +14,7 @@ import (
 	"github.com/selvage-edge/selvage/control/api"
 	"github.com/selvage-edge/selvage/control/health"
 	"github.com/selvage-edge/selvage/control/progress"
+	"github.com/selvage-edge/selvage/control/store"
 	"github.com/selvage-edge/selvage/feed"
 )
 
@@ -29,6 +30,8 @@ type Config struct {
 	Progress func(ctx context.Context, seq uint64) ([]progress.Node, error)
 	// Health is how a node is, or was last.
 	Health func(node string) (health.Sample, bool)
+	// Audit returns a page of the audit trail, and whether there is more.
+	Audit func(ctx context.Context, q store.AuditQuery) (events []store.Audit, more bool, err error)
 	// Revoke shuts a node out for good and ends its connection.
 	Revoke func(ctx context.Context, nodeID string) error
 	// Join makes a join token, for a relay where that is asked.
@@ -67,6 +70,7 @@ func New(c Config) *Server {
 	calls := map[string]api.Handler{
 		"GET /changes/{seq}":             s.change,
 		"GET /feed":                      s.feed,
+		"GET /audit":                     s.audit,
 		"GET /nodes":                     s.nodes,
 		"DELETE /nodes/{node}":           s.revoke,
 		"POST /join-tokens":              s.join,
