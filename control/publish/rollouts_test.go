@@ -15,6 +15,7 @@ import (
 	"github.com/selvage-edge/selvage/control/store"
 	"github.com/selvage-edge/selvage/control/store/storetest"
 	"github.com/selvage-edge/selvage/fault"
+	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/rings"
 	"github.com/selvage-edge/selvage/zone"
 )
@@ -363,4 +364,47 @@ func TestTwoControlPlanesReleaseOnce(t *testing.T) {
 	}
 	work.Wait()
 	eventually(t, "nothing is left of the zone", func() bool { return len(first.kv()) == 0 })
+}
+
+// What the operator says for all zones goes by rings, unless it is asked not to.
+func TestWhatIsSaidForAllZonesGoesByRings(t *testing.T) {
+	w := newRollouts(t, storetest.Place(t))
+	list := func(value string) []feed.Change {
+		return []feed.Change{{Op: feed.Set, Key: zone.PrefixOperator + "list", Value: []byte(value)}}
+	}
+	if _, err := w.Operate(t.Context(), by, list(`["a"]`), false); err != nil {
+		t.Fatal(err)
+	}
+	kv := w.kv()
+	if kv[zone.PrefixOperator+"list"] != "" || kv[rings.Key(1)] == "" {
+		t.Fatalf("not a stage: %v", kv)
+	}
+	_, err := w.Operate(t.Context(), by, list(`["b"]`), false)
+	w.conflict("a second stage", err, "one at a time")
+	_, err = w.Operate(t.Context(), by, list(`["b"]`), true)
+	w.conflict("at once, of the same key", err, "stage 1, ")
+	if _, err := w.Operate(t.Context(), by, []feed.Change{{Op: feed.Set, Key: zone.PrefixOperator + "other", Value: []byte(`1`)}}, true); err != nil {
+		t.Error(err)
+	}
+	if n := w.staged(everything); n != 2 {
+		t.Errorf("a zone's stage beside it is %d", n)
+	}
+	if _, _, err := w.Halt(t.Context(), publish.Order{N: 1, By: "tester"}); err != nil {
+		t.Fatal(err)
+	}
+	if kv := w.kv(); kv[rings.Key(1)] != "" || kv[zone.PrefixOperator+"list"] != "" || kv[zone.PrefixOperator+"other"] != "1" {
+		t.Errorf("after the halt: %v", kv)
+	}
+	if _, err := w.Operate(t.Context(), by, list(`["c"]`), false); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := w.Release(t.Context(), publish.Order{N: 3, To: rings.All, By: "tester"}); err != nil {
+		t.Fatal(err)
+	}
+	if kv := w.kv(); kv[zone.PrefixOperator+"list"] != `["c"]` || kv[rings.Key(3)] != "" {
+		t.Errorf("after the release: %v", kv)
+	}
+	if _, err := w.Operate(t.Context(), by, []feed.Change{{Op: feed.Set, Key: zone.SettingsKey(w.zone), Value: []byte(`{}`)}}, true); err == nil {
+		t.Error("a customer's key is taken for the operator's")
+	}
 }

@@ -100,8 +100,7 @@ func (p *Publisher) judgeBoth(after *store.Zone, pending *Rollout) error {
 // stage stores a change of a zone and publishes it as a stage for the first ring.
 func (p *Publisher) stage(ctx context.Context, a Action, before, after *store.Zone, pending *Rollout) (uint64, error) {
 	if pending != nil {
-		return 0, &fault.Error{Op: "publish.rollout", Side: fault.Visitor, Kind: fault.Conflict, Err: fmt.Errorf(
-			"stage %d of this zone is on its way through the rings; a zone has one at a time: release or halt it first (selvage rollout show %[1]d)", pending.N)}
+		return 0, oneAtATime(pending, "this zone")
 	}
 	if e := endsByItself(before, after); e != "" {
 		return 0, &Refusal{fmt.Errorf("%s: ends by itself, so it cannot go by rings, nor can the zone's other settings while it is on", e)}
