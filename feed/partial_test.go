@@ -566,3 +566,67 @@ func TestAnswersAreJudged(t *testing.T) {
 		}
 	}
 }
+
+// TestReadsAreOfOneMoment: while entries change all rows of a zone together, the
+// relay is before or behind this server and values are dropped all the time, no
+// read mixes two states or goes back.
+func TestReadsAreOfOneMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		wires := newNetwork(w)
+		const rows, last = 5, 60
+		change := func(n int) {
+			var all []Change
+			for i := range rows {
+				all = append(all, Change{Set, fmt.Sprintf("zone/a/row%d", i), fmt.Appendf(nil, "%d", n)})
+			}
+			w.log.put(all...)
+		}
+		change(1)
+		w.relay(wires, 1, "relay", "root").reaches(1)
+		r := w.replicaOf(wires, 2, vfs.NewMem(), 1, []string{"root"}, "relay")
+		r.reaches(1)
+		var work sync.WaitGroup
+		for range 4 {
+			work.Go(func() {
+				seen := 0
+				for seen < last {
+					at := r.Cursor().Seq
+					var values []string
+					err := r.Scan("zone/a/", func(_ string, value []byte, _ uint64) error {
+						values = append(values, string(value))
+						return nil
+					})
+					if err != nil || len(values) != rows {
+						t.Errorf("%q, %v", values, err)
+						return
+					}
+					var n int
+					if _, err := fmt.Sscan(values[0], &n); err != nil || n < seen || n < int(at) {
+						t.Errorf("state %q after %d, at %d", values[0], seen, at)
+						return
+					}
+					for _, v := range values {
+						if v != values[0] {
+							t.Errorf("a read mixes states: %q", values)
+							return
+						}
+					}
+					seen = n
+					<-time.After(time.Millisecond)
+				}
+			})
+		}
+		for n := 2; n <= last; n++ {
+			change(n)
+			<-time.After(time.Duration(n%7) * time.Millisecond)
+		}
+		work.Wait()
+		if n := r.Replica.counters.fetched.Load(); n == 0 {
+			t.Error("nothing was fetched")
+		}
+		if err := verify(r.copy.db, r.copy.meta); err != nil {
+			t.Errorf("the copy's sums: %v", err)
+		}
+	})
+}
