@@ -90,6 +90,17 @@ func (r *replica) settles() {
 	}
 }
 
+// sums compares what is stored with what must be.
+func (r *replica) sums() {
+	r.t.Helper()
+	c := r.copy
+	c.write.Lock()
+	defer c.write.Unlock()
+	if err := verify(c.db, c.meta); err != nil {
+		r.t.Errorf("the copy's sums: %v", err)
+	}
+}
+
 func (r *replica) fetches(want uint64) {
 	r.t.Helper()
 	if got := r.Replica.counters.fetched.Load(); got != want {
@@ -239,9 +250,7 @@ func TestPartialReplicaDropsTheUnused(t *testing.T) {
 		if _, _, _, err := r.copy.Get("zone/z10/meta"); !errors.Is(err, ErrElsewhere) {
 			t.Errorf("z10: %v", err)
 		}
-		if err := verify(r.copy.db, r.copy.meta); err != nil {
-			t.Errorf("the copy's sums: %v", err)
-		}
+		r.sums()
 		// What was dropped and changes stays a stub, and is had again.
 		w.log.set("zone/z10/meta", "new")
 		r.reaches(41)
@@ -339,9 +348,7 @@ func TestPartialReplicaKeepsValuesOverSnapshot(t *testing.T) {
 				t.Errorf("%s: %v", key, err)
 			}
 		}
-		if err := verify(r.copy.db, r.copy.meta); err != nil {
-			t.Errorf("the copy's sums: %v", err)
-		}
+		r.sums()
 	})
 }
 
@@ -625,8 +632,6 @@ func TestReadsAreOfOneMoment(t *testing.T) {
 		if n := r.Replica.counters.fetched.Load(); n == 0 {
 			t.Error("nothing was fetched")
 		}
-		if err := verify(r.copy.db, r.copy.meta); err != nil {
-			t.Errorf("the copy's sums: %v", err)
-		}
+		r.sums()
 	})
 }
