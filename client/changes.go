@@ -156,6 +156,7 @@ type Feed struct {
 	Total   int        `json:"total"`
 	Missing []Colo     `json:"missing"` // the other ones
 	Nodes   []FeedNode `json:"nodes"`
+	Kill    []Kill     `json:"kill"` // switches that are set
 }
 
 // FeedNode is where one node stands.

@@ -50,6 +50,8 @@ type Config struct {
 	NameServers []string
 	// Retain is how many feed entries the log keeps; 0 for 100,000.
 	Retain int
+	// Quota is how many changes an account may make through this control plane.
+	Quota api.Quota
 	// HistoryChanges and HistoryFor bound zones' history and the audit trail; 0 for
 	// 1,000,000 changes and 90 days.
 	HistoryChanges int
@@ -189,7 +191,7 @@ func (c *Control) Close() error {
 func (c *Control) Publisher() *publish.Publisher { return c.publish }
 
 func (c *Control) handler() http.Handler {
-	gate := &api.Gate{Store: c.store, Log: c.log.With("part", "api")}
+	gate := &api.Gate{Store: c.store, Log: c.log.With("part", "api"), Quotas: api.NewQuotas(c.cfg.Quota, nil)}
 	public := v4.Config{Gate: gate, Store: c.store, Publish: c.publish, NameServers: c.cfg.NameServers, Reached: c.reached, Timer: c.wakeTimer}
 	if c.cfg.AutoCertificate {
 		public.Certify = c.certify

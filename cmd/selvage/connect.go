@@ -11,6 +11,8 @@ import (
 
 	"github.com/selvage-edge/selvage/client"
 	"github.com/selvage-edge/selvage/cmd/selvage/internal/dev"
+	"github.com/selvage-edge/selvage/cmd/selvage/internal/onboard"
+	"github.com/selvage-edge/selvage/cmd/selvage/internal/past"
 	"github.com/selvage-edge/selvage/fault"
 )
 
@@ -131,6 +133,20 @@ func wait(ctx context.Context, c *client.Client, seq uint64, done string) (who s
 		return "no edge yet, since none is connected", nil
 	}
 	return "every connected edge", nil
+}
+
+// past is what the commands of its package need.
+func (a *app) past() *past.Kit {
+	return &past.Kit{Out: a.out, Wait: wait, Usage: usage, Args: exactly,
+		Flags: func(cmd *cobra.Command) func() (*client.Client, error) { return a.connection(cmd).client },
+		Find: func(ctx context.Context, cl *client.Client, typed string) (client.Zone, error) {
+			name, err := onboard.ParseZone(typed)
+			if err != nil {
+				return client.Zone{}, usage("%w", err)
+			}
+			return findZone(ctx, cl, name)
+		},
+	}
 }
 
 // findZone looks a zone up by the name that the user typed.

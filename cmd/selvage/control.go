@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/selvage-edge/selvage/control"
+	"github.com/selvage-edge/selvage/control/api"
+	"github.com/selvage-edge/selvage/control/publish"
 	"github.com/selvage-edge/selvage/control/store"
 	"github.com/selvage-edge/selvage/internal/conf"
 	"github.com/selvage-edge/selvage/internal/inherit"
@@ -25,7 +27,7 @@ const (
 func (a *app) controlCommand() *cobra.Command {
 	var cfg control.Config
 	nameServers := conf.NewStrings("NAME,...")
-	drain, retainFor := conf.Duration(30*time.Second), conf.Duration(7*24*time.Hour)
+	drain, retainFor, historyFor := conf.Duration(30*time.Second), conf.Duration(7*24*time.Hour), conf.Duration(publish.DefaultHistory)
 	retainBytes := conf.Size(1 << 30)
 	cmd := &cobra.Command{
 		Use:   "control",
@@ -57,9 +59,14 @@ that ends TLS. SIGTERM lets calls in flight finish, for at most 30 s.`,
 	fl.IntVar(&cfg.Retain, "retain", 100_000, "`N` entries that the feed's log keeps; an edge that is further behind gets a whole copy")
 	fl.Var(&retainBytes, "retain-bytes", "`SIZE` of the feed's log in all, as its entries are encoded")
 	fl.Var(&retainFor, "retain-for", "how long the feed's log keeps an entry at most")
+	fl.IntVar(&cfg.HistoryChanges, "history-changes", publish.DefaultHistoryChanges, "`N` changes of all zones that their history and the audit trail keep")
+	fl.Var(&historyFor, "history-for", "how long zones' history and the audit trail keep a change at most")
+	fl.Float64Var(&cfg.Quota.Rate, "quota-rate", api.DefaultQuotaRate, "`N` changes a second that one account may make; below 0 for no bound")
+	fl.IntVar(&cfg.Quota.Burst, "quota-burst", api.DefaultQuotaBurst, "`N` of them at once, after a pause")
+	fl.IntVar(&cfg.Quota.Day, "quota-day", 0, "`N` changes a day that one account may make; 0 for no bound")
 	fl.Var(&drain, "drain-timeout", "how long calls in flight may finish after SIGTERM, at most 30s")
 	withFile(cmd, func(cmd *cobra.Command) error {
-		cfg.RetainBytes, cfg.RetainFor = int64(retainBytes), time.Duration(retainFor)
+		cfg.RetainBytes, cfg.RetainFor, cfg.HistoryFor = int64(retainBytes), time.Duration(retainFor), time.Duration(historyFor)
 		if err := checkControl(&cfg, time.Duration(drain)); err != nil {
 			return usage("%w; \"selvage control --help\" shows an example", err)
 		}
@@ -100,10 +107,27 @@ func checkControl(cfg *control.Config, drain time.Duration) error {
 	if cfg.RetainFor < minRetainFor {
 		return fmt.Errorf("retain_for: at least %s is needed, got %s", minRetainFor, cfg.RetainFor)
 	}
+	if err := checkKept(cfg); err != nil {
+		return err
+	}
 	if drain <= 0 || drain > maxDrain {
 		return fmt.Errorf("drain_timeout: from 1ns to %s, got %s", maxDrain, drain)
 	}
 	cfg.Drain = drain
+	return nil
+}
+
+func checkKept(cfg *control.Config) error {
+	if cfg.HistoryChanges < 1 {
+		return fmt.Errorf("history_changes: at least 1 is needed, got %d", cfg.HistoryChanges)
+	}
+	if cfg.HistoryFor < minRetainFor {
+		return fmt.Errorf("history_for: at least %s is needed, got %s", minRetainFor, cfg.HistoryFor)
+	}
+	q := &cfg.Quota
+	if q.Rate == 0 || q.Burst < 1 || q.Day < 0 {
+		return fmt.Errorf("quota_rate, quota_burst, quota_day: a rate other than 0, a burst of 1 or more and a day of 0 or more are needed, got %g, %d and %d", q.Rate, q.Burst, q.Day)
+	}
 	return nil
 }
 

@@ -19,6 +19,14 @@ tells the newest number that it has.
   selvage feed status 1234`, a.feedStatusCommand())
 }
 
+func (a *app) killCommand() *cobra.Command {
+	return group("kill", "Switch a part of the edge, or a zone, off everywhere", `A kill switch is for the hour in which something does harm.
+
+  selvage kill set cache --reason "wrong variants served, incident 12" --for 2h
+  selvage kill list
+  selvage kill clear cache`, a.past().Kill()...)
+}
+
 func (a *app) feedStatusCommand() *cobra.Command {
 	var once, watch, asJSON bool
 	cmd := &cobra.Command{

@@ -23,7 +23,8 @@ rules. "zone add" makes one and points it at the server that holds the site.
   selvage zone list
   selvage zone cache-rules example.com rules.json
   selvage zone topology example.com smart
-  selvage zone delete example.com`, a.zoneAddCommand(), a.zoneListCommand(), a.cacheRulesCommand(), a.topologyCommand(), a.zoneDeleteCommand())
+  selvage zone history example.com
+  selvage zone delete example.com`, a.zoneAddCommand(), a.zoneListCommand(), a.cacheRulesCommand(), a.topologyCommand(), a.zoneDeleteCommand(), a.past().History(), a.past().Rollback())
 }
 
 func (a *app) zoneAddCommand() *cobra.Command {
@@ -119,9 +120,9 @@ func (a *app) zoneDeleteCommand() *cobra.Command {
 		Use:   "delete NAME",
 		Short: "Remove a zone and everything in it",
 		Long: `Remove a zone with its records, settings, certificates and rules, from every
-edge. There is no way back but a zone file that was saved before:
+edge. All but the certificates can come back, by the zone's identifier ("zone list"
+shows it) and "selvage zone rollback", as long as history is kept.
 
-  selvage dns export example.com > example.com.zone
   selvage zone delete example.com`,
 		Args: exactly(1, "the zone's name, such as example.com"),
 	}

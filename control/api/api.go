@@ -59,14 +59,19 @@ type Handler func(ctx context.Context, c *Call) (Answer, error)
 type Gate struct {
 	Store *store.Store
 	Log   *slog.Logger
+	// Quotas bound the changes that accounts make; nil bounds nothing.
+	Quotas *Quotas
 }
 
 // Handle makes an http.Handler of h, which answers a method and a path of one
 // API, behind the bearer token.
 func (g *Gate) Handle(method, path string, h Handler) http.Handler {
-	staged := goesByRings(method, path)
+	staged, counted := goesByRings(method, path), countsAsChange(method, path)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := g.let(w, r, staged)
+		if err == nil && counted {
+			err = g.Quotas.take(c.Token.Account)
+		}
 		if err != nil {
 			g.refuse(w, r, err)
 			return
@@ -143,6 +148,9 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	p := AsProblem(err)
 	if p.Status >= 500 && !errors.Is(err, context.Canceled) {
 		g.Log.Error("API call failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	}
+	if p.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))
 	}
 	send(w, p.Status, envelope{Errors: []*Problem{p}, Messages: []note{}})
 }

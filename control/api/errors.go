@@ -39,6 +39,7 @@ const (
 	CodeCNAMEConflict  = 81054 // a CNAME with this name exists
 	CodeRecordSame     = 81058 // an identical record exists
 	CodeQuota          = 81045 // no more of them in this zone
+	CodeQuotaRate      = 971   // more changes than the account may make
 	CodeConflict       = 1409
 	CodeForgotten      = 1410 // a state that is not kept any more
 	CodeNoKill         = 1411 // no such kill switch, or it is not set
@@ -49,6 +50,8 @@ type Problem struct {
 	Status  int    `json:"-"`
 	Code    int    `json:"code"`
 	Message string `json:"message"` // begins with the field's name when there is one
+	// RetryAfter is when to try again, in seconds; 0 for nothing to say.
+	RetryAfter int `json:"-"`
 }
 
 func (p *Problem) Error() string { return p.Message }

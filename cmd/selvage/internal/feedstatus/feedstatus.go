@@ -161,6 +161,9 @@ func printFeed(w io.Writer, f *client.Feed) error {
 		fmt.Fprintf(w, " of %s UTC", f.Head.Time.UTC().Format(time.DateTime))
 	}
 	fmt.Fprintf(w, ", the log holds %d entries (%s), led by %s\n", f.Retained.Entries, conf.Size(f.Retained.Bytes), cmp.Or(f.Leader, "nobody"))
+	for _, k := range f.Kill {
+		fmt.Fprintf(w, "switched off: %s since %s UTC (%s)\n", k.Name, k.Since.UTC().Format(time.DateTime), table.Line(k.Reason))
+	}
 	if len(f.Nodes) == 0 {
 		return nil
 	}

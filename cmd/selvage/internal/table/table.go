@@ -35,14 +35,19 @@ func Print[T any](w io.Writer, asJSON bool, items []T, head []string, row func(T
 // printable keeps what users wrote from moving the terminal's cursor.
 func printable(cells []string) []string {
 	for i, c := range cells {
-		cells[i] = strings.Map(func(r rune) rune {
-			if r < ' ' || r == 0x7f {
-				return '�'
-			}
-			return r
-		}, c)
+		cells[i] = Line(c)
 	}
 	return cells
+}
+
+// Line is a text without what moves the terminal's cursor.
+func Line(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '�'
+		}
+		return r
+	}, text)
 }
 
 // TerminalSize returns the size of the terminal that w is, 0 and 0 when it is none.
