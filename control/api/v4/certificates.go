@@ -162,6 +162,9 @@ func (s *Server) patchCertificate(ctx context.Context, c *api.Call) (api.Answer,
 		} else if in.Bundle != "" {
 			made.Bundle = in.Bundle
 		}
+		if was := z.Certificates[i]; made.Chain == was.Chain && made.Bundle == was.Bundle && made.Managed == was.Managed {
+			made = was // the same chain has the same key: an identical write changes nothing
+		}
 		z.Certificates[i] = made
 		result = newCertificateResult(z.ID, &made)
 		return nil

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,8 +65,7 @@ func (in *recordInput) put(z *store.Zone, id string) (*zone.Record, error) {
 	if err := in.fill(z, &r); err != nil {
 		return nil, err
 	}
-	z.Records[i] = r
-	return &r, nil
+	return replace(z, i, r), nil
 }
 
 // patch replaces what was sent.
@@ -86,8 +86,18 @@ func (in *recordInput) patch(z *store.Zone, id string) (*zone.Record, error) {
 	if err := in.fill(z, &r); err != nil {
 		return nil, err
 	}
-	z.Records[i] = r
-	return &r, nil
+	return replace(z, i, r), nil
+}
+
+// replace puts a record in another one's place. One that differs in nothing but its
+// time is the old one: an identical write changes nothing.
+func replace(z *store.Zone, i int, r zone.Record) *zone.Record {
+	same := r
+	if same.Changed = z.Records[i].Changed; !reflect.DeepEqual(same, z.Records[i]) {
+		z.Records[i] = r
+	}
+	r = z.Records[i]
+	return &r
 }
 
 // fill lays what was sent over r and checks the whole.

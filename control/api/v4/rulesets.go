@@ -1,6 +1,7 @@
 package v4
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -67,7 +68,10 @@ func (s *Server) putEntrypoint(ctx context.Context, c *api.Call) (api.Answer, er
 	var stored store.Ruleset
 	seq, err := s.edit(ctx, c, api.CodeRuleset, "ruleset.put", "", func(z *store.Zone) error {
 		stored = store.Ruleset{ID: newID(), Phase: phase, Version: 1, Body: body, Changed: store.Now()}
-		if old := z.Ruleset(phase); old != nil {
+		if old := z.Ruleset(phase); old != nil && bytes.Equal(old.Body, body) {
+			stored = *old // an identical write changes nothing
+			return nil
+		} else if old != nil {
 			stored.ID, stored.Version = old.ID, old.Version+1
 			*old = stored
 			return nil
