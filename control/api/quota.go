@@ -100,7 +100,9 @@ func (s *Quotas) take(account string) error {
 		}
 	}
 	for i := range a {
-		a[i].left--
+		if s.limits[i].burst > 0 {
+			a[i].left--
+		}
 	}
 	return nil
 }
@@ -112,11 +114,17 @@ func (b *bucket) fill(l *limitOf, now time.Time) {
 	b.at = now
 }
 
-// forget drops accounts that have all they may have, else one of the others, whose
-// count begins anew.
+// forgetLook is how many accounts are looked at to make room for one.
+const forgetLook = 64
+
+// forget drops accounts that have all they may have, of some that are looked at,
+// else one of the others, whose count begins anew.
 func (s *Quotas) forget(now time.Time) {
-	some := ""
-	for name, a := range s.accounts {
+	some, looked := "", 0
+	for name, a := range s.accounts { // in random order
+		if looked++; looked > forgetLook {
+			break
+		}
 		full := true
 		for i := range a {
 			a[i].fill(&s.limits[i], now)

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/selvage-edge/selvage/control/store"
@@ -69,12 +70,15 @@ const (
 // One per process.
 type Publisher struct {
 	Config
-	name  string        // of this process
-	wake  chan struct{} // capacity 1: "there may be unnumbered rows"
-	zones locks
-	lease *lease // nil where nobody else can lead
-	times times
-	size  size
+	name string        // of this process
+	wake chan struct{} // capacity 1: "there may be unnumbered rows"
+	// urgent says that one of them is signals alone, a purge, which waits for no
+	// company.
+	urgent atomic.Bool
+	zones  locks
+	lease  *lease // nil where nobody else can lead
+	times  times
+	size   size
 	// behind says that what was numbered last is not known; used by New and Run.
 	behind bool
 	// unrepaired says that the log is damaged and another one led when that was
@@ -165,6 +169,9 @@ func (p *Publisher) idle(ctx context.Context) bool {
 	case <-ctx.Done():
 		return false
 	case <-p.wake:
+		if p.urgent.Swap(false) {
+			return ctx.Err() == nil
+		}
 		return pause(ctx, p.Gather)
 	case <-timer:
 		return true
@@ -243,12 +250,14 @@ type Action struct {
 // within five seconds. fn also returns the audit trail's before and after.
 func (p *Publisher) Write(ctx context.Context, a Action, fn func(*store.Tx) (Written, error)) (uint64, error) {
 	var id int64
+	signals := false
 	got := make(chan uint64, 1)
 	err := p.Store.Write(ctx, func(tx *store.Tx) error {
 		w, err := fn(tx)
 		if err != nil {
 			return err
 		}
+		signals = len(w.Changes) > 0 && !slices.ContainsFunc(w.Changes, func(c feed.Change) bool { return c.Op != feed.Signal })
 		p.forget(id) // of a transaction that the database undid
 		if id, err = putEvents(ctx, tx, a, w); err == nil {
 			p.await(id, got)
@@ -258,6 +267,9 @@ func (p *Publisher) Write(ctx context.Context, a Action, fn func(*store.Tx) (Wri
 	defer func() { p.forget(id) }()
 	if err != nil {
 		return 0, err
+	}
+	if signals {
+		p.urgent.Store(true)
 	}
 	p.nudge()
 	t := time.NewTimer(waitSeq)

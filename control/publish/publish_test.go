@@ -456,3 +456,21 @@ func TestAuditTrail(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A purge waits for no company.
+func TestPurgeSkipsTheGatherWindow(t *testing.T) {
+	s := openStore(t, storetest.Place(t))
+	p, stop := open(t, config(s))
+	z := newZone("a.test")
+	made, err := p.Create(t.Context(), by, z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	c := config(s)
+	c.Gather = time.Hour
+	p, _ = open(t, c)
+	if seq, err := p.Purge(t.Context(), z.ID, by, zone.Purge{Everything: true}); err != nil || seq <= made {
+		t.Errorf("purge after entry %d has the number %d (%v), while the gather window is an hour", made, seq, err)
+	}
+}
