@@ -35,7 +35,7 @@ NEED_BENCH := nginx:nginx-light varnishd:varnish h2o:h2o wrk:wrk h2load:nghttp2-
 UNIT       := go list ./... | grep -v -e '/lab/'
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race fuzz lint geoip bench bench-http bench-changes bench-feed conformance bench-policy sim soak cover docs clean
+.PHONY: help run build test race fuzz lint geoip bench bench-http bench-changes bench-feed conformance bench-policy sim feed-kill soak cover docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -115,6 +115,10 @@ sim: build ## twelve edges and 330, cold, purged and under load: what the origin
 	go test -count=1 -timeout 30m -run 'TaggedObjects' ./edge/phase/cache -objects $(OBJECTS) -figures $(CURDIR)/build/sim.cache.json
 	go build -o build/sim ./lab/sim
 	build/sim -with build/sim.edge.json,build/sim.cache.json
+
+feed-kill: build ## a control plane, 3 relays and 24 edges as processes, each killed in turn under load: what is lost, who stands at the head after what time
+	go build -o build/kill ./lab/kill
+	build/kill
 
 soak: build ## an hour of mixed load while the origin suffers (SOAK=10m RATE=200 for less): no wrong byte, no leak, no panic
 	cd lab/soak && go build -o ../../build/soak .

@@ -178,7 +178,10 @@ func (l *link) heard(h heartbeat) {
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
 	l.s.up.Head, l.s.up.At = h.head, h.at
-	l.s.status.Head, l.s.status.LastHeartbeat = h.head.Seq, now
+	st := &l.s.status
+	if st.Head, st.LastHeartbeat = h.head.Seq, now; st.Applied >= st.Head {
+		st.Level = now
+	}
 }
 
 // errStale leaves a parent that speaks and has heard nothing of the root itself.
@@ -320,7 +323,11 @@ func (l *link) reject(ctx context.Context, seq uint64, why error) {
 // reached notes that everything up to seq is stored and handed on.
 func (l *link) reached(seq uint64) {
 	l.applied.Store(seq)
-	l.s.update(func(st *Status) { st.Applied, st.Head = seq, max(st.Head, seq) })
+	l.s.update(func(st *Status) {
+		if st.Applied = seq; seq >= st.Head {
+			st.Head, st.Level = seq, time.Now()
+		}
+	})
 	select {
 	case l.wake <- struct{}{}:
 	default:

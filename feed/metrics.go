@@ -2,6 +2,7 @@ package feed
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -103,11 +104,12 @@ type subscriberCounters struct {
 	reconnects, rejected, snapshots, doorsFull atomic.Uint64
 }
 
-var subscriberDesc = struct{ connected, head, applied, lag, heard, reconnects, rejected, snapshots, doorsFull *prometheus.Desc }{
+var subscriberDesc = struct{ connected, head, applied, lag, behind, heard, reconnects, rejected, snapshots, doorsFull *prometheus.Desc }{
 	prometheus.NewDesc("selvage_feed_connected", "1 while a parent is connected.", nil, nil),
 	prometheus.NewDesc("selvage_feed_head_seq", "Newest number that a parent told of.", nil, nil),
 	prometheus.NewDesc("selvage_feed_applied_seq", "Newest number stored and applied.", nil, nil),
 	prometheus.NewDesc("selvage_feed_lag_entries", "Numbers between head and applied.", nil, nil),
+	prometheus.NewDesc("selvage_feed_lag_seconds", "For how long applied has not been known to be the head; 0 while it is, and it grows while no parent is connected.", nil, nil),
 	prometheus.NewDesc("selvage_feed_heartbeat_timestamp_seconds", "When a parent was last heard; 0: never.", nil, nil),
 	prometheus.NewDesc("selvage_feed_reconnects_total", "Connections to a parent that failed or ended.", nil, nil),
 	prometheus.NewDesc("selvage_feed_rejected_total", "Entries stored that could not be used.", nil, nil),
@@ -135,6 +137,7 @@ func (s *Subscriber) Collect(ch chan<- prometheus.Metric) {
 	gauge(ch, subscriberDesc.head, float64(st.Head))
 	gauge(ch, subscriberDesc.applied, float64(st.Applied))
 	gauge(ch, subscriberDesc.lag, float64(max(st.Head, st.Applied)-st.Applied))
+	gauge(ch, subscriberDesc.behind, st.Lag(time.Now()).Seconds())
 	gauge(ch, subscriberDesc.heard, heard)
 	counter(ch, subscriberDesc.reconnects, &s.counters.reconnects)
 	counter(ch, subscriberDesc.rejected, &s.counters.rejected)

@@ -472,3 +472,45 @@ func TestBadFramesFromAParent(t *testing.T) {
 		})
 	}
 }
+
+// Lag counts from when the copy was last known to be up to date: while it is cut
+// off, and while it has not stored what it heard of.
+func TestLagIsHowLongTheHeadIsOutOfReach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.log.set("a", "1")
+		hold := make(chan struct{})
+		e := w.edge(1, func(c *SubscriberConfig) {
+			c.OnEntry = func(x *Entry) error {
+				if x.Seq == 2 {
+					<-hold
+				}
+				return nil
+			}
+		})
+		e.reaches(1)
+		lag := func() time.Duration { return e.Status().Lag(time.Now()) }
+		<-time.After(time.Minute)
+		if got := lag(); got != 0 {
+			t.Errorf("lag %s at the head, want 0", got)
+		}
+		w.log.set("a", "2")
+		<-time.After(10 * time.Second)
+		if got := e.Status(); got.Applied != 1 {
+			t.Fatalf("applied %d", got.Applied)
+		}
+		if got := lag(); got < 9*time.Second || got > 12*time.Second {
+			t.Errorf("lag %s where an entry takes 10 s, want about that", got)
+		}
+		close(hold)
+		e.reaches(2)
+		if got := lag(); got != 0 {
+			t.Errorf("lag %s at the head again, want 0", got)
+		}
+		w.stop()
+		<-time.After(time.Minute)
+		if got := lag(); got < time.Minute || got > time.Minute+2*time.Second {
+			t.Errorf("lag %s a minute after the parent went, want about that", got)
+		}
+	})
+}

@@ -82,6 +82,7 @@ type Status struct {
 	Since         time.Time // connected since
 	Head          uint64    // newest number that a parent told of
 	Applied       uint64    // newest number stored and handed on
+	Level         time.Time // when Applied was last heard to be Head; at first when the Subscriber was made
 	LastHeartbeat time.Time // when a parent was last heard; zero: never
 	Resume        Resume    // how the last connection continued
 }
@@ -106,9 +107,12 @@ func NewSubscriber(cfg SubscriberConfig) *Subscriber {
 		cfg.OnSnapshot = func(uint64) error { return nil }
 	}
 	s := &Subscriber{cfg: cfg, log: cfg.Log, outbox: make(chan []byte, queueUp), unpack: newUnpacker(), stale: cfg.Stale, patience: cfg.Silence}
-	s.status.Applied = cfg.Copy.Cursor().Seq
+	s.status.Applied, s.status.Level = cfg.Copy.Cursor().Seq, time.Now()
 	return s
 }
+
+// heardLately is some heartbeats, which come each second.
+const heardLately = 3 * time.Second
 
 // Status may be called at any time.
 func (s *Subscriber) Status() Status {
@@ -121,6 +125,15 @@ func (s *Subscriber) update(f func(*Status)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f(&s.status)
+}
+
+// Lag is for how long the copy has not been known to stand at the newest number;
+// 0 while it does. Without a parent, or one that is heard, nothing is known.
+func (st Status) Lag(now time.Time) time.Duration {
+	if st.Connected && st.Applied >= st.Head && now.Sub(st.LastHeartbeat) < heardLately {
+		return 0
+	}
+	return now.Sub(st.Level)
 }
 
 // Upstream is where this node stands with its parent, for ServerConfig.Upstream.
