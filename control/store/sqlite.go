@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/pressly/goose/v3"
 	"github.com/selvage-edge/selvage/fault"
@@ -18,8 +19,15 @@ import (
 // FileName is SQLite's database inside the control plane's state folder.
 const FileName = "control.db"
 
-// readers is how many connections serve reads beside the one writer.
-const readers = 4
+const (
+	// readers is how many connections serve reads beside the one writer.
+	readers = 4
+	// writeCache and readCache are the memory for pages of each connection, in
+	// KiB. Readers follow the end of the log and scan; what they read twice is in
+	// the system's cache as well.
+	writeCache = 16 << 10
+	readCache  = 4 << 10
+)
 
 type sqliteKind struct{}
 
@@ -57,14 +65,14 @@ func openSQLite(ctx context.Context, dir string) (*Store, error) {
 	}
 	s := &Store{kind: sqliteKind{}, place: path}
 	var err error
-	if s.write, err = connect(path, 1, "immediate"); err != nil {
+	if s.write, err = connect(path, 1, writeCache, "immediate"); err != nil {
 		return nil, err
 	}
 	if err := s.prepare(ctx); err != nil {
 		return nil, errors.Join(err, s.write.Close())
 	}
 	s.compiled = newStatements(s.write)
-	if s.read, err = connect(path, readers, "deferred"); err != nil {
+	if s.read, err = connect(path, readers, readCache, "deferred"); err != nil {
 		return nil, errors.Join(err, s.write.Close())
 	}
 	return s, nil
@@ -87,9 +95,9 @@ func touch(path string) error {
 	return f.Close()
 }
 
-func connect(path string, connections int, lock string) (*sql.DB, error) {
+func connect(path string, connections, cache int, lock string) (*sql.DB, error) {
 	q := url.Values{"_txlock": {lock}, "_pragma": {
-		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "cache_size(-16384)",
+		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "cache_size(-" + strconv.Itoa(cache) + ")",
 	}}
 	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
 	if err != nil {

@@ -157,7 +157,7 @@ func (s *selvage) changes(ctx context.Context, n, size int) error {
 			for range min(1000, n-1-done) {
 				box := feed.Seal([32]byte{}, 1, time.Now(), []feed.Change{
 					{Op: feed.Set, Key: fmt.Sprintf("%s%06d", prefix, done%(2*keys)), Value: newValue(size, time.Time{})}})
-				if _, err := tx.PutEvent(ctx, store.Event{Actor: "bench", Action: "bench.put", Changes: feed.AppendEntry(nil, &box), Created: time.Now()}); err != nil {
+				if _, err := tx.PutEvent(ctx, store.Event{Actor: "bench", Action: "bench.put", Changes: feed.AppendEntry(nil, &box), Created: time.Now()}, store.Step{}); err != nil {
 					return err
 				}
 				done++
