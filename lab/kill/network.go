@@ -25,7 +25,7 @@ type process struct {
 	state string
 	node  string // its identity; "" for the control plane
 	args  []string
-	ready string // file that says where it is
+	ready string    // file that says where it is
 	since time.Time // when it was killed last
 	cmd   *exec.Cmd
 	log   bytes.Buffer
