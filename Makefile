@@ -35,7 +35,7 @@ NEED_BENCH := nginx:nginx-light varnishd:varnish h2o:h2o wrk:wrk h2load:nghttp2-
 UNIT       := go list ./... | grep -v -e '/lab/'
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race fuzz lint geoip bench bench-http bench-changes bench-feed conformance bench-policy sim feed-kill soak cover docs clean
+.PHONY: bench-signals help run build test race fuzz lint geoip bench bench-http bench-changes bench-feed conformance bench-policy sim feed-kill soak cover docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,11 @@ bench-changes: build ## changes a second from 64 writers through the API, on SQL
 	@tools/need /usr/lib/postgresql/15/bin/postgres:postgresql-15
 	go build -o build/changes ./lab/changes
 	build/changes -pairs $(PAIRS)
+
+# the road up: 330 nodes x 100 signals a second, straight and behind 16 relays (part of no other target; DURATION=30s)
+bench-signals:
+	go build -o build/signals ./lab/signals
+	build/signals -for $(DURATION)
 
 bench-feed: ## the feed to 330 subscribers beside NATS and etcd, behind relays, to an edge that was away and to a new one (PAIRS=7 DURATION=30s ZONES=1000000 WORK=watch)
 	cd lab/tools/feed && go build -o ../../../build/feed .
