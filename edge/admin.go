@@ -91,15 +91,14 @@ func (e *Edge) readyz(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	s := e.feed.Status()
-	fmt.Fprintf(w, "%s\nzones %d\napplied %d\nhead %d\nfeed_connected %t\n", state, e.zones.Len(), s.Applied, s.Head, s.Connected)
+	fmt.Fprintf(w, "%s\nzones %d\napplied %d\nhead %d\nfeed_connected %t\n", state, e.zones.Count(), s.Applied, s.Head, s.Connected)
 }
 
 // registerEngines adds the metrics of what build made.
 func (e *Edge) registerEngines() {
 	e.registry.MustRegister(
-		e.dns, e.tls, e.origin, &e.kills, e.cache, e.feed, e.up, h1Metrics{e.h1}, wireMetrics{e.h2, e.h3},
+		e.zones, e.dns, e.tls, e.origin, &e.kills, e.cache, e.feed, e.up, h1Metrics{e.h1}, wireMetrics{e.h2, e.h3},
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "selvage_edge_state", Help: "0 loading, 1 ready, 2 draining."}, func() float64 { return float64(e.state.get()) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "selvage_edge_zones", Help: "Zones served."}, func() float64 { return float64(e.zones.Len()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "selvage_edge_staged_keys", Help: "Keys that this edge reads from changes on their way through the rings."}, func() float64 { return float64(e.applier.staged.Staged()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "selvage_edge_connections", Help: "Visitors' connections open."}, func() float64 { return float64(e.connections.Load()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "selvage_edge_connections_refused_total", Help: "Visitors' connections closed at once because there were too many."}, func() float64 { return float64(e.overflow.Load()) }),

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/selvage-edge/selvage/edge/snapshot"
 	"github.com/selvage-edge/selvage/edge/tier"
 	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/rings"
@@ -20,23 +19,15 @@ type copyReader interface {
 	Scan(prefix string, row func(key string, value []byte, seq uint64) error) error
 }
 
-// opener opens data keys that were sealed to this node.
-type opener interface {
-	OpenKey(certID string, sealed []byte) ([]byte, error)
-}
-
-// applier turns stored entries into served zones. Its methods are called by
-// one goroutine at a time: the subscriber's.
+// applier makes stored entries true. Its methods are called by one goroutine at a
+// time, the subscriber's.
 type applier struct {
 	edge   *Edge
 	copy   copyReader
 	staged staged
-	keys   opener
-	node   string
-	shared *zone.Shared
-	certs  map[string]string // certificate id → zone id, of all compiled zones
 	// What was noted and is to be settled.
 	touched map[string]uint64 // zone id → the newest entry that touched it
+	names   map[string]uint64 // zone name → the newest entry that gave or took it
 	purges  []purge
 	nodes   bool   // entries of nodes
 	kills   bool   // of kill switches
@@ -51,53 +42,38 @@ type purge struct {
 	value []byte
 }
 
-// loadAll compiles every zone of the copy: at start and after a snapshot. A
-// zone that cannot be compiled stays as it was served before; the error names
-// each one.
-func (a *applier) loadAll() error {
-	var names []string
-	var failed []error
-	if _, err := a.staged.Refresh(); err != nil {
-		failed = append(failed, err)
-	}
-	gone := map[string]bool{}
-	for _, id := range a.edge.zones.IDs() {
-		gone[id] = true
-	}
-	err := a.copy.Scan(zone.PrefixName, func(_ string, value []byte, _ uint64) error {
-		names = append(names, string(value))
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("list zones of the copy: %w", err)
-	}
-	at := a.copy.Cursor().Seq
-	if err := a.loadNodes(at); err != nil {
-		failed = append(failed, err)
-	}
-	if err := a.edge.rejects.note("kills", at, a.edge.kills.Begin(a.copy.Scan)); err != nil {
-		failed = append(failed, err)
-	}
-	defer a.edge.kills.End()
-	for _, id := range names {
-		delete(gone, id)
-		if err := a.load(id, at); err != nil {
-			failed = append(failed, err)
-		}
-	}
-	for id := range gone {
-		if err := a.edge.rejects.note("zone/"+id, at, a.withdraw(id)); err != nil {
-			failed = append(failed, err)
-		}
+// begin takes in, at start, what is said of more than one zone, and which zones
+// cannot be used as they are. The others are compiled when they are asked for.
+func (a *applier) begin() error {
+	failed := a.common()
+	for _, id := range a.edge.zones.Held() {
+		failed = append(failed, a.load(id, a.copy.Cursor().Seq))
 	}
 	return errors.Join(failed...)
+}
+
+// reload takes in a copy that was replaced as a whole. A zone in memory that cannot
+// be compiled stays as it was served before; the error names each one.
+func (a *applier) reload() error {
+	at := a.copy.Cursor().Seq
+	failed := a.common()
+	return errors.Join(append(failed, a.edge.zones.Reload(func(id string) error { return a.load(id, at) }))...)
+}
+
+// common takes in what is said of more than one zone.
+func (a *applier) common() []error {
+	at := a.copy.Cursor().Seq
+	_, err := a.staged.Refresh()
+	failed := []error{err, a.loadNodes(at), a.edge.rejects.note("kills", at, a.edge.kills.Begin(a.copy.Scan))}
+	a.edge.kills.End()
+	return failed
 }
 
 // note takes in one stored entry; settle makes it true. An edge that was away
 // so compiles a zone once, however often it changed meanwhile.
 func (a *applier) note(e *feed.Entry) error {
 	if a.touched == nil {
-		a.touched = map[string]uint64{}
+		a.touched, a.names = map[string]uint64{}, map[string]uint64{}
 	}
 	a.newest = e.Seq
 	for i := range e.Changes {
@@ -107,8 +83,10 @@ func (a *applier) note(e *feed.Entry) error {
 		}
 		if rest, ok := strings.CutPrefix(c.Key, zone.PrefixKey); ok {
 			cert, node, _ := strings.Cut(rest, "/")
-			if id := a.certs[cert]; node == a.node && id != "" {
-				a.touched[id] = e.Seq
+			if node == a.edge.keys.Node {
+				if id := a.edge.keys.Came(cert); id != "" {
+					a.touched[id] = e.Seq
+				}
 			}
 		} else if strings.HasPrefix(c.Key, feed.PrefixNode) {
 			a.nodes = true
@@ -143,6 +121,11 @@ func (a *applier) settle(reject func(seq uint64, why error)) {
 			reject(a.newest, err)
 		}
 	}
+	for name, seq := range a.names {
+		if err := a.edge.zones.Named(name); err != nil {
+			reject(seq, err)
+		}
+	}
 	for id, seq := range a.touched {
 		if err := a.load(id, seq); err != nil {
 			reject(seq, err)
@@ -163,6 +146,7 @@ func (a *applier) settle(reject func(seq uint64, why error)) {
 	}
 	a.edge.stand.reach(a.newest)
 	clear(a.touched)
+	clear(a.names)
 	a.purges = nil
 }
 
@@ -192,83 +176,15 @@ func (a *applier) loadNodes(seq uint64) error {
 	return a.edge.rejects.note("nodes", seq, errors.Join(failed...))
 }
 
-// build compiles one zone from the copy and publishes it, or withdraws it when
-// the copy has none of its rows.
+// build compiles one zone from the copy and serves it where it is in memory. One
+// that is gone takes its stored answers along, so that a zone of the same id never
+// sees them again.
 func (a *applier) build(id string) error {
-	var rows []zone.Row
-	err := a.copy.Scan(zone.Prefix(id), func(key string, value []byte, seq uint64) error {
-		rows = append(rows, zone.Row{Key: key, Value: append([]byte{}, value...), Seq: seq})
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("read zone %s of the copy: %w", id, err)
-	}
-	if len(rows) == 0 {
-		return a.withdraw(id)
-	}
-	spec, err := zone.Assemble(id, rows)
-	if err != nil {
-		return err
-	}
-	if err := a.openKeys(spec); err != nil {
-		return err
-	}
-	z, err := snapshot.Recompile(a.edge.zones.ByID(id), spec, a.shared)
-	if err != nil {
-		return fmt.Errorf("compile zone %s: %w", spec.Name, err)
-	}
-	if old := a.edge.zones.ByID(id); old != nil && old.Name != z.Name {
-		a.edge.dns.Remove(old.Name)
-	}
-	a.edge.zones.Publish(z)
-	a.edge.dns.Set(z.Name, z.DNS)
-	for _, c := range spec.Certificates {
-		a.certs[c.ID] = id
-	}
-	return nil
-}
-
-// withdraw stops serving a zone. Its stored answers go too, so that a zone of
-// the same id never sees them again.
-func (a *applier) withdraw(id string) error {
-	var err error
-	if z := a.edge.zones.Withdraw(id); z != nil {
-		// The name may be another zone's by now: deleted and made again.
-		if owner := a.edge.zones.Find([]byte(z.Name)); owner == nil || owner.Name != z.Name {
-			a.edge.dns.Remove(z.Name)
-		}
-		err = a.edge.cache.Purge(id, a.copy.Cursor().Seq, zone.Purge{Everything: true})
-	}
-	for cert, owner := range a.certs {
-		if owner == id {
-			delete(a.certs, cert)
-		}
+	gone, err := a.edge.zones.Touch(id)
+	if gone {
+		err = errors.Join(err, a.edge.cache.Purge(id, a.copy.Cursor().Seq, zone.Purge{Everything: true}))
 	}
 	return err
-}
-
-// openKeys fills in the private keys that were sealed to this node. A
-// certificate whose key is not here yet is served when the key arrives.
-func (a *applier) openKeys(spec *zone.Spec) error {
-	for i := range spec.Certificates {
-		c := &spec.Certificates[i]
-		sealed, _, ok, err := a.copy.Get(zone.SealedKey(c.ID, a.node))
-		if err != nil {
-			return fmt.Errorf("zone %s: read data key of certificate %s: %w", spec.Name, c.ID, err)
-		}
-		if !ok {
-			a.edge.log.Warn("certificate waits for its key", "zone", spec.Name, "certificate", c.ID)
-			continue
-		}
-		dataKey, err := a.keys.OpenKey(c.ID, sealed)
-		if err != nil {
-			return fmt.Errorf("zone %s: certificate %s: %w", spec.Name, c.ID, err)
-		}
-		if c.PrivateKey, err = feed.DecryptKey(dataKey, c.ID, c.Sealed); err != nil {
-			return fmt.Errorf("zone %s: certificate %s: %w", spec.Name, c.ID, err)
-		}
-	}
-	return nil
 }
 
 func (a *applier) purge(p purge) error {

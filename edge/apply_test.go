@@ -14,7 +14,7 @@ import (
 
 	"github.com/selvage-edge/selvage/edge/dns"
 	"github.com/selvage-edge/selvage/edge/phase/cache"
-	"github.com/selvage-edge/selvage/edge/snapshot"
+	"github.com/selvage-edge/selvage/edge/shelf"
 	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/rings"
 	"github.com/selvage-edge/selvage/zone"
@@ -22,6 +22,7 @@ import (
 
 // memCopy is a copy in memory.
 type memCopy struct {
+	held   string // file of what is held
 	cursor feed.Cursor
 	rows   map[string]string
 }
@@ -66,14 +67,36 @@ func zoneRows(t *testing.T, id, name string) map[string]string {
 
 func testApplier(t *testing.T, c *memCopy) *applier {
 	t.Helper()
-	e := &Edge{zones: snapshot.NewTable(), log: slog.New(slog.DiscardHandler), dns: dns.New(dns.Config{})}
+	view := rings.NewView(c, "FRA")
+	return applierOver(t, view, view, nil, c.held)
+}
+
+// applierOver serves what a copy holds.
+func applierOver(t *testing.T, copied copyReader, stages staged, older shelf.Historian, state string) *applier {
+	t.Helper()
+	e := &Edge{log: slog.New(slog.DiscardHandler)}
+	e.zones = shelf.New(shelf.Config{
+		Copy: copied, Older: older, State: state, Shared: &zone.Shared{Colo: "FRA", Advertise: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
+	})
+	e.dns = dns.New(dns.Config{Names: &e.zones.Names, Ctx: t.Context(), Load: e.zones.Plan})
+	e.zones.Plans = e.dns
+	if err := e.zones.Open(); err != nil {
+		t.Fatal(err)
+	}
 	e.cache = cache.New(cache.Config{Ctx: t.Context(), Fetch: func(*Request) error { return nil }})
 	t.Cleanup(e.cache.Close)
-	view := rings.NewView(c, "FRA")
-	return &applier{
-		edge: e, copy: view, staged: view, certs: map[string]string{},
-		shared: &zone.Shared{Colo: "FRA", Advertise: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
+	e.keys = &shelf.Keys{Copy: copied, Log: e.log}
+	return &applier{edge: e, copy: copied, staged: stages}
+}
+
+// zoneOf is the zone that serves a host, nil when none does.
+func (a *applier) zoneOf(t *testing.T, host string) *Zone {
+	t.Helper()
+	z, err := a.edge.zones.Load(t.Context(), []byte(host))
+	if err != nil {
+		t.Error(err)
 	}
+	return z
 }
 
 // resolve sends one question over UDP and returns the answer's code.
@@ -103,27 +126,27 @@ func TestSnapshotWithAZoneMadeAnewServesIt(t *testing.T) {
 	const old, again = "11111111111111111111111111111111", "22222222222222222222222222222222"
 	c := &memCopy{cursor: feed.Cursor{Seq: 1}, rows: zoneRows(t, old, "example.com")}
 	a := testApplier(t, c)
-	if err := a.loadAll(); err != nil {
+	if err := a.reload(); err != nil {
 		t.Fatal(err)
 	}
 	c.cursor.Seq, c.rows = 9, zoneRows(t, again, "example.com")
-	if err := a.loadAll(); err != nil {
+	if err := a.reload(); err != nil {
 		t.Fatal(err)
 	}
-	if z := a.edge.zones.Find([]byte("example.com")); z == nil || z.ID != again {
+	if z := a.zoneOf(t, "example.com"); z == nil || z.ID != again {
 		t.Errorf("example.com is served by %v, want zone %s", z, again)
 	}
 	if got := resolve(t, a.edge.dns, "example.com."); got != mdns.RcodeSuccess {
 		t.Errorf("DNS answers %s for example.com", mdns.RcodeToString[got])
 	}
-	if got := a.edge.zones.Len(); got != 1 {
-		t.Errorf("%d zones, want 1", got)
+	if got := a.edge.zones.Hot(); got != 1 {
+		t.Errorf("%d zones in memory, want 1", got)
 	}
 	c.rows = nil
-	if err := a.loadAll(); err != nil {
+	if err := a.reload(); err != nil {
 		t.Fatal(err)
 	}
-	if z := a.edge.zones.Find([]byte("example.com")); z != nil {
+	if z := a.zoneOf(t, "example.com"); z != nil {
 		t.Errorf("a zone that is gone is still served: %v", z)
 	}
 	if got := resolve(t, a.edge.dns, "example.com."); got != mdns.RcodeRefused {
@@ -138,10 +161,10 @@ func TestSettleRejectsByEntryAndKeepsWhatIsServed(t *testing.T) {
 	c := &memCopy{cursor: feed.Cursor{Seq: 2}, rows: zoneRows(t, good, "good.test")}
 	maps.Copy(c.rows, zoneRows(t, bad, "bad.test"))
 	a := testApplier(t, c)
-	if err := a.loadAll(); err != nil {
+	if err := a.reload(); err != nil {
 		t.Fatal(err)
 	}
-	was := a.edge.zones.ByID(bad)
+	was := a.zoneOf(t, "bad.test")
 	entry := func(seq uint64, changes ...feed.Change) {
 		t.Helper()
 		c.cursor.Seq = seq
@@ -164,8 +187,8 @@ func TestSettleRejectsByEntryAndKeepsWhatIsServed(t *testing.T) {
 	if len(rejected) != 2 || !strings.Contains(rejected[3], "nope") || !strings.Contains(rejected[5], "purge") {
 		t.Errorf("rejected: %v; want 3 for its setting and 5 for its purge", rejected)
 	}
-	if a.edge.zones.ByID(bad) != was || a.edge.zones.ByID(good).Seq != 6 {
-		t.Errorf("served: bad %v, good at %d", a.edge.zones.ByID(bad), a.edge.zones.ByID(good).Seq)
+	if a.zoneOf(t, "bad.test") != was || a.zoneOf(t, "good.test").Seq != 6 {
+		t.Errorf("served: bad %v, good at %d", a.zoneOf(t, "bad.test"), a.zoneOf(t, "good.test").Seq)
 	}
 	a.settle(func(seq uint64, why error) { t.Errorf("again: %d %v", seq, why) })
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/phase/normalize"
 	"github.com/selvage-edge/selvage/edge/phase/origin"
 	"github.com/selvage-edge/selvage/edge/phase/settings"
+	"github.com/selvage-edge/selvage/edge/shelf"
 	"github.com/selvage-edge/selvage/edge/snapshot"
 	"github.com/selvage-edge/selvage/edge/tier"
 	"github.com/selvage-edge/selvage/feed"
@@ -137,7 +138,7 @@ func (c *cluster) start(n tier.Node, z *Zone) {
 	t := c.t
 	t.Helper()
 	e := &Edge{
-		cfg: Config{Colo: n.Colo, Region: n.Region, Hub: n.Hub}, log: slog.New(slog.DiscardHandler), zones: snapshot.NewTable(),
+		cfg: Config{Colo: n.Colo, Region: n.Region, Hub: n.Hub}, log: slog.New(slog.DiscardHandler), zones: shelf.New(shelf.Config{}),
 		clock: clock.New(nil), counters: newCounters(), registry: prometheus.NewRegistry(), normalize: normalize.New(), settings: settings.New(443), errors: pages.New(),
 	}
 	ce := &clusterEdge{Edge: e, node: n, pipes: pipes.New()}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/selvage-edge/selvage/edge/phase/cache/ssd"
+	"github.com/selvage-edge/selvage/edge/shelf"
 	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/internal/inherit"
@@ -53,6 +54,7 @@ type Config struct {
 	AccessLog         string // file, "stderr" or "off"; default "stderr"
 	AccessLogMaxBytes int64  // rotate beyond; default 256 MiB
 	CacheBytes        int64  // RAM tier; default 256 MiB, at least 1 MiB
+	ZonesCacheBytes   int64  // compiled zones; default 256 MiB, at least 16 MiB
 	CacheDiskBytes    int64  // disk tier below it; default none, at least 8 MiB
 	CacheDiskDir      string // its folder; default State/cache
 
@@ -81,6 +83,7 @@ type Config struct {
 const (
 	DefaultAccessLogMaxBytes = 256 << 20
 	DefaultCacheBytes        = 256 << 20
+	DefaultZonesCacheBytes   = shelf.DefaultBytes
 	DefaultMaxConnections    = 65536
 	DefaultMinRate           = clock.DefaultRate
 	DefaultReserveBytes      = 1 << 30
@@ -175,6 +178,7 @@ func (c *Config) checkSizes() error {
 	c.AccessLogMaxBytes = cmp.Or(c.AccessLogMaxBytes, DefaultAccessLogMaxBytes)
 	c.AuditBytes = cmp.Or(c.AuditBytes, feed.DefaultSpoolBytes)
 	c.CacheBytes = cmp.Or(c.CacheBytes, DefaultCacheBytes)
+	c.ZonesCacheBytes = cmp.Or(c.ZonesCacheBytes, DefaultZonesCacheBytes)
 	c.MaxConnections = cmp.Or(c.MaxConnections, DefaultMaxConnections)
 	c.MinRate = cmp.Or(c.MinRate, DefaultMinRate)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, DefaultDrainTimeout)
@@ -183,6 +187,9 @@ func (c *Config) checkSizes() error {
 	}
 	if c.CacheBytes < MinCacheBytes {
 		return fmt.Errorf("cache_bytes: at least %d bytes are needed, got %d", MinCacheBytes, c.CacheBytes)
+	}
+	if c.ZonesCacheBytes < shelf.MinBytes {
+		return fmt.Errorf("zones_cache_bytes: at least %d bytes are needed, got %d", shelf.MinBytes, c.ZonesCacheBytes)
 	}
 	if c.CacheDiskBytes != 0 && c.CacheDiskBytes < ssd.MinBytes {
 		return fmt.Errorf("cache_disk_bytes: 0 for no disk, or at least %d bytes are needed, got %d", ssd.MinBytes, c.CacheDiskBytes)

@@ -29,19 +29,17 @@ import (
 	"github.com/selvage-edge/selvage/edge/phase/normalize"
 	"github.com/selvage-edge/selvage/edge/phase/origin"
 	"github.com/selvage-edge/selvage/edge/phase/settings"
-	"github.com/selvage-edge/selvage/edge/snapshot"
+	"github.com/selvage-edge/selvage/edge/shelf"
 	"github.com/selvage-edge/selvage/edge/tier"
 	"github.com/selvage-edge/selvage/edge/tlsterm"
 	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/internal/crew"
-	"github.com/selvage-edge/selvage/rings"
 	"github.com/selvage-edge/selvage/telemetry"
 	"github.com/selvage-edge/selvage/wire/guard"
 	"github.com/selvage-edge/selvage/wire/h1"
 	"github.com/selvage-edge/selvage/wire/h2"
 	"github.com/selvage-edge/selvage/wire/h3"
-	"github.com/selvage-edge/selvage/zone"
 )
 
 // Edge is one server of the data plane.
@@ -59,7 +57,8 @@ type Edge struct {
 	applier  *applier
 	delays   *delays
 
-	zones *snapshot.Table
+	zones *shelf.Shelf
+	keys  *shelf.Keys
 	kills kill.Switches
 	geo   *geo.DB
 	dns   *dns.Server
@@ -115,7 +114,7 @@ func New(cfg Config, log *slog.Logger) (*Edge, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	return &Edge{cfg: cfg, log: log, started: time.Now(), zones: snapshot.NewTable(), crew: crew.New(), clock: clock.New(nil), counters: newCounters(), registry: prometheus.NewRegistry()}, nil
+	return &Edge{cfg: cfg, log: log, started: time.Now(), crew: crew.New(), clock: clock.New(nil), counters: newCounters(), registry: prometheus.NewRegistry()}, nil
 }
 
 // Run opens everything, serves until ctx ends, drains for at most
@@ -206,7 +205,9 @@ func (e *Edge) build(ctx context.Context) (err error) {
 	if err := e.openAccessLog(); err != nil {
 		return err
 	}
-	e.dns = dns.New(dns.Config{Logger: e.log})
+	if err := e.openZones(); err != nil {
+		return err
+	}
 	e.tls = tlsterm.New(e.certificatesOf, e.log)
 	e.normalize = normalize.New()
 	e.settings = settings.New(portOf(e.sockets.https))
@@ -224,7 +225,6 @@ func (e *Edge) build(ctx context.Context) (err error) {
 	if err := e.openQUIC(); err != nil {
 		return err
 	}
-	e.openApplier()
 	e.delays = newDelays()
 	if err := e.openRelay(); err != nil {
 		return err
@@ -241,34 +241,17 @@ func (e *Edge) build(ctx context.Context) (err error) {
 	return nil
 }
 
-// openApplier needs the copy, the engines and the identity.
-func (e *Edge) openApplier() {
-	view := rings.NewView(e.openReplica(), e.identity.Colo)
-	e.applier = &applier{
-		edge: e, copy: view, staged: view, keys: e.identity, node: e.identity.NodeID, certs: map[string]string{},
-		shared: &zone.Shared{Advertise: e.cfg.Advertise, Colo: e.cfg.Colo},
-	}
-}
-
 // onSnapshot is told that the copy was replaced: purges of the time in between
 // are not in it, so everything cached goes.
 func (e *Edge) onSnapshot(seq uint64) error {
 	e.stand.begin(seq) // who is asked from now on must have the same
-	err := e.applier.loadAll()
+	err := e.applier.reload()
 	// After the new rules are in use, so that nothing is kept by the old ones.
 	e.cache.PurgeAll(seq, e.copy.Generation())
 	err = errors.Join(err, e.cache.Sync())
 	e.dropRevoked(e.requests)
 	e.stand.reach(seq)
 	return err
-}
-
-func (e *Edge) certificatesOf(serverName string) *tlsterm.Plan {
-	z := e.zones.Find([]byte(serverName))
-	if z == nil {
-		return nil
-	}
-	return z.TLS
 }
 
 func (e *Edge) openAccessLog() error {

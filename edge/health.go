@@ -39,7 +39,7 @@ func (e *Edge) tellHealth(ctx context.Context) {
 }
 
 func (e *Edge) health() report.Health {
-	h := report.Health{Started: e.started, State: e.state.get().String(), Zones: e.zones.Len()}
+	h := report.Health{Started: e.started, State: e.state.get().String(), Zones: e.zones.Count()}
 	h.Requests, h.Failed, h.Errors = e.counters.answered()
 	h.Rejected, h.Rejections = e.rejects.count()
 	h.MemoryUsed, h.MemoryFree = room.Memory()

@@ -3,6 +3,7 @@ package edge
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -14,9 +15,9 @@ import (
 // A zone that cannot be used is told of until it is good again, or gone.
 func TestRejectionsStandUntilTheZoneIsGood(t *testing.T) {
 	const id = "11111111111111111111111111111111"
-	c := &memCopy{cursor: feed.Cursor{Seq: 2}, rows: zoneRows(t, id, "example.com")}
+	c := &memCopy{cursor: feed.Cursor{Seq: 2}, rows: zoneRows(t, id, "example.com"), held: filepath.Join(t.TempDir(), "held.json")}
 	a := testApplier(t, c)
-	if err := a.loadAll(); err != nil {
+	if err := a.begin(); err != nil {
 		t.Fatal(err)
 	}
 	good := c.rows
@@ -47,10 +48,10 @@ func TestRejectionsStandUntilTheZoneIsGood(t *testing.T) {
 		}
 	}
 	// After a start with what cannot be used it is told as well.
-	c.rows = broken()
+	turn(8, broken())
 	c.rows["name/example.com"] = id
 	fresh := testApplier(t, c)
-	if err := fresh.loadAll(); err == nil {
+	if err := fresh.begin(); err == nil {
 		t.Fatal("what cannot be used was loaded")
 	}
 	if got := fresh.edge.rejects.standing(); len(got) != 1 || got[0].Seq != c.cursor.Seq || got[0].Reason == "" {

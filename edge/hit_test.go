@@ -18,6 +18,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/phase/origin"
 	"github.com/selvage-edge/selvage/edge/phase/settings"
 	"github.com/selvage-edge/selvage/edge/request"
+	"github.com/selvage-edge/selvage/edge/shelf"
 	"github.com/selvage-edge/selvage/edge/snapshot"
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/internal/clock"
@@ -37,7 +38,7 @@ func inMemory(tb testing.TB, spec *zone.Spec, answer func(*Request) error) *Edge
 	tb.Helper()
 	log := slog.New(slog.DiscardHandler)
 	e := &Edge{
-		cfg: Config{Colo: "FRA"}, log: log, zones: snapshot.NewTable(), clock: clock.New(nil), counters: newCounters(), registry: prometheus.NewRegistry(),
+		cfg: Config{Colo: "FRA"}, log: log, zones: shelf.New(shelf.Config{}), clock: clock.New(nil), counters: newCounters(), registry: prometheus.NewRegistry(),
 		normalize: normalize.New(), settings: settings.New(443), errors: pages.New(),
 	}
 	var err error
@@ -201,7 +202,8 @@ func TestWaitsEndWhenTheVisitorLeaves(t *testing.T) {
 
 func TestReentryIsBounded(t *testing.T) {
 	e := inMemory(t, site(), stored)
-	r := &Request{Zone: e.zones.Find([]byte("site.test")), Depth: request.MaxDepth}
+	z, _ := e.zones.Find([]byte("site.test"))
+	r := &Request{Zone: z, Depth: request.MaxDepth}
 	if err := e.Reenter(rowNamed("origin"), r); err == nil {
 		t.Error("a request may come round for ever")
 	}

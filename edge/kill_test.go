@@ -197,7 +197,7 @@ func TestSwitchesKeepTheFeedsOrder(t *testing.T) {
 	c := &memCopy{cursor: feed.Cursor{Seq: 1}, rows: zoneRows(t, id, "example.com")}
 	c.rows[zone.KillKey("cache")] = `{"reason":"test"}`
 	a := testApplier(t, c)
-	if err := a.loadAll(); err != nil {
+	if err := a.reload(); err != nil {
 		t.Fatal(err)
 	}
 	if !a.edge.kills.Now().Has(zone.KillCache) {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/selvage-edge/selvage/edge/dns"
 	"github.com/selvage-edge/selvage/edge/geo"
 	"github.com/selvage-edge/selvage/edge/phase/cache"
 	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
@@ -16,7 +15,6 @@ import (
 	"github.com/selvage-edge/selvage/edge/phase/normalize"
 	"github.com/selvage-edge/selvage/edge/phase/origin"
 	"github.com/selvage-edge/selvage/edge/phase/settings"
-	"github.com/selvage-edge/selvage/edge/snapshot"
 	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/internal/clock"
 	"github.com/selvage-edge/selvage/wire/msg"
@@ -40,8 +38,8 @@ type KitConfig struct {
 func NewKit(ctx context.Context, cfg KitConfig) (*Kit, error) {
 	e := &Edge{
 		cfg: Config{Colo: cfg.Identity.Colo, Advertise: []netip.Addr{netip.IPv6Loopback()}}, log: cfg.Log,
-		identity: cfg.Identity, copy: cfg.Copy, zones: snapshot.NewTable(), clock: clock.New(nil), counters: newCounters(),
-		registry: prometheus.NewRegistry(), dns: dns.New(dns.Config{Logger: cfg.Log}), normalize: normalize.New(),
+		identity: cfg.Identity, copy: cfg.Copy, clock: clock.New(nil), counters: newCounters(),
+		registry: prometheus.NewRegistry(), normalize: normalize.New(),
 		settings: settings.New(443), errors: pages.New(), marks: mark.NewLasting(), delays: newDelays(),
 	}
 	var err error
@@ -51,7 +49,9 @@ func NewKit(ctx context.Context, cfg KitConfig) (*Kit, error) {
 	e.requests, e.cutRequests = context.WithCancel(ctx)
 	e.origin = origin.New(origin.Config{Dial: cfg.Origin})
 	e.cache = cache.New(cache.Config{Bytes: cfg.CacheBytes, Shards: 4, Ctx: e.requests, Marks: e.marks, Fetch: e.fetch, Off: e.kills.Now})
-	e.openApplier()
+	if err := e.openZones(); err != nil {
+		return nil, err
+	}
 	return &Kit{e}, e.resume()
 }
 
@@ -62,9 +62,6 @@ func (k *Kit) Follow(cfg *feed.SubscriberConfig) {
 
 // Open is msg.Handler's: a visitor's connection.
 func (k *Kit) Open(c *msg.Conn) msg.Session { return k.e.Open(c) }
-
-// Zones is how many are served.
-func (k *Kit) Zones() int { return k.e.zones.Len() }
 
 // Close ends the edge, after its subscriber and its visitors.
 func (k *Kit) Close() {

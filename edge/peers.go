@@ -59,7 +59,10 @@ func (e *Edge) openPeers(how peering) (err error) {
 
 // distance is how far a zone's origin is from here.
 func (e *Edge) distance(ctx context.Context, zoneID string) (time.Duration, error) {
-	z := e.zones.ByID(zoneID)
+	z, err := e.zones.LoadID(ctx, zoneID)
+	if err != nil {
+		return 0, err
+	}
 	if z == nil {
 		return 0, &fault.Error{Op: "tier.distance", Kind: fault.NotFound, Err: errUnknownHost}
 	}
@@ -110,7 +113,10 @@ func (e *Edge) passOn(env peer.Envelope, r *Request) (err error) {
 		// What was purged there may still be stored here.
 		return &fault.Error{Op: "peer", Side: fault.Edge, Kind: fault.Limit, Err: errBehind}
 	}
-	z := e.zones.Find(r.Host)
+	z, _, err := e.zoneOf(r.Ctx, r.Host, true)
+	if err != nil {
+		return err
+	}
 	if z == nil || z.ID != env.Zone || z.Origin == nil || !z.Origin.Proxied(r.Host) {
 		return &fault.Error{Op: "peer", Side: fault.Visitor, Kind: fault.NotFound, Err: errUnknownHost}
 	}

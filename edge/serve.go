@@ -37,6 +37,8 @@ func (e *Edge) serve(ctx context.Context) error {
 		return err
 	}
 	work.Go(func() { e.follow(feeding) })
+	work.Go(func() { e.zones.Run(feeding) })
+	work.Go(func() { e.verifyCopy(feeding) })
 	if e.relay != nil {
 		work.Go(func() {
 			if err := e.relay.Serve(feeding, e.sockets.relay); err != nil {
@@ -57,7 +59,7 @@ func (e *Edge) serve(ctx context.Context) error {
 		if stateErr := e.writeState(); stateErr != nil {
 			e.log.Error("edge.json is not written; serving without it", "err", stateErr)
 		}
-		e.log.Info("ready", "colo", e.cfg.Colo, "http", addrOf(e.sockets.http), "https", addrOf(e.sockets.https), "zones", e.zones.Len())
+		e.log.Info("ready", "colo", e.cfg.Colo, "http", addrOf(e.sockets.http), "https", addrOf(e.sockets.https), "zones_compiled", e.zones.Hot())
 		select {
 		case <-ctx.Done():
 		case err = <-failed:
@@ -221,8 +223,8 @@ func ignoreTimeout(err error) error {
 
 // resume serves what the copy holds.
 func (e *Edge) resume() error {
-	if err := e.applier.loadAll(); err != nil {
-		e.log.Error("zones of the copy cannot be served", "err", err)
+	if err := e.applier.begin(); err != nil {
+		e.log.Error("what the copy says cannot be used whole", "err", err)
 	}
 	if err := e.resumeMarks(); err != nil {
 		return err

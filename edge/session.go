@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/selvage-edge/selvage/edge/request"
@@ -25,11 +26,11 @@ type session struct {
 	geo     request.Geo
 	shard   uint32 // of counters and log rings
 	rays    uint64 // state of the ray sequence
-	sni     *Zone  // zone of the TLS server name, nil over plain TCP
+	sni     string // id of the zone of the TLS server name, "" over plain TCP and before the first request
 	record  telemetry.Record
 	visitor telemetry.Visitor // of record
 	cancel  context.CancelFunc
-	at      int // row that waits for Serve after a Step that was not done; 0 = none
+	at      int // row that waits for Serve after a Step that was not done; 0 = none, or beginAgain
 	// What onDone rows read.
 	sent    int64
 	sendErr error
@@ -46,9 +47,6 @@ func (e *Edge) Open(c *msg.Conn) msg.Session {
 	s.record.Visitor = &s.visitor
 	s.visitor.Client, s.visitor.TLS = c.Remote.Addr().Unmap(), tlsVersion(c)
 	s.visitor.Country, s.visitor.ASN = s.geo.Country, s.geo.ASN
-	if c.TLS != nil {
-		s.sni = e.zones.Find([]byte(c.TLS.ServerName))
-	}
 	return s
 }
 
@@ -63,18 +61,22 @@ func (s *session) Serve(in *msg.Request, out *msg.Response) {
 	r := &s.r
 	from := s.at
 	s.at = 0
-	if from == 0 && !s.begin(in, out) {
+	if from <= 0 && !s.begin(in, out, true) {
 		s.answer()
 		return
 	}
 	r.NoWait = false
-	s.edge.walk(r, from)
+	s.edge.walk(r, max(from, 0))
 	s.answer()
 }
 
 // Step implements msg.Stepper.
 func (s *session) Step(in *msg.Request, out *msg.Response) (done bool) {
-	if s.begin(in, out) {
+	began := s.begin(in, out, false)
+	if s.at == beginAgain {
+		return false
+	}
+	if began {
 		s.r.NoWait = true
 		if s.at = s.edge.walk(&s.r, 0); s.at > 0 {
 			return false
@@ -84,9 +86,12 @@ func (s *session) Step(in *msg.Request, out *msg.Response) (done bool) {
 	return true
 }
 
+// beginAgain is session.at where the request's zone is not in memory.
+const beginAgain = -1
+
 // begin makes the session ready for a request and finds its zone. It is false
-// where the request is refused.
-func (s *session) begin(in *msg.Request, out *msg.Response) bool {
+// where the request is refused, or where it would wait and must not.
+func (s *session) begin(in *msg.Request, out *msg.Response, wait bool) bool {
 	r := &s.r
 	r.In, r.Out = in, out
 	r.Reset()
@@ -94,7 +99,11 @@ func (s *session) begin(in *msg.Request, out *msg.Response) bool {
 	r.Client = s.visitor.Client
 	r.Geo = s.geo
 	r.Body = request.NewBody(in.Body, in.Length)
-	err := s.edge.admit(s, r)
+	err := s.edge.admit(s, r, wait)
+	if errors.Is(err, errCold) {
+		s.at = beginAgain
+		return false
+	}
 	r.Start = s.edge.clock.TimeAt(s.edge.clock.Now())
 	if err != nil {
 		r.Fault = fault.As(err)
@@ -151,6 +160,7 @@ func raySeed() uint64 {
 
 // Why a request finds no zone.
 var (
+	errCold        = errors.New("the zone is not in memory")
 	errNoHost      = errors.New("the request names no host")
 	errAddressHost = errors.New("the request names an address instead of a host")
 	errUnknownHost = errors.New("no zone here serves this host")
@@ -161,13 +171,19 @@ var (
 )
 
 // admit finds the zone that serves the request and holds it to the end.
-func (e *Edge) admit(s *session, r *Request) error {
+func (e *Edge) admit(s *session, r *Request, wait bool) error {
 	host, err := canonicalHost(r.In.Authority, r.Arena)
 	if err != nil {
 		return &fault.Error{Op: "admit", Side: fault.Visitor, Kind: fault.Malformed, Err: err}
 	}
 	r.Host = host
-	z := e.zones.Find(host)
+	z, cold, err := e.zoneOf(r.Ctx, host, wait)
+	if cold {
+		return errCold
+	}
+	if err != nil {
+		return err
+	}
 	if z == nil {
 		if isAddress(host) {
 			return &fault.Error{Op: "admit", Side: fault.Visitor, Kind: fault.Forbidden, Err: errAddressHost}
@@ -178,14 +194,37 @@ func (e *Edge) admit(s *session, r *Request) error {
 	if err := e.allow(r, z); err != nil {
 		return err
 	}
-	if r.Conn.TLS != nil && s.sni != nil && s.sni.ID != z.ID {
-		return &fault.Error{Op: "admit", Side: fault.Visitor, Kind: fault.NotFound, Err: errMisdirected}
+	if r.Conn.TLS != nil {
+		if err := e.directed(s, r, z, wait); err != nil {
+			return err
+		}
 	}
 	if m := r.In.Method; r.In.Early && (r.Off.Has(zone.KillEarlyData) || m != msg.GET && m != msg.HEAD && m != msg.OPTIONS) {
 		return &fault.Error{Op: "admit", Side: fault.Visitor, Kind: fault.TooEarly, Err: errTooEarly}
 	}
 	if z.Origin == nil || !z.Origin.Proxied(host) {
 		return &fault.Error{Op: "admit", Side: fault.Visitor, Kind: fault.NotFound, Err: errUnproxied}
+	}
+	return nil
+}
+
+// directed compares the zone with that of the TLS server name, which is found with
+// the connection's first request.
+func (e *Edge) directed(s *session, r *Request, z *Zone, wait bool) error {
+	if s.sni == "" && r.Conn.TLS.ServerName != "" {
+		own, cold, err := e.zoneOf(r.Ctx, []byte(strings.ToLower(r.Conn.TLS.ServerName)), wait)
+		if cold {
+			return errCold
+		}
+		if err != nil {
+			return err
+		}
+		if own != nil {
+			s.sni = own.ID
+		}
+	}
+	if s.sni != "" && s.sni != z.ID {
+		return &fault.Error{Op: "admit", Side: fault.Visitor, Kind: fault.NotFound, Err: errMisdirected}
 	}
 	return nil
 }

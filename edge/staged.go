@@ -14,12 +14,15 @@ type staged interface {
 	Staged() int
 }
 
-// touch notes that entry seq changed a key of a zone and reports whether it did.
+// touch notes that entry seq changed a key, of a zone or of a zone's name, and
+// reports whether it is a zone's.
 func (a *applier) touch(key string, seq uint64) bool {
 	rest, ok := strings.CutPrefix(key, zone.PrefixZone)
 	if ok {
 		id, _, _ := strings.Cut(rest, "/")
 		a.touched[id] = seq
+	} else if name, named := strings.CutPrefix(key, zone.PrefixName); named {
+		a.names[name] = seq
 	}
 	return ok
 }

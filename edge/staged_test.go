@@ -45,10 +45,9 @@ func (w *stagedWorld) restart() {
 	if w.copy, err = feed.OpenCopy(w.dir, feed.CopyOptions{}); err != nil {
 		w.t.Fatal(err)
 	}
-	w.applier = testApplier(w.t, &memCopy{})
 	view := rings.NewView(w.copy, "FRA")
-	w.applier.copy, w.applier.staged = view, view
-	if err := w.loadAll(); err != nil {
+	w.applier = applierOver(w.t, view, view, w.copy, "")
+	if err := w.begin(); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -71,7 +70,7 @@ func (w *stagedWorld) entry(changes ...feed.Change) {
 func (w *stagedWorld) serves(when, want string) {
 	w.t.Helper()
 	got := "nothing"
-	if z := w.edge.zones.Find([]byte("example.com")); z != nil {
+	if z := w.zoneOf(w.t, "example.com"); z != nil {
 		got = fmt.Sprintf("tiers %s, new.example.com %s", z.Topology.Mode, mdns.RcodeToString[resolve(w.t, w.edge.dns, "new.example.com.")])
 	}
 	if got != want {
@@ -109,7 +108,7 @@ func TestCanaryServesAStageUntilItIsHaltedOrDone(t *testing.T) {
 	w.serves("staged for another", before)
 	w.entry(remove(rings.Key(1)), stage("FRA", 2, staged))
 	w.serves("staged for this one", after)
-	if seq := w.edge.zones.ByID(id).Seq; seq != 3 {
+	if seq := w.zoneOf(t, "example.com").Seq; seq != 3 {
 		t.Errorf("of entry %d, want 3", seq)
 	}
 	w.entry(set(zone.MetaKey(id), zoneRows(t, id, "example.com")[zone.MetaKey(id)]))

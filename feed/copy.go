@@ -20,7 +20,7 @@ import (
 type CopyOptions struct {
 	Log        *slog.Logger
 	CacheBytes int64 // of blocks in memory [16 MiB]
-	Versions   int   // kept of each key [4]
+	Versions   int   // kept of each key [KeptVersions]
 	// NoSync leaves a batch to the operating system's leisure: a crash may lose
 	// the newest entries, which come again; for tests.
 	NoSync bool
@@ -32,11 +32,13 @@ type CopyOptions struct {
 	Thin string
 	// Replaced hears that the copy was damaged, moved aside and begun anew.
 	Replaced func(moved string, cause error)
-	// NoVerify skips the reading of every value when the copy is opened.
-	NoVerify bool
 	// FS is where the files are [the disk]; tests inject faults.
 	FS vfs.FS
 }
+
+// KeptVersions is how many versions of each key a copy keeps, the newest among
+// them, where CopyOptions does not say.
+const KeptVersions = 4
 
 // Copy is an edge's own copy of the feed's state, on disk: the newest versions
 // of each key, and the cursor that they are the state at. One process has it
@@ -57,20 +59,21 @@ type Copy struct {
 	refill bool            // it has stubs and is to be whole; guarded by mu
 	store  *pebble.Options // of db, for tables that are made beside it; guarded by mu
 
-	changed chan struct{} // closed when a subscriber has moved the cursor; guarded by mu
+	changed chan struct{}  // closed when a subscriber has moved the cursor; guarded by mu
+	readers sync.WaitGroup // of db; added to under mu, while db is there
 }
 
-// OpenCopy opens or makes the copy at dir and reads all of it once, so that
-// damage is found before anything is served from it. A damaged copy is named in
-// the log, moved aside to dir.bad-<time> (only the newest is kept) and replaced
-// by an empty one, whose cursor is zero: the feed brings a snapshot. A copy on a
-// disk that takes no writes (full, failing) is opened to be read: writing to it
+// OpenCopy opens or makes the copy at dir. Each value is compared with its checksum
+// when it is read; that none is gone without a trace is what Verify looks for. A
+// copy that cannot be opened for its damage is named in the log, moved aside to
+// dir.bad-<time> (only the newest is kept) and replaced by an empty one, whose
+// cursor is zero: the feed brings a snapshot. A copy on a disk that takes no writes (full, failing) is opened to be read: writing to it
 // is ErrBroken. Another process's lock, a disk mounted read-only, on which no lock
 // can be had, and missing permission are errors.
 func OpenCopy(dir string, opts CopyOptions) (*Copy, error) {
 	opts.Log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
 	opts.CacheBytes = cmp.Or(opts.CacheBytes, 16<<20)
-	opts.Versions = cmp.Or(opts.Versions, 4)
+	opts.Versions = cmp.Or(opts.Versions, KeptVersions)
 	if opts.Thin != "" {
 		opts.Versions = 1
 	}
@@ -175,9 +178,6 @@ func (c *Copy) open(readOnly bool) error {
 		return errors.Join(err, lock.Close())
 	}
 	m, err := readMeta(db)
-	if err == nil && !c.opts.NoVerify {
-		err = verify(db, m)
-	}
 	if err == nil {
 		m.kept, err = readKept(db, m.cursor, c.opts.Retain.on())
 	}
@@ -273,7 +273,7 @@ func (c *Copy) GetAt(key string, at uint64) (value []byte, seq uint64, ok bool, 
 	if err != nil {
 		return nil, 0, false, fmt.Errorf("get %s: %w", key, err)
 	}
-	defer func() { err = closeIterator(it, err) }()
+	defer func() { err = c.release(it, err) }()
 	if !it.First() {
 		return nil, 0, false, it.Error()
 	}
@@ -295,7 +295,7 @@ func (c *Copy) Scan(prefix string, f func(key string, value []byte, seq uint64) 
 	if err != nil {
 		return fmt.Errorf("scan %s: %w", prefix, err)
 	}
-	defer func() { err = closeIterator(it, err) }()
+	defer func() { err = c.release(it, err) }()
 	last := ""
 	for it.First(); it.Valid(); it.Next() {
 		v, err := decodeVersion(it, gen)
@@ -319,7 +319,33 @@ func (c *Copy) Scan(prefix string, f func(key string, value []byte, seq uint64) 
 	return it.Error()
 }
 
-// iterator pins a consistent view; the lock is not held while it is used.
+// History passes the kept versions of each key with the prefix, in key order and
+// of a key the newest first, of one moment; a version may say that the key was
+// deleted then. Of a key with KeptVersions versions older ones may be gone. What
+// was before the last snapshot is not there. Otherwise it is like Scan.
+func (c *Copy) History(prefix string, f func(key string, value []byte, seq uint64, deleted bool) error) (err error) {
+	it, gen, err := c.iterator(func(gen uint32) ([]byte, []byte) { return prefixBounds(gen, prefix) })
+	if err != nil {
+		return fmt.Errorf("history of %s: %w", prefix, err)
+	}
+	defer func() { err = c.release(it, err) }()
+	for it.First(); it.Valid(); it.Next() {
+		v, err := decodeVersion(it, gen)
+		if err != nil {
+			return fmt.Errorf("history of %s: %w", prefix, err)
+		}
+		if v.kind == kindStub {
+			return fmt.Errorf("history of %s: %s: %w", prefix, v.key, ErrElsewhere)
+		}
+		if err := f(v.key, v.value, v.seq, v.kind == kindDeleted); err != nil {
+			return err
+		}
+	}
+	return it.Error()
+}
+
+// iterator pins a consistent view; the lock is not held while it is used. It is
+// to be given to release.
 func (c *Copy) iterator(bounds func(gen uint32) (lower, upper []byte)) (*pebble.Iterator, uint32, error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -328,7 +354,34 @@ func (c *Copy) iterator(bounds func(gen uint32) (lower, upper []byte)) (*pebble.
 	}
 	lower, upper := bounds(c.meta.gen)
 	it, err := c.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err == nil {
+		c.readers.Add(1)
+	}
 	return it, c.meta.gen, err
+}
+
+// release ends a reader's iterator. Damage that it met makes the copy one to be
+// replaced.
+func (c *Copy) release(it *pebble.Iterator, err error) error {
+	err = closeIterator(it, err)
+	c.readers.Done()
+	if errors.Is(err, ErrCorrupt) {
+		c.mu.RLock()
+		c.health.condemn(err)
+		c.mu.RUnlock()
+	}
+	return err
+}
+
+// Damage says why the copy has to be replaced; nil where nothing is known against
+// it. What can still be read of it is right: each value has its own checksum.
+func (c *Copy) Damage() error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if why := c.health.corrupt.Load(); why != nil {
+		return *why
+	}
+	return nil
 }
 
 func closeIterator(it *pebble.Iterator, err error) error {
@@ -341,23 +394,25 @@ func closeIterator(it *pebble.Iterator, err error) error {
 	return err
 }
 
-// Close flushes and releases the copy. Iterators in use must have ended.
+// Close waits for readers, flushes and releases the copy.
 func (c *Copy) Close() error {
 	c.write.Lock()
 	defer c.write.Unlock()
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	return c.close()
 }
 
-// close is called with both locks held.
+// close is called with the write lock held.
 func (c *Copy) close() error {
-	db, lock := c.db, c.lock
+	c.mu.Lock()
+	db, lock, h := c.db, c.lock, c.health
 	c.db, c.lock = nil, nil
+	c.mu.Unlock()
 	if db == nil {
 		return nil
 	}
-	if c.health.broken.Load() {
+	h.leaving.Store(true)
+	c.readers.Wait()
+	if h.broken.Load() {
 		return ErrBroken // Pebble may hang in Close after it gave up
 	}
 	return errors.Join(c.health.guarded(db.Close), lock.Close())
@@ -368,9 +423,7 @@ func (c *Copy) close() error {
 func (c *Copy) Recover(cause error) error {
 	c.write.Lock()
 	defer c.write.Unlock()
-	c.mu.Lock()
 	err := c.close()
-	c.mu.Unlock()
 	if errors.Is(err, ErrBroken) {
 		return err
 	}

@@ -108,7 +108,7 @@ func versions(t *testing.T, c *Copy) (n int) {
 	for it.First(); it.Valid(); it.Next() {
 		n++
 	}
-	if err := it.Close(); err != nil {
+	if err := c.release(it, nil); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -281,6 +281,18 @@ func TestDamagedCopyIsMovedAsideAndNamed(t *testing.T) {
 			cp, err := OpenCopy(dir, CopyOptions{Log: slog.New(slog.NewTextHandler(&log, nil))})
 			if err != nil {
 				t.Fatal(err)
+			}
+			if cp.Cursor() != (Cursor{}) { // it opens; what is wrong is found by reading all of it
+				if err := cp.Verify(t.Context(), 0); !errors.Is(err, ErrCorrupt) || !errors.Is(cp.Damage(), ErrCorrupt) {
+					t.Fatalf("verified: %v, noted: %v; want the damage", err, cp.Damage())
+				}
+				e := Seal(cp.Cursor().Hash, cp.Cursor().Seq+1, time.Now(), []Change{put("a", "1")})
+				if err := cp.Apply(&e); !errors.Is(err, ErrCorrupt) {
+					t.Errorf("a damaged copy is written to: %v", err)
+				}
+				if err := cp.Recover(cp.Damage()); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if got := cp.Cursor(); got != (Cursor{}) || len(scan(t, cp, "")) != 0 {
 				t.Errorf("cursor %v and %d rows, want an empty copy", got, len(scan(t, cp, "")))

@@ -14,13 +14,14 @@ import (
 // health is what Pebble says of itself, and where its log goes. What it calls
 // fatal (a failed write to its log or manifest) must not end an edge that can go
 // on serving from memory: it marks the copy broken and ends the goroutine that
-// found it. Damage that a background job found is kept for the next write to
-// return; Pebble's own answer would be to end the process.
+// found it. Damage that a background job or a reader found is kept for the next
+// write to return; Pebble's own answer would be to end the process.
 type health struct {
 	log     *slog.Logger
 	broken  atomic.Bool
-	corrupt atomic.Bool
-	failed  chan struct{} // closed by the first fatal failure
+	corrupt atomic.Pointer[error] // nil = nothing is known
+	leaving atomic.Bool           // the store is being closed: long readers end
+	failed  chan struct{}         // closed by the first fatal failure
 	once    sync.Once
 }
 
@@ -57,6 +58,12 @@ func (h *health) died(cause any) any {
 }
 
 func (h *health) damage(info pebble.DataCorruptionInfo) {
-	h.corrupt.Store(true)
-	h.log.Error("copy store is damaged", "file", info.Path, "error", info.Details)
+	h.condemn(fmt.Errorf("%w: found in the background: %s: %w", ErrCorrupt, info.Path, info.Details))
+}
+
+// condemn notes damage and names the first.
+func (h *health) condemn(why error) {
+	if h.corrupt.CompareAndSwap(nil, &why) {
+		h.log.Error("copy store is damaged; it is replaced when a parent is there, and read on until then", "error", why)
+	}
 }

@@ -149,7 +149,7 @@ func parseMeta(p []byte) (m meta, err error) {
 	return m, nil
 }
 
-func readMeta(db *pebble.DB) (meta, error) {
+func readMeta(db pebble.Reader) (meta, error) {
 	p, closer, err := db.Get(metaKey)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return meta{}, empty(db)
@@ -164,7 +164,7 @@ func readMeta(db *pebble.DB) (meta, error) {
 // empty refuses data without a cursor: a lost cursor is damage, and reading on
 // from zero would serve keys that were deleted long ago. Rows of a first
 // snapshot that was cut off are not data yet.
-func empty(db *pebble.DB) error {
+func empty(db pebble.Reader) error {
 	lower, upper := prefixBounds(0, "")
 	it, err := db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
@@ -174,24 +174,4 @@ func empty(db *pebble.DB) error {
 		err = fmt.Errorf("%w: data without a cursor", ErrCorrupt)
 	}
 	return errors.Join(err, it.Close())
-}
-
-// verify reads every value once and compares with what must be there.
-func verify(db *pebble.DB, m meta) error {
-	lower, upper := prefixBounds(m.gen, "")
-	it, err := db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
-	if err != nil {
-		return err
-	}
-	var got tally
-	for it.First(); it.Valid() && err == nil; it.Next() {
-		var v version
-		if v, err = decodeVersion(it, m.gen); err == nil {
-			got.add(v.stored)
-		}
-	}
-	if err = closeIterator(it, errors.Join(err, it.Error())); err == nil && got != m.tally {
-		err = fmt.Errorf("%w: %d versions at %d, want %d", ErrCorrupt, got.count, m.cursor.Seq, m.count)
-	}
-	return err
 }

@@ -115,10 +115,8 @@ func (c *Copy) writable() error {
 	switch {
 	case c.db == nil || c.health.broken.Load():
 		return ErrBroken
-	case c.health.corrupt.Load():
-		return fmt.Errorf("%w: found in the background", ErrCorrupt)
 	}
-	return nil
+	return c.Damage()
 }
 
 // commit writes a batch; b is the caller's to close.

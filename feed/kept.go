@@ -100,11 +100,14 @@ func (c *Copy) Kept(after uint64, maxBytes int) (all []Entry, err error) {
 		return nil, ErrCompacted
 	}
 	it, err := c.db.NewIter(&pebble.IterOptions{LowerBound: keptKey(after + 1), UpperBound: keptKey(m.cursor.Seq + 1)})
+	if err == nil {
+		c.readers.Add(1)
+	}
 	c.mu.RUnlock()
 	if err != nil {
 		return nil, fmt.Errorf("read kept entries: %w", err)
 	}
-	defer func() { err = closeIterator(it, err) }()
+	defer func() { err = c.release(it, err) }()
 	size, want := 0, after
 	for it.First(); it.Valid() && (len(all) == 0 || size < maxBytes); it.Next() {
 		value, err := it.ValueAndErr()
@@ -142,16 +145,23 @@ func (c *Copy) rows(after string, begin func(Cursor) error, yield func(key strin
 		lower = append(appendDataKey(nil, m.gen, after, 0), 0) // behind its oldest version
 	}
 	it, err := c.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	leaving := &c.health.leaving
+	if err == nil {
+		c.readers.Add(1)
+	}
 	c.mu.RUnlock()
 	if err != nil {
 		return fmt.Errorf("read rows: %w", err)
 	}
-	defer func() { err = closeIterator(it, err) }()
+	defer func() { err = c.release(it, err) }()
 	if err := begin(m.cursor); err != nil {
 		return err
 	}
 	last := ""
 	for it.First(); it.Valid(); it.Next() {
+		if leaving.Load() {
+			return ErrBroken
+		}
 		v, err := decodeVersion(it, m.gen)
 		if err != nil {
 			return fmt.Errorf("read rows: %w", err)

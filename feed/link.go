@@ -246,6 +246,7 @@ func (l *link) handle(ctx context.Context, kind byte, p []byte) (err error) {
 		h, err := decodeHeartbeat(p)
 		if err == nil {
 			l.heard(h)
+			err = l.s.cfg.Copy.Damage()
 		}
 		return err
 	case frameBegin:

@@ -93,10 +93,7 @@ func (r *replica) settles() {
 // sums compares what is stored with what must be.
 func (r *replica) sums() {
 	r.t.Helper()
-	c := r.copy
-	c.write.Lock()
-	defer c.write.Unlock()
-	if err := verify(c.db, c.meta); err != nil {
+	if err := r.copy.Verify(r.t.Context(), 0); err != nil {
 		r.t.Errorf("the copy's sums: %v", err)
 	}
 }

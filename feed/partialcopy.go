@@ -266,7 +266,7 @@ func (c *Copy) view(prefix string, exact bool) (rows []piece, stubs int, err err
 	if err != nil {
 		return nil, 0, err
 	}
-	defer func() { err = closeIterator(it, err) }()
+	defer func() { err = c.release(it, err) }()
 	last := ""
 	for it.First(); it.Valid(); it.Next() {
 		v, err := decodeVersion(it, gen)
@@ -315,11 +315,14 @@ func (c *Copy) rowsAt(a ask, yield func(key string, value []byte, seq uint64) er
 	}
 	lower, upper := rowBounds(m.gen, a.prefix, a.exact)
 	it, err := c.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err == nil {
+		c.readers.Add(1)
+	}
 	c.mu.RUnlock()
 	if err != nil {
 		return err
 	}
-	defer func() { err = closeIterator(it, err) }()
+	defer func() { err = c.release(it, err) }()
 	last := ""
 	for it.First(); it.Valid(); it.Next() {
 		v, err := decodeVersion(it, m.gen)

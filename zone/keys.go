@@ -30,6 +30,7 @@ const (
 func NameKey(zoneName string) string         { return PrefixName + zoneName }
 func Prefix(zoneID string) string            { return PrefixZone + zoneID + "/" }
 func MetaKey(zoneID string) string           { return Prefix(zoneID) + "meta" }
+func RecordsPrefix(zoneID string) string     { return Prefix(zoneID) + "dns/" }
 func SettingsKey(zoneID string) string       { return Prefix(zoneID) + "settings" }
 func DNSKey(zoneID, name string) string      { return Prefix(zoneID) + "dns/" + name }
 func RulesetKey(zoneID, phase string) string { return Prefix(zoneID) + "ruleset/" + phase }
@@ -59,6 +60,9 @@ func Assemble(zoneID string, rows []Row) (*Spec, error) {
 			return nil, fmt.Errorf("zone %s: %s at seq %d: %w", zoneID, part, row.Seq, err)
 		}
 		s.Seq = max(s.Seq, row.Seq)
+		if part == "meta" || strings.HasPrefix(part, "dns/") {
+			s.RecordsSeq = max(s.RecordsSeq, row.Seq)
+		}
 	}
 	if s.ID == "" {
 		return nil, fmt.Errorf("zone %s: no meta", zoneID)

@@ -17,8 +17,9 @@ type Spec struct {
 	Records      []Record
 	Certificates []Certificate
 	Rulesets     []Ruleset
-	// Seq is the number of the newest feed entry that changed any part.
-	Seq uint64
+	// Seq is the number of the newest feed entry that changed any part,
+	// RecordsSeq of the newest that changed what DNS answers with.
+	Seq, RecordsSeq uint64
 }
 
 // Meta is the zone itself.

@@ -15,22 +15,20 @@ import (
 
 // edgeFlags are the settings of an edge before they become an edge.Config.
 type edgeFlags struct {
-	config        edge.Config
-	parents       *conf.List[string]
-	peerAdvertise *conf.List[string]
-	advertise     *conf.List[netip.Addr]
-	allowOrigins  *conf.List[netip.Prefix]
-	geoIP         *conf.List[string]
-	accessLogMax  conf.Size
-	auditBytes    conf.Size
-	cacheBytes    conf.Size
-	diskBytes     conf.Size
-	reserveBytes  conf.Size
-	relayBytes    conf.Size
-	relayTime     conf.Duration
-	replicaBytes  conf.Size
-	drainTimeout  conf.Duration
-	reserveRetain conf.Duration
+	config                            edge.Config
+	parents                           *conf.List[string]
+	peerAdvertise                     *conf.List[string]
+	advertise                         *conf.List[netip.Addr]
+	allowOrigins                      *conf.List[netip.Prefix]
+	geoIP                             *conf.List[string]
+	accessLogMax                      conf.Size
+	auditBytes                        conf.Size
+	cacheBytes, zonesBytes, diskBytes conf.Size
+	reserveBytes, relayBytes          conf.Size
+	relayTime                         conf.Duration
+	replicaBytes                      conf.Size
+	drainTimeout                      conf.Duration
+	reserveRetain                     conf.Duration
 }
 
 func (a *app) edgeCommand() *cobra.Command {
@@ -77,7 +75,7 @@ and relay.`,
 func defineEdge(cmd *cobra.Command) *edgeFlags {
 	f := &edgeFlags{
 		parents: conf.NewStrings("HOST:PORT,..."), peerAdvertise: conf.NewStrings("HOST:PORT,..."), advertise: conf.NewAddrs(), allowOrigins: conf.NewPrefixes(), geoIP: conf.NewStrings("FILE,..."),
-		accessLogMax: edge.DefaultAccessLogMaxBytes, auditBytes: feed.DefaultSpoolBytes, cacheBytes: edge.DefaultCacheBytes, reserveBytes: edge.DefaultReserveBytes, drainTimeout: conf.Duration(edge.DefaultDrainTimeout), reserveRetain: conf.Duration(edge.DefaultReserveRetain),
+		accessLogMax: edge.DefaultAccessLogMaxBytes, auditBytes: feed.DefaultSpoolBytes, cacheBytes: edge.DefaultCacheBytes, zonesBytes: edge.DefaultZonesCacheBytes, reserveBytes: edge.DefaultReserveBytes, drainTimeout: conf.Duration(edge.DefaultDrainTimeout), reserveRetain: conf.Duration(edge.DefaultReserveRetain),
 		relayBytes: edge.DefaultRelayKeepBytes, relayTime: conf.Duration(edge.DefaultRelayKeepTime), replicaBytes: edge.DefaultReplicaBytes,
 	}
 	fl := cmd.Flags()
@@ -106,6 +104,7 @@ func defineEdge(cmd *cobra.Command) *edgeFlags {
 	fl.Var(&f.accessLogMax, "access-log-max-bytes", "size at which the access log's file is rotated")
 	fl.Var(&f.auditBytes, "audit-bytes", "disk for audit events until the control plane has stored them, at least 1MiB")
 	fl.Var(&f.cacheBytes, "cache-bytes", "memory for cached objects")
+	fl.Var(&f.zonesBytes, "zones-cache-bytes", "memory for compiled zones, at least 16MiB; others are compiled when they are asked for")
 	fl.Var(&f.diskBytes, "cache-disk-bytes", "disk for cached objects that memory has no room for, at least 8MiB; 0 = none")
 	fl.StringVar(&f.config.CacheReserve, "cache-reserve", "", "S3 bucket for zones with cache_reserve, an `URL` as https://HOST/BUCKET, or off (default a folder in the state folder)")
 	fl.Var(&f.reserveBytes, "cache-reserve-bytes", "disk for that folder; with a bucket, for large objects on their way there")
@@ -138,7 +137,7 @@ func (f *edgeFlags) build(getenv func(string) string) (edge.Config, error) {
 	cfg.AllowOrigins = f.allowOrigins.Values
 	cfg.GeoIP = f.geoIP.Values
 	cfg.AccessLogMaxBytes, cfg.AuditBytes = int64(f.accessLogMax), int64(f.auditBytes)
-	cfg.CacheBytes = int64(f.cacheBytes)
+	cfg.CacheBytes, cfg.ZonesCacheBytes = int64(f.cacheBytes), int64(f.zonesBytes)
 	cfg.CacheDiskBytes = int64(f.diskBytes)
 	cfg.CacheReserveBytes = int64(f.reserveBytes)
 	cfg.CacheReserveKey, cfg.CacheReserveSecret = getenv("SELVAGE_RESERVE_KEY"), getenv("SELVAGE_RESERVE_SECRET")

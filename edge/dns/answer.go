@@ -17,6 +17,8 @@ type reply struct {
 	aa, tc  bool
 	rcode   int
 	visited [maxAliases + 1]uint32
+	looked  map[int]*Plan // what was looked for, by suffix of the name; nil before
+	cold    int           // the suffix whose zone has to be looked for
 }
 
 const (
@@ -29,7 +31,8 @@ const (
 const hinfo = "\xc0\x0c\x00\x0d\x00\x01\x00\x00\x0e\x10\x00\x09\x07RFC8482\x00"
 
 // answer writes the answer to msg into buf, at most limit bytes for a client
-// that speaks EDNS, and returns its length; 0 means that none must be sent.
+// that speaks EDNS, and returns its length; 0 means that none must be sent,
+// coldAnswer that r.cold has to be looked for first.
 // buf is at least limit long, limit at least 512.
 func (r *reply) answer(zones *zones, msg, buf []byte, limit int, tcp bool) int {
 	ok, rcode := r.parse(msg)
@@ -40,13 +43,15 @@ func (r *reply) answer(zones *zones, msg, buf []byte, limit int, tcp bool) int {
 		limit = min(limit, max(plainUDP, int(r.size)))
 	}
 	r.buf, r.n, r.limit, r.zone = buf, headerSize, limit, 0
-	r.counts, r.aa, r.tc, r.rcode = [3]uint16{}, false, false, rcode
+	r.counts, r.aa, r.tc, r.rcode, r.cold = [3]uint16{}, false, false, rcode, notCold
 	r.n += copy(buf[headerSize:], msg[headerSize:max(r.question, headerSize)])
 	if r.edns {
 		r.limit -= optSize
 	}
 	if rcode == dns.RcodeSuccess {
-		r.rcode = r.resolve(zones)
+		if r.rcode = r.resolve(zones); r.cold != notCold {
+			return coldAnswer
+		}
 	}
 	r.finish()
 	return r.n
@@ -95,8 +100,8 @@ func (r *reply) resolve(zones *zones) int {
 	case r.typ >= 128 && r.typ < dns.TypeANY: // meta types, AXFR and IXFR among them
 		return dns.RcodeRefused
 	}
-	p := zones.find(&r.query)
-	if p == nil {
+	var p *Plan
+	if p, r.cold = zones.find(&r.query, r.looked); p == nil {
 		return dns.RcodeRefused
 	}
 	r.zone = headerSize + r.name.size - len(p.zone)

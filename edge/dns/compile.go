@@ -39,7 +39,7 @@ func Compile(spec *zone.Spec, shared *zone.Shared) (*Plan, error) {
 	if len(spec.Records) > zone.MaxRecords {
 		return nil, fmt.Errorf("dns records: %d are more than the limit of %d", len(spec.Records), zone.MaxRecords)
 	}
-	d := draft{names: make(map[string]*draftNode), paused: spec.Paused}
+	d := draft{id: spec.ID, names: make(map[string]*draftNode), paused: spec.Paused}
 	if err := d.apexOf(spec, shared); err != nil {
 		return nil, err
 	}
@@ -70,6 +70,7 @@ func recordError(r *zone.Record, err error) error {
 
 // draft is a zone being compiled. Names are in lower-case wire form.
 type draft struct {
+	id     string // of the zone
 	apex   string
 	fqdn   string // of the apex
 	names  map[string]*draftNode
@@ -330,7 +331,7 @@ func (d *draft) authority(spec *zone.Spec) error {
 	}
 	head.Rrtype, head.Ttl = dns.TypeSOA, soaMinimum
 	apex.put(nil, &dns.SOA{
-		Hdr: head, Ns: first, Mbox: mailbox, Serial: uint32(spec.Seq), // mod 2^32, RFC 1982
+		Hdr: head, Ns: first, Mbox: mailbox, Serial: uint32(spec.RecordsSeq), // mod 2^32, RFC 1982
 		Refresh: soaRefresh, Retry: soaRetry, Expire: soaExpire, Minttl: soaMinimum,
 	})
 	return nil

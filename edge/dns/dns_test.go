@@ -30,8 +30,8 @@ var secrets = []netip.Addr{
 func testSpec() *zone.Spec {
 	long := strings.Repeat("x", 300)
 	return &zone.Spec{
-		Meta: zone.Meta{ID: "z1", Name: "example.com", NameServers: []string{"ada.ns.test", "bob.ns.test"}},
-		Seq:  1<<32 + 77,
+		Meta:       zone.Meta{ID: "z1", Name: "example.com", NameServers: []string{"ada.ns.test", "bob.ns.test"}},
+		RecordsSeq: 1<<32 + 77,
 		Records: []zone.Record{
 			{Name: "example.com", Type: "A", Content: "203.0.113.66", TTL: 1, Proxied: true},
 			{Name: "example.com", Type: "AAAA", Content: "2001:db8:5ec::66", TTL: 1, Proxied: true},

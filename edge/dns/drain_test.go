@@ -63,7 +63,7 @@ func TestDrainCutsWhoDoesNotRead(t *testing.T) {
 func TestSetWhileServing(t *testing.T) {
 	first, second := testSpec(), testSpec()
 	second.Records = nil
-	second.Seq = 99
+	second.RecordsSeq = 99
 	plans := []*Plan{mustCompile(t, first), mustCompile(t, second)}
 	s, address := start(t, Config{}, map[string]*Plan{"example.com": plans[0]})
 	stop := make(chan struct{})

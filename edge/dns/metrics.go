@@ -73,7 +73,7 @@ func (c *counters) observe(elapsed time.Duration, count int) {
 
 // descriptions of what Server.Collect sends.
 type descriptions struct {
-	queries, truncated, ignored, unsent, refusedConns, conns, seconds *prometheus.Desc
+	queries, truncated, ignored, unsent, refusedConns, conns, unanswered, seconds *prometheus.Desc
 }
 
 func newDescriptions() descriptions {
@@ -87,6 +87,7 @@ func newDescriptions() descriptions {
 		unsent:       desc("selvage_dns_unsent_total", "Answers over UDP that the kernel did not take."),
 		refusedConns: desc("selvage_dns_tcp_refused_total", "TCP connections closed at once because the limit was reached."),
 		conns:        desc("selvage_dns_tcp_connections", "TCP connections open."),
+		unanswered:   desc("selvage_dns_cold_failed_total", "Queries answered SERVFAIL because their zone could not be had from the copy in time, or too many waited."),
 		seconds:      desc("selvage_dns_answer_seconds", "Server time per query, averaged over each batch read together."),
 	}
 }
@@ -94,7 +95,7 @@ func newDescriptions() descriptions {
 // Describe implements prometheus.Collector.
 func (s *Server) Describe(out chan<- *prometheus.Desc) {
 	d := &s.desc
-	for _, desc := range []*prometheus.Desc{d.queries, d.truncated, d.ignored, d.unsent, d.refusedConns, d.conns, d.seconds} {
+	for _, desc := range []*prometheus.Desc{d.queries, d.truncated, d.ignored, d.unsent, d.refusedConns, d.conns, d.unanswered, d.seconds} {
 		out <- desc
 	}
 }
@@ -126,6 +127,7 @@ func (s *Server) Collect(out chan<- prometheus.Metric) {
 	}
 	counter(s.desc.unsent, sum(func(c *counters) *atomic.Uint64 { return &c.unsent }))
 	counter(s.desc.refusedConns, float64(s.refusedConns.Load()))
+	counter(s.desc.unanswered, float64(s.unanswered.Load()))
 	out <- prometheus.MustNewConstMetric(s.desc.conns, prometheus.GaugeValue, float64(s.openConns.Load()))
 	s.collectSeconds(out, sum)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/miekg/dns"
 )
@@ -21,7 +22,7 @@ const (
 // names, then what can only be known when all names stand.
 func (d *draft) pack() (*Plan, error) {
 	names := d.sorted()
-	p := &Plan{zone: []byte(d.apex), nodes: make([]node, len(names))}
+	p := &Plan{ID: d.id, Name: strings.TrimSuffix(d.fqdn, "."), zone: []byte(d.apex), nodes: make([]node, len(names))}
 	numbers := make(map[string]uint32, len(names))
 	var aliases, referrers []target
 	buf := make([]byte, 1<<16)

@@ -9,6 +9,8 @@
 //     all, so no section of any answer can tell it. Such a name answers with
 //     the edge's own addresses. (A paused zone has no proxied names.)
 //   - Nothing is answered from outside memory, and a query allocates nothing.
+//     One for a zone that is not in memory waits beside the others until it is,
+//     if the server was told how to get it, for a bounded time.
 //   - An answer over UDP is never longer than the client allowed, and never
 //     longer than Config.UDPSize; what does not fit is left out by whole RRsets
 //     with TC set.
@@ -20,24 +22,25 @@ package dns
 
 import (
 	"bytes"
-	"hash/maphash"
-	"math/bits"
+
+	"github.com/selvage-edge/selvage/edge/hot"
 )
 
 // Plan is one compiled zone: immutable, and free of pointers but for its few
 // slices, so that a hundred thousand of them cost the garbage collector
 // nothing. A nil Plan answers for no name.
 type Plan struct {
-	zone   []byte // apex in wire form, lower case
-	labels int    // of the apex
-	slab   []byte // names of nodes, and RRsets as they go on the wire
-	nodes  []node // node 0 is the apex
-	index  []uint32
-	sets   []set
-	fix    []uint16 // see set.fix
-	extra  []uint32 // see set.extra
-	soa    uint32   // the set that negative answers carry
-	cuts   bool     // at least one node is a delegation
+	ID, Name string // of the zone
+	zone     []byte // apex in wire form, lower case
+	labels   int    // of the apex
+	slab     []byte // names of nodes, and RRsets as they go on the wire
+	nodes    []node // node 0 is the apex
+	index    []uint32
+	sets     []set
+	fix      []uint16 // see set.fix
+	extra    []uint32 // see set.extra
+	soa      uint32   // the set that negative answers carry
+	cuts     bool     // at least one node is a delegation
 }
 
 // node is one existing name, empty non-terminals included.
@@ -84,10 +87,6 @@ const (
 	maxLabel  = 63
 )
 
-// seed keys every hash of names: drawn once per process so that nobody can
-// choose names that collide, and of no influence on any answer.
-var seed = maphash.MakeSeed()
-
 // seal computes labels and hashes of n.wire[:n.size], a well-formed name.
 func (n *name) seal() {
 	n.labels = 0
@@ -99,9 +98,7 @@ func (n *name) seal() {
 	n.hashes[n.labels] = h
 	for i := n.labels - 1; i >= 0; i-- {
 		at := int(n.starts[i])
-		label := n.wire[at : at+1+int(n.wire[at])]
-		hi, lo := bits.Mul64(h^0x9e3779b97f4a7c15, maphash.Bytes(seed, label)|1)
-		h = hi ^ lo
+		h = hot.Hash(h, n.wire[at+1:at+1+int(n.wire[at])])
 		n.hashes[i] = h
 	}
 }

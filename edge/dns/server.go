@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -8,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/selvage-edge/selvage/edge/hot"
 )
 
 // Defaults of Config.
@@ -30,6 +33,15 @@ type Config struct {
 	IdleTimeout time.Duration
 	// Generic switches the batched system calls off, where there are any.
 	Generic bool
+	// Bytes is what plans may have of memory; over it those leave that were not
+	// asked for lately.
+	Bytes int64
+	// Names tells which zones may be found by Load, when their plans are not
+	// in memory: it is asked for each, waits and may fail. It returns nil where
+	// there is no zone of that name. Nil: what is not in memory is nowhere.
+	Names *hot.Names
+	Ctx   context.Context // of all Loads
+	Load  func(ctx context.Context, zoneName string) (*Plan, error)
 }
 
 // Server answers queries from the plans it was given. Its methods may be called
@@ -41,12 +53,16 @@ type Server struct {
 	idle     time.Duration
 	generic  bool
 	zones    zones
+	load     func(ctx context.Context, zoneName string) (*Plan, error)
 	desc     descriptions
 	buffers  sync.Pool // of *tcpBuffer
 
 	draining     atomic.Bool
 	openConns    atomic.Int64
 	refusedConns atomic.Uint64
+	unanswered   atomic.Uint64   // a zone could not be had in time
+	coldContext  context.Context // of those who wait for a zone; ends when Drain's patience does
+	cutCold      context.CancelFunc
 	running      sync.WaitGroup // Serve calls and connections
 
 	mu       sync.Mutex
@@ -66,6 +82,11 @@ func New(c Config) *Server {
 	s := &Server{
 		log: c.Logger, udpSize: DefaultUDPSize, tcpConns: c.TCPConns, idle: c.IdleTimeout, generic: c.Generic,
 		desc: newDescriptions(), sockets: make(map[deadliner]struct{}), buffers: sync.Pool{New: func() any { return new(tcpBuffer) }},
+	}
+	s.zones = zones{plans: hot.NewTable[Plan](cmp.Or(c.Bytes, DefaultBytes)), names: c.Names}
+	if s.cutCold = func() {}; c.Load != nil {
+		s.load = c.Load
+		s.coldContext, s.cutCold = context.WithCancel(c.Ctx)
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -95,6 +116,26 @@ func (s *Server) Set(zoneName string, p *Plan) {
 	s.zones.set(&apex, p)
 }
 
+// Hot reports whether a zone's plan is in memory.
+func (s *Server) Hot(zoneName string) bool {
+	wire, err := packName(zoneName)
+	if err != nil {
+		return false
+	}
+	var apex name
+	apex.set(wire)
+	return s.zones.plans.Find(apex.hashes[0], apex.suffix(0)) != nil
+}
+
+// Each passes the plans in memory of one moment.
+func (s *Server) Each(f func(p *Plan)) {
+	s.zones.plans.Each(func(_ string, p *Plan) { f(p) })
+}
+
+// Usage is how many plans are in memory, their bytes, and how many have left for
+// want of room.
+func (s *Server) Usage() (count int, bytes int64, evicted uint64) { return s.zones.plans.Usage() }
+
 // Remove makes the server refuse queries for a zone. An unknown name is no
 // error.
 func (s *Server) Remove(zoneName string) { s.Set(zoneName, nil) }
@@ -120,6 +161,7 @@ func (s *Server) Drain(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	s.mu.Lock()
+	s.cutCold()
 	for sock := range s.sockets {
 		// What is cut has nobody left to hear of a failing close.
 		_ = sock.Close()
@@ -194,11 +236,13 @@ func (s *Server) ServeUDP(conn *net.UDPConn) error {
 	defer s.leave(conn)
 	c := s.borrow()
 	defer s.giveBack(c)
+	d := s.openDesk(conn)
+	defer d.close()
 	serve := s.serveBatches
 	if s.generic || !batched {
 		serve = s.serveSingles
 	}
-	if err := serve(conn, c); err != nil && !s.draining.Load() {
+	if err := serve(conn, c, d); err != nil && !s.draining.Load() {
 		return fmt.Errorf("dns serve udp %s: %w", conn.LocalAddr(), err)
 	}
 	return nil

@@ -133,7 +133,11 @@ func (s *Server) answerBurst(conn io.Writer, in *bufio.Reader, c *counters) erro
 		if err != nil {
 			return err
 		}
-		n := b.answer(&s.zones, msg, b.out[used+2:used+2+maxTCPAnswer], maxTCPAnswer, true)
+		out := b.out[used+2 : used+2+maxTCPAnswer]
+		n := b.answer(&s.zones, msg, out, maxTCPAnswer, true)
+		if n == coldAnswer {
+			n = s.answerCold(&b.reply, msg, out, maxTCPAnswer, true)
+		}
 		c.count(&b.reply, n, protoTCP)
 		if n > 0 {
 			binary.BigEndian.PutUint16(b.out[used:], uint16(n))

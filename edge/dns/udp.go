@@ -18,7 +18,7 @@ const (
 )
 
 // serveSingles is the portable loop: one system call per datagram.
-func (s *Server) serveSingles(conn *net.UDPConn, c *counters) error {
+func (s *Server) serveSingles(conn *net.UDPConn, c *counters, d *desk) error {
 	var r reply
 	in, out := make([]byte, maxQuery), make([]byte, DefaultUDPSize)
 	for !s.draining.Load() {
@@ -30,7 +30,7 @@ func (s *Server) serveSingles(conn *net.UDPConn, c *counters) error {
 			return err
 		}
 		start := time.Now()
-		n = s.answerUDP(&r, c, in[:n], out, from)
+		n = s.answerUDP(&r, c, in[:n], out, from, d)
 		if n > 0 {
 			if _, err := conn.WriteToUDPAddrPort(out[:n], from); err != nil {
 				c.unsent.Add(1)
@@ -47,12 +47,18 @@ func transient(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
 }
 
-func (s *Server) answerUDP(r *reply, c *counters, in, out []byte, from netip.AddrPort) int {
+func (s *Server) answerUDP(r *reply, c *counters, in, out []byte, from netip.AddrPort, d *desk) int {
 	if from.Port() == 0 { // no client has it; an answer could only reflect
 		c.ignored[protoUDP].Add(1)
 		return 0
 	}
 	n := r.answer(&s.zones, in, out, s.udpSize, false)
+	if n == coldAnswer {
+		if d.take(in, from, nil) {
+			return 0
+		}
+		n = r.fail()
+	}
 	c.count(r, n, protoUDP)
 	return n
 }

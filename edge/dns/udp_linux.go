@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"strconv"
 	"syscall"
 	"time"
 	"unsafe"
@@ -33,6 +35,7 @@ type mmsghdr struct {
 type batch struct {
 	s    *Server
 	c    *counters
+	desk *desk
 	info bool  // ask for and echo the address a query was sent to
 	err  error // why the loop ended; nil for a drain
 
@@ -47,8 +50,8 @@ type batch struct {
 	out     [batchSize][DefaultUDPSize]byte
 }
 
-func newBatch(s *Server, c *counters, info bool) *batch {
-	b := &batch{s: s, c: c, info: info}
+func newBatch(s *Server, c *counters, d *desk, info bool) *batch {
+	b := &batch{s: s, c: c, desk: d, info: info}
 	for i := range batchSize {
 		b.gotVecs[i] = unix.Iovec{Base: &b.in[i][0], Len: maxQuery}
 		b.got[i].hdr = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&b.peers[i])), Iov: &b.gotVecs[i], Iovlen: 1}
@@ -63,7 +66,7 @@ func newBatch(s *Server, c *counters, info bool) *batch {
 // serveBatches reads and answers up to 64 queries per pair of system calls.
 // The whole loop runs inside one RawConn.Read: the runtime's poller is asked
 // only when the socket is empty.
-func (s *Server) serveBatches(conn *net.UDPConn, c *counters) error {
+func (s *Server) serveBatches(conn *net.UDPConn, c *counters, d *desk) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
@@ -75,7 +78,7 @@ func (s *Server) serveBatches(conn *net.UDPConn, c *counters) error {
 			return err
 		}
 	}
-	b := newBatch(s, c, info)
+	b := newBatch(s, c, d, info)
 	if err := raw.Read(b.run); err != nil {
 		return err
 	}
@@ -136,7 +139,14 @@ func (b *batch) answer(i, next int) int {
 		b.c.ignored[protoUDP].Add(1)
 		return 0
 	}
-	n := b.reply.answer(&b.s.zones, b.in[i][:min(from.n, maxQuery)], b.out[next][:], b.s.udpSize, false)
+	msg := b.in[i][:min(from.n, maxQuery)]
+	n := b.reply.answer(&b.s.zones, msg, b.out[next][:], b.s.udpSize, false)
+	if n == coldAnswer {
+		if b.desk.take(msg, b.peer(i), b.source(i)) {
+			return 0
+		}
+		n = b.reply.fail()
+	}
 	b.c.count(&b.reply, n, protoUDP)
 	if n == 0 {
 		return 0
@@ -144,10 +154,35 @@ func (b *batch) answer(i, next int) int {
 	b.putVecs[next] = unix.Iovec{Base: &b.out[next][0], Len: uint64(n)}
 	to := &b.put[next].hdr
 	*to = unix.Msghdr{Name: from.hdr.Name, Namelen: from.hdr.Namelen, Iov: &b.putVecs[next], Iovlen: 1}
-	if b.info && forgetInterface(b.control[i][:min(from.hdr.Controllen, controlSize)]) {
+	if source := b.source(i); source != nil {
 		to.Control, to.Controllen = from.hdr.Control, from.hdr.Controllen
 	}
 	return 1
+}
+
+// source is the packet info that makes an answer leave from where the i-th query
+// was sent to, nil when there is none.
+func (b *batch) source(i int) []byte {
+	control := b.control[i][:min(b.got[i].hdr.Controllen, controlSize)]
+	if !b.info || !forgetInterface(control) {
+		return nil
+	}
+	return control
+}
+
+// peer is who sent the i-th query.
+func (b *batch) peer(i int) netip.AddrPort {
+	from := &b.peers[i]
+	port := from.Port<<8 | from.Port>>8 // as it came from the wire
+	if from.Family == unix.AF_INET {
+		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(from))
+		return netip.AddrPortFrom(netip.AddrFrom4(v4.Addr), port)
+	}
+	addr := netip.AddrFrom16(from.Addr)
+	if from.Scope_id != 0 {
+		addr = addr.WithZone(strconv.FormatUint(uint64(from.Scope_id), 10))
+	}
+	return netip.AddrPortFrom(addr, port)
 }
 
 // forgetInterface turns a received packet-info message into one to send with:

@@ -32,7 +32,7 @@ type Zone struct {
 	Cache     *cache.Plan
 	Topology  zone.Topology // between this zone's visitors and its origin
 
-	DNS *dns.Plan
+	DNS *dns.Plan // nil when Front made it
 	TLS *tlsterm.Plan
 
 	parts parts
@@ -40,7 +40,7 @@ type Zone struct {
 
 // parts holds the hash of what each part was compiled from, so that the next
 // snapshot reuses the parts that did not change.
-type parts struct{ origin, cache, dns, tls uint64 }
+type parts struct{ origin, cache, tls uint64 }
 
 // seed is per process: hashes are compared within one only.
 var seed = maphash.MakeSeed()
@@ -53,16 +53,26 @@ func Compile(spec *zone.Spec, shared *zone.Shared) (*Zone, error) {
 // Recompile is Compile that takes over from prev (which may be nil) the parts
 // whose input is the same.
 func Recompile(prev *Zone, spec *zone.Spec, shared *zone.Shared) (*Zone, error) {
+	z, err := Front(prev, spec)
+	if err != nil {
+		return nil, err
+	}
+	if z.DNS, err = Records(spec, shared); err != nil {
+		return nil, err
+	}
+	return z, nil
+}
+
+// Front is Recompile without DNS: all that a request or a handshake needs.
+func Front(prev *Zone, spec *zone.Spec) (*Zone, error) {
 	if err := checkSizes(spec); err != nil {
 		return nil, err
 	}
 	if prev == nil {
 		prev = &Zone{}
 	}
-	if spec.Paused {
-		spec = unproxied(spec)
-	}
-	z := &Zone{ID: spec.ID, Name: spec.Name, Seq: spec.Seq, Topology: spec.Settings.Topology(), parts: hashParts(spec, shared)}
+	spec = unpaused(spec)
+	z := &Zone{ID: spec.ID, Name: spec.Name, Seq: spec.Seq, Topology: spec.Settings.Topology(), parts: hashParts(spec)}
 	var err error
 	if z.Normalize, err = normalize.Compile(spec); err != nil {
 		return nil, err
@@ -79,10 +89,13 @@ func Recompile(prev *Zone, spec *zone.Spec, shared *zone.Shared) (*Zone, error) 
 	if z.TLS, err = reuse(prev.TLS, same(prev.parts.tls, z.parts.tls), func() (*tlsterm.Plan, error) { return tlsterm.Compile(spec) }); err != nil {
 		return nil, err
 	}
-	if z.DNS, err = reuse(prev.DNS, same(prev.parts.dns, z.parts.dns), func() (*dns.Plan, error) { return dns.Compile(spec, shared) }); err != nil {
-		return nil, err
-	}
 	return z, nil
+}
+
+// Records compiles what DNS answers with, for which a zone's meta and its records
+// are enough.
+func Records(spec *zone.Spec, shared *zone.Shared) (*dns.Plan, error) {
+	return dns.Compile(unpaused(spec), shared)
 }
 
 func same(a, b uint64) bool { return a == b && a != 0 }
@@ -112,9 +125,12 @@ func checkSizes(spec *zone.Spec) error {
 	return nil
 }
 
-// unproxied is what a paused zone asks for: DNS goes on, answering with the
-// origin's own addresses; nothing is proxied.
-func unproxied(spec *zone.Spec) *zone.Spec {
+// unpaused is what a zone asks for: where it is paused, DNS goes on, answering
+// with the origin's own addresses, and nothing is proxied.
+func unpaused(spec *zone.Spec) *zone.Spec {
+	if !spec.Paused {
+		return spec
+	}
 	c := *spec
 	c.Records = make([]zone.Record, len(spec.Records))
 	copy(c.Records, spec.Records)
@@ -124,7 +140,7 @@ func unproxied(spec *zone.Spec) *zone.Spec {
 	return &c
 }
 
-func hashParts(spec *zone.Spec, shared *zone.Shared) parts {
+func hashParts(spec *zone.Spec) parts {
 	keys := make([][]byte, len(spec.Certificates))
 	for i := range spec.Certificates {
 		keys[i] = spec.Certificates[i].PrivateKey
@@ -133,7 +149,6 @@ func hashParts(spec *zone.Spec, shared *zone.Shared) parts {
 	return parts{
 		origin: hash(spec.Records, spec.Rulesets, v("ssl"), v("origin_max_http_version"), v("origin_h2c"), v("early_hints")),
 		cache:  hash(spec.Settings, spec.Rulesets),
-		dns:    hash(spec.Records, spec.Meta, shared.Advertise),
 		tls:    hash(spec.Certificates, keys, v("min_tls_version"), v("http2"), v("http3"), v("0rtt")),
 	}
 }

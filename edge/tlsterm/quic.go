@@ -54,7 +54,10 @@ func classifyQUIC(err error, a *attempt) string {
 
 // quicConfigFor is configFor for QUIC.
 func (e *Engine) quicConfigFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	p := e.planFor(hello)
+	p, err := e.planFor(hello)
+	if err != nil {
+		return nil, err
+	}
 	if p == nil {
 		return e.refusal, nil
 	}
@@ -78,21 +81,26 @@ func (e *Engine) quicConfigFor(hello *tls.ClientHelloInfo) (*tls.Config, error) 
 	return p.quic.Load(), nil
 }
 
-// planFor finds the plan that a hello is for, nil when it is to be refused.
-func (e *Engine) planFor(hello *tls.ClientHelloInfo) *Plan {
+// planFor finds the plan that a hello is for, nil when it is to be refused. An
+// error says that nobody knows.
+func (e *Engine) planFor(hello *tls.ClientHelloInfo) (*Plan, error) {
 	a, _ := hello.Context().Value(attemptKey{}).(*attempt)
 	if a == nil {
 		a = &attempt{} // Config is used without Handshake
 	}
 	if hello.ServerName == "" {
 		a.refused = reasonNoName
-		return nil
+		return nil, nil
 	}
 	host := strings.ToLower(hello.ServerName)
-	p := e.find(host)
+	p, err := e.find(hello.Context(), host)
+	if err != nil {
+		a.refused = reasonNoZone
+		return nil, err
+	}
 	if !p.Covers(host) {
 		a.refused = reasonUnknownName
-		return nil
+		return nil, nil
 	}
-	return p
+	return p, nil
 }

@@ -35,7 +35,7 @@ const warnEvery = time.Hour
 // Engine does handshakes. It lives longer than any Plan: tickets issued under
 // one plan of a zone are good under the next. It is a prometheus.Collector.
 type Engine struct {
-	find    func(serverName string) *Plan
+	find    func(ctx context.Context, serverName string) (*Plan, error)
 	log     *slog.Logger
 	now     func() time.Time
 	timeout time.Duration
@@ -49,8 +49,9 @@ type Engine struct {
 }
 
 // New returns an engine that asks find for the plan of the zone that serves a
-// name; serverName is in lower case and never empty.
-func New(find func(serverName string) *Plan, log *slog.Logger) *Engine {
+// name; serverName is in lower case and never empty. It may wait; its error
+// refuses the handshake with the alert internal_error.
+func New(find func(ctx context.Context, serverName string) (*Plan, error), log *slog.Logger) *Engine {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -103,7 +104,10 @@ type attemptKey struct{}
 
 // configFor decides a handshake's terms by the name it asks for.
 func (e *Engine) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	p := e.planFor(hello)
+	p, err := e.planFor(hello)
+	if err != nil {
+		return nil, err
+	}
 	if p == nil {
 		return e.refusal, nil
 	}
@@ -175,6 +179,7 @@ func (e *Engine) warnExpired(c *certificate, host string) {
 const (
 	reasonNoName      = "no_server_name"
 	reasonUnknownName = "unknown_server_name"
+	reasonNoZone      = "zone_not_loaded"
 	reasonTimeout     = "timeout"
 	reasonClosed      = "closed"
 	reasonAlert       = "client_alert"

@@ -91,13 +91,13 @@ func compile(t testing.TB, s *zone.Spec) *Plan {
 
 // engine serves plans by the suffix of the name asked for.
 func engine(plans map[string]*Plan) *Engine {
-	return New(func(serverName string) *Plan {
+	return New(func(_ context.Context, serverName string) (*Plan, error) {
 		for suffix, p := range plans {
 			if serverName == suffix || strings.HasSuffix(serverName, "."+suffix) {
-				return p
+				return p, nil
 			}
 		}
-		return nil
+		return nil, nil
 	}, nil)
 }
 
@@ -427,7 +427,7 @@ func TestFailuresAreTold(t *testing.T) {
 func TestExpiredCertificateIsServedAndReportedOnce(t *testing.T) {
 	var log strings.Builder
 	p := compile(t, spec("a.test", "1.2", issue(t, "gone", ecKey(t), time.Now().Add(-time.Hour), "a.test")))
-	e := New(func(string) *Plan { return p }, slog.New(slog.NewTextHandler(&log, nil)))
+	e := New(func(context.Context, string) (*Plan, error) { return p, nil }, slog.New(slog.NewTextHandler(&log, nil)))
 	for range 3 {
 		if o := shake(t, e, &tls.Config{ServerName: "a.test"}); o.clientErr != nil || servedBy(o) != "gone" {
 			t.Fatalf("served by %q, %v", servedBy(o), o.clientErr)
