@@ -84,6 +84,10 @@ type Control struct {
 	timer     chan struct{} // capacity 1: an expiry changed
 }
 
+// gather is the feed's window at the root: each batch costs a frame and an
+// acknowledgement of every subscriber.
+const gather = 40 * time.Millisecond
+
 // The control plane has no colo and no addresses of its own: it judges with
 // none, as every edge has its own.
 var judgedWith = &zone.Shared{}
@@ -154,7 +158,7 @@ func (c *Control) open(ctx context.Context) (err error) {
 	})
 	c.members = newMembers(c.nodes, c.log.With("part", "members"))
 	c.feed = feed.NewServer(feed.ServerConfig{
-		Log: c.publish, Identity: c.authority.Control(), Known: c.authority.Known, Enroll: c.authority.Enroll,
+		Log: c.publish, Identity: c.authority.Control(), Known: c.authority.Known, Enroll: c.authority.Enroll, Gather: gather,
 		OnAck: func(n feed.NodeInfo, seq uint64, rejected string) {
 			c.progress.Note(n, seq, rejected, time.Now().UTC())
 		},
