@@ -180,6 +180,12 @@ func (a *applier) loadNodes(seq uint64) error {
 // that is gone takes its stored answers along, so that a zone of the same id never
 // sees them again.
 func (a *applier) build(id string) error {
+	if a.edge.replica != nil {
+		// Nobody here asked for it, and nobody is to wait for its values.
+		if lacks, err := a.edge.replica.Lacks(zone.Prefix(id)); lacks || err != nil {
+			return errors.Join(err, a.edge.zones.Forget(id))
+		}
+	}
 	gone, err := a.edge.zones.Touch(id)
 	if gone {
 		err = errors.Join(err, a.edge.cache.Purge(id, a.copy.Cursor().Seq, zone.Purge{Everything: true}))

@@ -25,7 +25,7 @@ func (e *Edge) openZones() error {
 	e.keys = &shelf.Keys{Copy: view, Node: e.identity.NodeID, Unseal: e.identity.OpenKey, Log: e.log}
 	forDNS := e.cfg.ZonesCacheBytes / dnsPart
 	e.zones = shelf.New(shelf.Config{
-		Copy: view, Older: e.copy, Lost: e.lost, Log: e.log.With("part", "zones"),
+		Copy: view, Older: e.older(), Lost: e.lost, Log: e.log.With("part", "zones"),
 		Fill: e.keys.Fill, Shared: &zone.Shared{Advertise: e.cfg.Advertise, Colo: e.cfg.Colo},
 		State: e.heldFile(), AtOnce: e.loadsAtOnce(), Bytes: e.cfg.ZonesCacheBytes - forDNS,
 	})
@@ -43,6 +43,15 @@ func (e *Edge) loadsAtOnce() int {
 		return fetchesAtOnce
 	}
 	return 0
+}
+
+// older is what the copy was before. A partial one has one version of each row,
+// of which no earlier state can be made.
+func (e *Edge) older() shelf.Historian {
+	if e.replica != nil {
+		return nil
+	}
+	return e.copy
 }
 
 func (e *Edge) heldFile() string {

@@ -140,6 +140,15 @@ func (r *Replica) Scan(prefix string, f func(key string, value []byte, seq uint6
 	return nil
 }
 
+// Lacks reports whether values under a prefix are elsewhere; there may be none.
+func (r *Replica) Lacks(prefix string) (bool, error) {
+	err := r.cfg.Copy.Scan(prefix, func(string, []byte, uint64) error { return nil })
+	if errors.Is(err, ErrElsewhere) {
+		return true, nil
+	}
+	return false, err
+}
+
 // Touch says that the values under a prefix are in use, by somebody who has read
 // them before.
 func (r *Replica) Touch(prefix string) {

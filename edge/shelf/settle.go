@@ -43,6 +43,16 @@ func (s *Shelf) Touch(id string) (gone bool, err error) {
 	return false, err
 }
 
+// Forget makes true that a zone changed whose rows are not all here: what is in
+// memory goes, and who asks for it has it compiled. It is not judged.
+func (s *Shelf) Forget(id string) error {
+	match := func(_, of string) bool { return of == id }
+	s.fronts.spoil(match)
+	s.plans.spoil(match)
+	s.drop(id, "")
+	return s.release(id)
+}
+
 // replace puts what was compiled in the place of what is in memory.
 func (s *Shelf) replace(m *made) {
 	name, records := m.zone.Name, m.zone.DNS

@@ -68,6 +68,10 @@ func TestPartialReplicaBesideItsRelay(t *testing.T) {
 	if n := relay.metric(t, "selvage_feed_fetches_total"); n < 1 {
 		t.Errorf("the relay was asked %d times", n)
 	}
+	if n := edge.metric(t, "selvage_replica_held_zones"); n > 1 {
+		t.Errorf("%d zones are held, of one that was asked for", n)
+	}
+	n.cli(t, "settings", "set", "other.test", "always_use_https", "on")
 	n.cli(t, "settings", "set", "held.test", "always_use_https", "on")
 	serves("held.test", 301)
 	n.cli(t, "settings", "set", "held.test", "always_use_https", "off")
@@ -84,6 +88,10 @@ func TestPartialReplicaBesideItsRelay(t *testing.T) {
 	edge.kill(t)
 	edge = a.again(t, "partial", parents...)
 	serves("held.test", 200)
+	serves("other.test", 503) // nobody ever asked for it here
+	a.startControl(t)
+	a.again(t, "relay", "--parent", a.feed, "--relay", at.Relay)
+	serves("other.test", 301)
 }
 
 func TestPartialReplicaIsNoRelay(t *testing.T) {
