@@ -90,6 +90,13 @@ func (r *replica) settles() {
 	}
 }
 
+func (r *replica) lacks(zone string, want bool) {
+	r.t.Helper()
+	if got, err := r.Lacks("zone/" + zone + "/"); got != want || err != nil {
+		r.t.Errorf("lacks values of %s: %t, %v; want %t", zone, got, err, want)
+	}
+}
+
 // sums compares what is stored with what must be.
 func (r *replica) sums() {
 	r.t.Helper()
@@ -132,10 +139,13 @@ func TestPartialReplicaFetchesOnceAndFollows(t *testing.T) {
 		if _, _, _, err := r.copy.Get("zone/a/meta"); !errors.Is(err, ErrElsewhere) {
 			t.Errorf("a value came with the snapshot: %v", err)
 		}
+		r.lacks("a", true)
 		r.reads("a", whole("a"))
 		r.settles()
 		r.reads("a", whole("a"))
 		r.fetches(1)
+		r.lacks("a", false)
+		r.lacks("never", false)
 		w.log.set("zone/a/meta", "m2")
 		w.log.set("zone/b/meta", "m2")
 		r.reaches(4)

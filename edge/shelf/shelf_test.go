@@ -515,3 +515,30 @@ func TestHistoryThatMayBeGoneIsNotUsed(t *testing.T) {
 		t.Errorf("served %v, %v; want to be told why not", z, err)
 	}
 }
+
+// TestForgottenZoneIsReadAnew: a zone that changed without being judged is not
+// served from memory, over HTTP or DNS, and is no longer held at an older state.
+func TestForgottenZoneIsReadAnew(t *testing.T) {
+	w := newWorld(t, 1<<20)
+	w.store(rows(1, "example.com", "192.0.2.1", "full")...)
+	if got := w.seqOf("example.com"); got != 1 {
+		t.Fatalf("loaded at %d", got)
+	}
+	if _, err := w.Plan(t.Context(), "example.com"); err != nil || !w.dns.Hot("example.com") {
+		t.Fatalf("no plan in memory: %v", err)
+	}
+	w.store(set(zone.SettingsKey(idOf(1)), "no settings"))
+	if err := w.settle(idOf(1)); err == nil {
+		t.Fatal("settings that are none were taken")
+	}
+	w.store(set(zone.SettingsKey(idOf(1)), map[string]string{"ssl": "strict"}))
+	if err := w.Forget(idOf(1)); err != nil {
+		t.Fatal(err)
+	}
+	if z, cold := w.Find([]byte("example.com")); z != nil || !cold || w.dns.Hot("example.com") || len(w.Held()) != 0 {
+		t.Errorf("zone %v in memory, cold %t, DNS hot %t, held %v", z, cold, w.dns.Hot("example.com"), w.Held())
+	}
+	if got := w.seqOf("example.com"); got != 3 {
+		t.Errorf("loaded at %d, want the newest", got)
+	}
+}
