@@ -35,7 +35,7 @@ NEED_BENCH := nginx:nginx-light varnishd:varnish h2o:h2o wrk:wrk h2load:nghttp2-
 UNIT       := go list ./... | grep -v -e '/lab/'
 
 .DEFAULT_GOAL := help
-.PHONY: bench-signals help run build test race fuzz lint geoip bench bench-http bench-changes bench-feed conformance bench-policy sim feed-kill soak cover docs clean
+.PHONY: bench-signals bench-zones help run build test race fuzz lint geoip bench bench-http bench-changes bench-feed conformance bench-policy sim feed-kill soak cover docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,6 +106,11 @@ bench-signals:
 bench-feed: ## the feed to 330 subscribers beside NATS and etcd, behind relays, to an edge that was away and to a new one (PAIRS=7 DURATION=30s ZONES=1000000 WORK=watch)
 	cd lab/tools/feed && go build -o ../../../build/feed .
 	build/feed -pairs $(PAIRS) -for $(DURATION) -zones $(ZONES) -work $(WORK)
+
+bench-zones: build # start, memory and look-ups of an edge with 1,000, 100,000 and 1,000,000 zones on its disk
+	go build -o build/zones ./lab/zones
+	@mkdir -p build/figures && rm -f build/figures/zones.json
+	for n in 1000 100000 1000000; do build/zones -binary bin/selvage -zones $$n -out build/figures/zones.json || exit 1; done
 
 bench-policy: ## what the cache's eviction policy misses on real traces, beside others (TRACES=folder)
 	@tools/need xz:xz-utils
