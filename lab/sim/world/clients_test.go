@@ -85,9 +85,7 @@ func (w *world) ask(i int, c write) {
 			version = w.source.versions[c.zone].Add(1)
 		}
 		ctx, cancel := context.WithTimeout(l.ctx, 20*time.Second)
-		seq, err := l.pub.Write(ctx, publish.Action{Actor: "client", Name: c.kind, Object: id}, func(*store.Tx) (publish.Written, error) {
-			return publish.Written{Changes: changes}, nil
-		})
+		seq, err := w.publish(ctx, l, c.kind, id, changes)
 		cancel()
 		if err != nil {
 			w.trace.add("%s: %s of zone %d by %s: %v", id, c.kind, c.zone, r.m.name, err)
@@ -101,6 +99,29 @@ func (w *world) ask(i int, c write) {
 		w.mu.Unlock()
 		return
 	}
+}
+
+// publish makes one change, unless the run is one of a product that is wrong.
+func (w *world) publish(ctx context.Context, l *rootLife, kind, id string, changes []feed.Change) (uint64, error) {
+	write := func(changes []feed.Change) (uint64, error) {
+		return l.pub.Write(ctx, publish.Action{Actor: "client", Name: kind, Object: id}, func(*store.Tx) (publish.Written, error) {
+			return publish.Written{Changes: changes}, nil
+		})
+	}
+	switch wrong := w.plan.wrong; {
+	case wrong.lie && w.chance(20) == 0:
+		return w.witness.head().Seq, nil
+	case wrong.twice && w.chance(20) == 0:
+		if _, err := write(changes); err != nil {
+			return 0, err
+		}
+	case wrong.halves && len(changes) == 3:
+		if _, err := write(changes[:1]); err != nil {
+			return 0, err
+		}
+		changes = changes[1:]
+	}
+	return write(changes)
 }
 
 func (w *world) set(key string, value any) feed.Change {

@@ -111,7 +111,11 @@ func (w *world) mend() {
 			l.lossy.Store(false)
 		}
 	}
-	for _, n := range w.nodes {
+	for i, n := range w.nodes {
+		if w.plan.wrong.leave && i == 0 {
+			n.stop(false, 100)
+			continue
+		}
 		n.after.Store(0)
 		n.slow.Store(0)
 		n.fill(false)

@@ -34,24 +34,29 @@ type node struct {
 
 // life is one process.
 type life struct {
-	n      *node
-	host   *wan.Host
-	disk   *vfs.MemFS
-	copy   *feed.Copy
-	sub    *feed.Subscriber
-	server *feed.Server // of a relay
-	kit    *edgekit.Kit // of an edge
-	number int64        // of this life, in the run
-	ctx    context.Context
-	cancel context.CancelFunc
-	work   sync.WaitGroup
-	dead   atomic.Bool
-	next   *vfs.MemFS // what the crash left of the disk; written before dead is seen
-	last   uint64     // number handed on last; owned by the subscriber
+	n       *node
+	host    *wan.Host
+	disk    *vfs.MemFS
+	copy    *feed.Copy
+	sub     *feed.Subscriber
+	server  *feed.Server // of a relay
+	kit     *edgekit.Kit // of an edge
+	number  int64        // of this life, in the run
+	ctx     context.Context
+	cancel  context.CancelFunc
+	work    sync.WaitGroup
+	dead    atomic.Bool
+	batches atomic.Int64
+	old     *vfs.MemFS // the disk as it was; of a mutation
+	next    *vfs.MemFS // what the crash left of the disk; written before dead is seen
+	last    uint64     // number handed on last; owned by the subscriber
 }
 
 func newNode(w *world, m *machine) *node {
 	n := &node{w: w, m: m, disk: vfs.NewCrashableMem()}
+	if w.plan.light {
+		n.disk = vfs.NewMem()
+	}
 	n.id = w.ca.identity(nodeID(m.name), m.place.Colo, m.role == relay)
 	return n
 }
@@ -68,7 +73,10 @@ func (n *node) start() {
 	defer n.mu.Unlock()
 	w := n.w
 	l := &life{n: n, disk: n.disk, host: w.net.Host(n.m.name, n.m.place)}
-	disk := errorfs.Wrap(n.disk, errorfs.InjectorFunc(l.onDisk))
+	var disk vfs.FS = n.disk
+	if !w.plan.light {
+		disk = errorfs.Wrap(n.disk, errorfs.InjectorFunc(l.onDisk))
+	}
 	log := w.trace.logger(n.m.name)
 	acked := n.acked.Load()
 	opts := feed.CopyOptions{FS: disk, Log: log, CacheBytes: 1 << 20}
@@ -89,13 +97,17 @@ func (n *node) start() {
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.number = w.lives.Add(1)
 	cfg := feed.SubscriberConfig{Parents: n.m.parents, Dial: l.host.Dial, Identity: n.id, Copy: l.copy, Log: log}
-	if n.m.role == edge {
+	if n.m.role == edge && !w.plan.light {
 		if err := l.follow(&cfg); err != nil {
 			w.broken("state", "%s does not serve: %v", n.m.name, err)
 			return
 		}
 	}
+	w.plan.wrong.spoil(l, &cfg)
 	l.watch(&cfg)
+	if w.plan.wrong.rewind {
+		l.old = n.disk.CrashClone(vfs.CrashCloneCfg{})
+	}
 	if n.m.role == relay {
 		l.server = feed.NewServer(feed.ServerConfig{
 			Log: feed.NewRelayLog(l.copy), Identity: n.id, Logger: log, Gather: 5 * time.Millisecond, OnAck: w.onAck,
@@ -128,6 +140,9 @@ func (l *life) watch(cfg *feed.SubscriberConfig) {
 			l.back("%s is handed entry %d after %d", l.n.m.name, e.Seq, l.last)
 		}
 		l.last = e.Seq
+		if l.n.w.told != nil {
+			l.n.w.told(l.n, e)
+		}
 		if entry == nil {
 			return nil
 		}
@@ -172,11 +187,18 @@ func (l *life) powerFails(silently bool, percent int) {
 		return
 	}
 	l.host.Kill(silently)
+	if l.n.w.plan.light {
+		l.next = l.disk
+		return
+	}
 	if percent >= 100 { // the process alone: the system has what it wrote
 		l.next = l.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: l.n.w.random()})
 		return
 	}
 	l.next = l.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: l.n.w.random()})
+	if l.old != nil {
+		l.next = l.old
+	}
 	l.n.w.trace.add("%s is dead, %d%% of what was not synced is there", l.n.m.name, percent)
 }
 

@@ -20,6 +20,8 @@ type plan struct {
 	retain   int           // entries that the control planes keep; 0 = all
 	kept     int           // entries that relays keep
 	gather   time.Duration // of the control planes
+	light    bool          // many machines: disks do not remember what was synced, nobody visits
+	wrong    mutations
 }
 
 type role string
@@ -64,7 +66,7 @@ func (f fault) String() string {
 
 const changes = 2000
 
-func newPlan(seed uint64, places []wan.Place) plan {
+func newPlan(seed uint64, places []wan.Place, changes int) plan {
 	r := rand.New(rand.NewPCG(seed, 1))
 	p := plan{seed: seed, zones: 3 + r.IntN(6), span: time.Duration(12+r.IntN(10)) * time.Second, kept: 1 << 20}
 	if r.IntN(3) == 0 {

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/selvage-edge/selvage/control/store"
 	"github.com/selvage-edge/selvage/lab/sim/wan"
 )
 
@@ -23,19 +22,12 @@ func TestSeeds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	empty := tempDir(t)
-	s, err := store.Open(t.Context(), empty)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	empty := emptyDatabase(t)
 	for i := range *seeds {
 		seed := *fromSeed + uint64(i)
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			p := newPlan(seed, places)
+			p := newPlan(seed, places, changes)
 			began := time.Now()
 			w := run(t, &p, newDatabase(t, empty))
 			verdict(t, w)

@@ -31,7 +31,8 @@ type world struct {
 	work    sync.WaitGroup
 	over    chan struct{} // closed when no more faults come
 	source  *source
-	ends    sync.WaitGroup // what ends after all others
+	told    func(*node, *feed.Entry) // hears of each entry that a node stored; nil: nobody does
+	ends    sync.WaitGroup           // what ends after all others
 	lives   atomic.Int64
 
 	mu       sync.Mutex
@@ -118,23 +119,29 @@ func (w *world) root(name string) *root {
 // run plays a plan and returns what was wrong.
 func run(t *testing.T, p *plan, dir string) (w *world) {
 	synctest.Test(t, func(t *testing.T) {
-		w = &world{
-			t: t, plan: p, trace: &trace{start: time.Now()}, net: wan.New(), ca: newAuthority(t), dir: dir,
-			byID: map[string]*node{}, over: make(chan struct{}), rand: rand.New(rand.NewPCG(p.seed, 2)),
-		}
-		w.play()
+		w = newWorld(t, p, dir)
+		w.begin()
+		var clients sync.WaitGroup
+		w.write(&clients)
+		w.fail()
+		clients.Wait()
+		close(w.over)
+		w.work.Wait()
+		w.mend()
+		w.check()
+		w.end()
 	})
 	return w
 }
 
-// converge is how long all nodes have after the last fault was mended.
-const converge = 5 * time.Minute
-
-func (w *world) play() {
-	p := w.plan
-	log, err := store.OpenShared(context.Background(), w.dir, store.Shared{Now: w.databaseNow, Around: func(_ context.Context, _ bool, run func() error) error { return run() }})
+func newWorld(t *testing.T, p *plan, dir string) *world {
+	w := &world{
+		t: t, plan: p, trace: &trace{start: time.Now()}, net: wan.New(), ca: newAuthority(t), dir: dir,
+		byID: map[string]*node{}, over: make(chan struct{}), rand: rand.New(rand.NewPCG(p.seed, 2)),
+	}
+	log, err := store.OpenShared(context.Background(), dir, store.Shared{Now: w.databaseNow, Around: func(_ context.Context, _ bool, run func() error) error { return run() }})
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 	w.witness = &witness{w: w, store: log}
 	for i := range p.machines {
@@ -149,7 +156,12 @@ func (w *world) play() {
 		w.nodes = append(w.nodes, n)
 		w.byID[nodeID(m.name)] = n
 	}
-	w.source = newSource(w, p.machines[len(p.machines)-1].place)
+	return w
+}
+
+// begin starts all machines.
+func (w *world) begin() {
+	w.source = newSource(w, w.plan.machines[len(w.plan.machines)-1].place)
 	for _, r := range w.roots {
 		r.start()
 	}
@@ -157,14 +169,10 @@ func (w *world) play() {
 	for _, n := range w.nodes {
 		n.start()
 	}
-	var clients sync.WaitGroup
-	w.write(&clients)
-	w.fail()
-	clients.Wait()
-	close(w.over)
-	w.work.Wait()
-	w.mend()
-	w.check()
+}
+
+// end stops all machines.
+func (w *world) end() {
 	for _, n := range w.nodes {
 		n.stop(false, 100)
 	}
@@ -176,9 +184,25 @@ func (w *world) play() {
 	}
 	w.ends.Wait()
 	<-time.After(time.Second) // for answers of the origin that nobody waits for
-	if err := log.Close(); err != nil {
+	if err := w.witness.store.Close(); err != nil {
 		w.t.Error(err)
 	}
+}
+
+// converge is how long all nodes have after the last fault was mended.
+const converge = 5 * time.Minute
+
+// emptyDatabase makes the database that runs begin with.
+func emptyDatabase(t *testing.T) string {
+	dir := tempDir(t)
+	s, err := store.Open(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // newDatabase copies an empty database that was made once.
