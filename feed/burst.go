@@ -197,7 +197,7 @@ func (b *burst) over(k *kept, newest uint64) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if r.Bytes > 0 && k.bytes-p.before > uint64(r.Bytes) || r.Age > 0 && time.Since(p.at) > r.Age {
+		if r.Bytes > 0 && k.bytes-p.before > uint64(r.Bytes) || r.Age > 0 && b.c.opts.Now().Sub(p.at) > r.Age {
 			lo = mid + 1
 		} else {
 			hi = mid

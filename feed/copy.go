@@ -32,6 +32,8 @@ type CopyOptions struct {
 	Thin string
 	// Replaced hears that the copy was damaged, moved aside and begun anew.
 	Replaced func(moved string, cause error)
+	// Now is the clock by which kept entries grow old [time.Now].
+	Now func() time.Time
 	// FS is where the files are [the disk]; tests inject faults.
 	FS vfs.FS
 }
@@ -76,6 +78,9 @@ func OpenCopy(dir string, opts CopyOptions) (*Copy, error) {
 	opts.Versions = cmp.Or(opts.Versions, KeptVersions)
 	if opts.Thin != "" {
 		opts.Versions = 1
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
 	}
 	if opts.FS == nil {
 		opts.FS = vfs.Default

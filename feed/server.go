@@ -48,6 +48,8 @@ type ServerConfig struct {
 	// whose log is the truth.
 	Upstream func() Upstream
 	Logger   *slog.Logger
+	// Now is the clock that a root's heartbeats carry; nil means time.Now.
+	Now func() time.Time
 
 	Gather        time.Duration // least time between two batches [20 ms]; the first after a pause goes at once
 	Heartbeat     time.Duration // [1 s]
@@ -99,6 +101,9 @@ func NewServer(cfg ServerConfig) *Server {
 	cfg.MaxConns = cmp.Or(cfg.MaxConns, 4096)
 	cfg.MaxSnapshots = cmp.Or(cfg.MaxSnapshots, 8)
 	cfg.MaxHandshakes = cmp.Or(cfg.MaxHandshakes, 32)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	s := &Server{
 		cfg:       cfg,

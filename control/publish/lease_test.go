@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -210,5 +211,44 @@ func TestDamageIsRepairedByWhoLeads(t *testing.T) {
 	}
 	if all, err := second.Read(t.Context(), 3, 1<<20); err != nil || len(all) != 3 {
 		t.Errorf("after the damage: %d entries, %v", len(all), err)
+	}
+}
+
+// A database whose clock is set back does not keep a lease for as long: who died
+// with it is replaced as at any other time.
+func TestLeaseEndsThoughTheClockWasSetBack(t *testing.T) {
+	var ahead atomic.Int64
+	s, err := store.OpenShared(t.Context(), t.TempDir(), store.Shared{
+		Now:    func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) },
+		Around: func(_ context.Context, _ bool, run func() error) error { return run() },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	take := func(holder string) (epoch int64, taken bool) {
+		t.Helper()
+		if err := s.Write(t.Context(), func(tx *store.Tx) (err error) {
+			epoch, taken, err = tx.TakeLease(t.Context(), "log", holder, time.Minute)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return epoch, taken
+	}
+	first, taken := take("dies")
+	if !taken {
+		t.Fatal("nobody leads, and the lease is not given")
+	}
+	if _, taken := take("waits"); taken {
+		t.Error("two lead")
+	}
+	ahead.Store(int64(-time.Hour))
+	second, taken := take("waits")
+	if !taken || second <= first {
+		t.Errorf("after the clock was set back: epoch %d after %d, %t; want the lease", second, first, taken)
+	}
+	if _, taken := take("another"); taken {
+		t.Error("two lead after the clock was set back")
 	}
 }

@@ -47,6 +47,9 @@ type Config struct {
 	// Gather is how long the leader waits for company after the first change,
 	// so that one transaction numbers many; 0 means 2 ms.
 	Gather time.Duration
+	// Now is the clock by which entries are dated and grow old; nil means
+	// time.Now. What lasts seconds is measured without it.
+	Now func() time.Time
 }
 
 // Defaults of Config.
@@ -101,6 +104,9 @@ func New(ctx context.Context, c Config) (*Publisher, error) {
 	c.RetainAudit = cmp.Or(c.RetainAudit, DefaultHistoryChanges)
 	c.RetainHistory = cmp.Or(c.RetainHistory, DefaultHistory)
 	c.Gather = cmp.Or(c.Gather, 2*time.Millisecond)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	p := &Publisher{
 		Config: c, name: processName(), wake: make(chan struct{}, 1), changed: make(chan struct{}), waiting: map[int64]chan<- uint64{},
 	}
@@ -378,7 +384,7 @@ func (p *Publisher) append(ctx context.Context, tx *store.Tx, head feed.Cursor, 
 		return head, &fault.Error{Op: "publish.number", Side: fault.Control, Kind: fault.Malformed, Err: fmt.Errorf(
 			"outbox row %d of the control database is damaged (%w); restore the database from a backup", ev.ID, err)}
 	}
-	e := feed.Seal(head.Hash, head.Seq+1, time.Now(), box.Changes)
+	e := feed.Seal(head.Hash, head.Seq+1, p.Now(), box.Changes)
 	ev.Seq = e.Seq
 	if err := tx.PutLog(ctx, store.LogRow{Seq: e.Seq, Time: e.Time, Payload: feed.AppendEntry(nil, &e), Hash: e.Hash[:]}); err != nil {
 		return head, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/selvage-edge/selvage/control/store"
 	"github.com/selvage-edge/selvage/feed"
@@ -99,7 +98,7 @@ func (p *Publisher) repair(ctx context.Context, s survey) error {
 		if err := tx.TrimLog(ctx, s.bad); err != nil || s.bad < s.head.Seq {
 			return err
 		}
-		e := feed.Seal(s.head.Hash, s.head.Seq+1, time.Now(), []feed.Change{{Op: feed.Signal, Key: repairKey}})
+		e := feed.Seal(s.head.Hash, s.head.Seq+1, p.Now(), []feed.Change{{Op: feed.Signal, Key: repairKey}})
 		head = feed.Cursor{Seq: e.Seq, Hash: e.Hash}
 		p.times.add(e.Seq, e.Time)
 		return tx.PutLog(ctx, store.LogRow{Seq: e.Seq, Time: e.Time, Payload: feed.AppendEntry(nil, &e), Hash: e.Hash[:]})

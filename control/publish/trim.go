@@ -23,7 +23,7 @@ func (p *Publisher) trim(ctx context.Context) error {
 	}
 	var old time.Time
 	if p.RetainFor > 0 {
-		old = p.trimmed.Add(-p.RetainFor)
+		old = p.Now().Add(-p.RetainFor)
 	}
 	head, floor := p.position()
 	var through uint64

@@ -13,14 +13,16 @@ func (s *Store) Shared() bool { return s.kind.shared() }
 
 // TakeLease makes holder the one who leads by name for ttl, unless another
 // one's time is not over, and returns the epoch under which it does. Times are
-// by the database's clock, so that those of the processes need not agree.
+// by the database's clock, so that those of the processes need not agree; a time
+// that ends later than any that could be given was given before that clock was
+// set back, and is over.
 func (tx *Tx) TakeLease(ctx context.Context, name, holder string, ttl time.Duration) (epoch int64, taken bool, err error) {
 	if _, err := tx.ExecContext(ctx, `INSERT INTO leases (name, holder, epoch, expires) VALUES ($1, '', 0, 0) ON CONFLICT (name) DO NOTHING`, name); err != nil {
 		return 0, false, wrote(err, "lease")
 	}
 	now := tx.kind.now()
 	err = tx.QueryRowContext(ctx, `UPDATE leases SET holder = $1, epoch = epoch + 1, expires = `+now+` + $2
-		WHERE name = $3 AND (expires < `+now+` OR holder = $1) RETURNING epoch`, holder, ttl.Microseconds(), name).Scan(&epoch)
+		WHERE name = $3 AND (expires < `+now+` OR expires > `+now+` + $4 OR holder = $1) RETURNING epoch`, holder, ttl.Microseconds(), name, 2*ttl.Microseconds()).Scan(&epoch)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, false, nil
 	}

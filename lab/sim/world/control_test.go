@@ -20,6 +20,8 @@ type root struct {
 	m  *machine
 	id *feed.Identity
 
+	ahead atomic.Int64 // nanoseconds that its clock is
+
 	mu   sync.Mutex // held by who starts or ends the process
 	life *rootLife  // nil while it does not run; guarded by mu
 }
@@ -84,19 +86,19 @@ func (r *root) start() {
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	log := w.trace.logger(r.m.name)
 	var err error
-	if l.store, err = store.OpenShared(l.ctx, w.dir, store.Shared{Now: w.databaseNow, Around: l.around}); err != nil {
+	if l.store, err = store.OpenShared(l.ctx, w.dir, store.Shared{Now: ahead(&w.database), Around: l.around}); err != nil {
 		w.broken("log", "%s: the database does not open: %v", r.m.name, err)
 		return
 	}
 	if l.pub, err = publish.New(l.ctx, publish.Config{
-		Store: l.store, Log: log, Retain: w.plan.retain, Gather: w.plan.gather,
+		Store: l.store, Log: log, Retain: w.plan.retain, RetainFor: w.plan.age, Gather: w.plan.gather, Now: ahead(&r.ahead),
 		Judge:      func(*zone.Spec) error { return nil },
 		Recipients: func(context.Context, *store.Tx) ([]publish.Recipient, error) { return nil, nil },
 	}); err != nil {
 		w.broken("log", "%s: the log does not open: %v", r.m.name, err)
 		return
 	}
-	l.server = feed.NewServer(feed.ServerConfig{Log: l.pub, Identity: r.id, Logger: log, OnAck: w.onAck})
+	l.server = feed.NewServer(feed.ServerConfig{Log: l.pub, Identity: r.id, Logger: log, OnAck: w.onAck, Now: ahead(&r.ahead)})
 	ln := l.host.Listen()
 	l.work.Go(func() {
 		if err := l.pub.Run(l.ctx); err != nil {

@@ -2,6 +2,7 @@ package world
 
 import (
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/selvage-edge/selvage/lab/sim/wan"
@@ -60,6 +61,8 @@ func (w *world) happen(f fault) {
 	case "slow":
 		n.slow.Store(int64(span(r, 100*time.Microsecond, 40*time.Millisecond)))
 		w.later(f.lasts, func() { n.slow.Store(0) })
+	case "clock": // it is set, and stays so
+		w.setClock(f.name, span(r, -2*time.Hour, 2*time.Hour))
 	case "leader":
 		c.restart(f.n%3 == 0, f.lasts)
 	case "detach":
@@ -123,4 +126,21 @@ func (w *world) mend() {
 			n.start()
 		}
 	}
+}
+
+// setClock moves a machine's clock, or the database's.
+func (w *world) setClock(name string, by time.Duration) {
+	w.trace.add("the clock of %s is set by %s", name, by)
+	if n := w.node(name); n != nil {
+		n.ahead.Add(int64(by))
+	} else if c := w.root(name); c != nil {
+		c.ahead.Add(int64(by))
+	} else {
+		w.database.Add(int64(by))
+	}
+}
+
+// ahead is a clock that is.
+func ahead(by *atomic.Int64) func() time.Time {
+	return func() time.Time { return time.Now().Add(time.Duration(by.Load())) }
 }

@@ -26,6 +26,7 @@ type node struct {
 	slow  atomic.Int64 // nanoseconds that an entry takes
 	after atomic.Int64 // writes to the disk until the power fails; 0 = it does not
 	acked atomic.Uint64
+	ahead atomic.Int64 // nanoseconds that its clock is
 
 	mu   sync.Mutex // held by who starts or ends the process
 	disk *vfs.MemFS // guarded by mu
@@ -79,9 +80,9 @@ func (n *node) start() {
 	}
 	log := w.trace.logger(n.m.name)
 	acked := n.acked.Load()
-	opts := feed.CopyOptions{FS: disk, Log: log, CacheBytes: 1 << 20}
+	opts := feed.CopyOptions{FS: disk, Log: log, CacheBytes: 1 << 20, Now: ahead(&n.ahead)}
 	if n.m.role == relay {
-		opts.Retain = feed.Retention{Entries: w.plan.kept}
+		opts.Retain = feed.Retention{Entries: w.plan.kept, Age: w.plan.age}
 	}
 	var err error
 	if l.copy, err = feed.OpenCopy("copy", opts); err != nil {

@@ -20,9 +20,13 @@ type plan struct {
 	retain   int           // entries that the control planes keep; 0 = all
 	kept     int           // entries that relays keep
 	gather   time.Duration // of the control planes
+	age      time.Duration // that the log and relays keep entries; 0 = any
 	light    bool          // many machines: disks do not remember what was synced, nobody visits
 	wrong    mutations
 }
+
+// database is the name by which the database's clock is meant.
+const database = "database"
 
 type role string
 
@@ -75,6 +79,9 @@ func newPlan(seed uint64, places []wan.Place, changes int) plan {
 	p.gather = []time.Duration{2 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond}[r.IntN(3)]
 	if r.IntN(3) == 0 {
 		p.kept = 64 + r.IntN(400)
+	}
+	if r.IntN(3) == 0 {
+		p.age = 10 * time.Minute
 	}
 	p.people(r, places)
 	for range changes {
@@ -133,7 +140,7 @@ var writeKinds = []choice{{"state", 65}, {"remove", 8}, {"purge", 27}}
 
 var faultKinds = []choice{
 	{"cut", 6}, {"isolate", 3}, {"delay", 4}, {"twist", 8}, {"reset", 3}, {"crash", 8}, {"full", 3},
-	{"slow", 3}, {"leader", 4}, {"detach", 3}, {"mute", 2},
+	{"slow", 3}, {"leader", 4}, {"detach", 3}, {"mute", 2}, {"clock", 4},
 }
 
 func pick(r *rand.Rand, from []choice) string {
@@ -165,6 +172,9 @@ func (p *plan) trouble(r *rand.Rand) {
 		switch f.kind {
 		case "leader", "detach", "mute":
 			f.name, f.other = roots[r.IntN(len(roots))], ""
+		case "clock": // anybody's, the database's too
+			all := append([]string{database}, append(roots, nodes...)...)
+			f.name, f.other = all[r.IntN(len(all))], ""
 		case "isolate", "crash", "full", "slow", "reset":
 			f.other = ""
 		}

@@ -18,30 +18,30 @@ import (
 
 // world is one run.
 type world struct {
-	t       *testing.T
-	plan    *plan
-	trace   *trace
-	net     *wan.Net
-	ca      *authority
-	dir     string // of the database
-	witness *witness
-	roots   []*root
-	nodes   []*node
-	byID    map[string]*node
-	work    sync.WaitGroup
-	over    chan struct{} // closed when no more faults come
-	source  *source
-	told    func(*node, *feed.Entry) // hears of each entry that a node stored; nil: nobody does
-	ends    sync.WaitGroup           // what ends after all others
-	lives   atomic.Int64
+	t        *testing.T
+	plan     *plan
+	trace    *trace
+	net      *wan.Net
+	ca       *authority
+	dir      string // of the database
+	witness  *witness
+	roots    []*root
+	nodes    []*node
+	byID     map[string]*node
+	work     sync.WaitGroup
+	over     chan struct{} // closed when no more faults come
+	source   *source
+	told     func(*node, *feed.Entry) // hears of each entry that a node stored; nil: nobody does
+	ends     sync.WaitGroup           // what ends after all others
+	lives    atomic.Int64
+	database atomic.Int64 // nanoseconds that its clock is ahead
 
 	mu       sync.Mutex
-	rand     *rand.Rand    // guarded by mu
-	wrong    []string      // guarded by mu
-	promised []promise     // guarded by mu
-	purged   []purged      // guarded by mu
-	visits   []seen        // guarded by mu
-	database time.Duration // what its clock is ahead; guarded by mu
+	rand     *rand.Rand // guarded by mu
+	wrong    []string   // guarded by mu
+	promised []promise  // guarded by mu
+	purged   []purged   // guarded by mu
+	visits   []seen     // guarded by mu
 }
 
 // promise is a change of which the client was told.
@@ -76,12 +76,6 @@ func (w *world) later(d time.Duration, f func()) {
 		}
 		f()
 	})
-}
-
-func (w *world) databaseNow() time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return time.Now().Add(w.database)
 }
 
 // onAck hears what nodes say to their parents.
@@ -139,7 +133,7 @@ func newWorld(t *testing.T, p *plan, dir string) *world {
 		t: t, plan: p, trace: &trace{start: time.Now()}, net: wan.New(), ca: newAuthority(t), dir: dir,
 		byID: map[string]*node{}, over: make(chan struct{}), rand: rand.New(rand.NewPCG(p.seed, 2)),
 	}
-	log, err := store.OpenShared(context.Background(), dir, store.Shared{Now: w.databaseNow, Around: func(_ context.Context, _ bool, run func() error) error { return run() }})
+	log, err := store.OpenShared(context.Background(), dir, store.Shared{Now: ahead(&w.database), Around: func(_ context.Context, _ bool, run func() error) error { return run() }})
 	if err != nil {
 		t.Fatal(err)
 	}
