@@ -22,6 +22,7 @@ ZONES      ?= 1000000
 WORK       ?= watch,relays,missed,fresh
 RATE       ?= 0
 OBJECTS    ?= 10000000
+SEEDS      ?= 1000
 # The older edition of the caches' suite, and what the current one imports.
 SUITE_NPM  := http-cache-tests@0.4.5 undici@7.4.0
 SUITES     := build/cache-tests/node_modules/.package-lock.json
@@ -119,12 +120,14 @@ bench-policy: ## what the cache's eviction policy misses on real traces, beside 
 	xz -dc $(TRACES)/adaptsize-request.csv.xz > build/traces/adaptsize
 	go run ./lab/evict -keys build/traces/web07 -sized build/traces/adaptsize
 
-sim: build ## twelve edges and 330, cold, purged and under load: what the origin sees, how long a purge takes (OBJECTS=10000000)
+sim: build ## twelve edges and 330, cold, purged and under load; the feed under faults, and to 330 data centers (OBJECTS=10000000, SEEDS=1000)
 	@mkdir -p build && rm -f build/sim.*.json
 	go test -count=1 -run 'ThreeTiersOf330' ./edge -figures $(CURDIR)/build/sim.edge.json
 	go test -count=1 -timeout 30m -run 'TaggedObjects' ./edge/phase/cache -objects $(OBJECTS) -figures $(CURDIR)/build/sim.cache.json
+	go test -count=1 -timeout 60m -run 'Fleet' ./lab/sim/world -fleet 330 -calm 60s -dying 125s -figures $(CURDIR)/build/sim.feed.json
+	for from in 0 1 2 3; do go test -count=1 -v -timeout 60m -run TestSeeds ./lab/sim/world -from $$((from * $(SEEDS) / 4 + 1)) -seeds $$(($(SEEDS) / 4)) | grep -v '^ *---\|^===' || exit 1; done
 	go build -o build/sim ./lab/sim
-	build/sim -with build/sim.edge.json,build/sim.cache.json
+	build/sim -with build/sim.edge.json,build/sim.cache.json,build/sim.feed.json
 
 feed-kill: build ## a control plane, 3 relays and 24 edges as processes, each killed in turn under load: what is lost, who stands at the head after what time
 	go build -o build/kill ./lab/kill

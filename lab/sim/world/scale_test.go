@@ -70,7 +70,7 @@ func TestFleetIsToldWhileRelaysDie(t *testing.T) {
 
 func report(t *testing.T, d *delays, name string, q float64, bar time.Duration) {
 	t.Helper()
-	for _, at := range []float64{.5, .95, .99} {
+	for _, at := range []float64{.5, .95, .99, .999} {
 		most := 0.0
 		if at == q {
 			most = float64(bar / time.Millisecond)
