@@ -169,7 +169,7 @@ func (l *link) say(kind byte, p []byte) error {
 
 func (l *link) heard(h heartbeat) {
 	now := time.Now()
-	if !h.at.Equal(l.rootAt) {
+	if h.at.After(l.rootAt) { // of a ring of relays each may say another old time in turn
 		l.rootAt, l.moved = h.at, now
 		if l.progress {
 			l.s.stale = l.s.cfg.Stale

@@ -520,3 +520,26 @@ func (e *edge) answersFrom(parent string) error {
 	defer func() { _ = raw.Close() }()
 	return l.handshake(ctx)
 }
+
+// Relays that follow each other hand two old times to and fro, so that each hears
+// another one than the last: that is no sign of the root.
+func TestOldTimesOfARingAreNoSignOfTheRoot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := memCopy(t, vfs.NewMem())
+		defer func() { _ = c.Close() }()
+		l := &link{s: NewSubscriber(SubscriberConfig{Parents: []string{"ring", "root"}, Copy: c}), moved: time.Now(), progress: true}
+		newer := time.Now()
+		times := []time.Time{newer, newer.Add(-3 * time.Second)}
+		var err error
+		for i := range 10 {
+			l.heard(heartbeat{at: times[i%2]})
+			if err = l.stale(); err != nil {
+				break
+			}
+			<-time.After(time.Second)
+		}
+		if !errors.Is(err, errStale) {
+			t.Errorf("after 10 s of two times in turn: %v, want %v", err, errStale)
+		}
+	})
+}

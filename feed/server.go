@@ -48,7 +48,8 @@ type ServerConfig struct {
 	// whose log is the truth.
 	Upstream func() Upstream
 	Logger   *slog.Logger
-	// Now is the clock that a root's heartbeats carry; nil means time.Now.
+	// Now is the clock that a root's heartbeats carry as it was when the server
+	// was made: they do not go back when it is set. Nil means time.Now.
 	Now func() time.Time
 
 	Gather        time.Duration // least time between two batches [20 ms]; the first after a pause goes at once
@@ -84,6 +85,8 @@ type Server struct {
 	fetches   chan struct{} // one token for each answer of values
 	below     below
 	counters  serverCounters
+	began     time.Time // by cfg.Now
+	since     time.Time // the same moment
 	signals   signalCounters
 
 	mu       sync.Mutex
@@ -113,7 +116,8 @@ func NewServer(cfg ServerConfig) *Server {
 		shakes:    make(chan struct{}, cfg.MaxHandshakes),
 		fetches:   make(chan struct{}, maxFetches),
 		sessions:  make(map[string]*session),
-		fetchers:  make(map[string]int),
+		began:     cfg.Now(), since: time.Now(),
+		fetchers: make(map[string]int),
 	}
 	s.below.nodes = make(map[string]*belowNode)
 	s.tail = newTail(cfg, s.packer, &s.counters)

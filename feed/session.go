@@ -210,7 +210,7 @@ func (s *Server) holds(ctx context.Context, c Cursor) (bool, error) {
 // the root when that was so.
 func (s *Server) pulse() heartbeat {
 	seq, hash := s.cfg.Log.Head()
-	h := heartbeat{Cursor{seq, hash}, s.cfg.Now()}
+	h := heartbeat{Cursor{seq, hash}, s.began.Add(time.Since(s.since))}
 	if s.cfg.Upstream == nil {
 		return h
 	}
