@@ -59,6 +59,11 @@ type Config struct {
 	// RetainBytes and RetainFor bound the log as well; 0 for no bound.
 	RetainBytes int64
 	RetainFor   time.Duration
+	// Gather is the least time between two batches of the feed; 0 for 40 ms.
+	// GatherNumbers is how long a change waits for others that are numbered in the
+	// same transaction; 0 for 2 ms. Purges wait for neither.
+	Gather        time.Duration
+	GatherNumbers time.Duration
 	// Drain bounds the end of calls in flight; 0 for 30 s.
 	Drain time.Duration
 	// Listen opens a listener by name ("api", "feed"); nil for net.Listen.
@@ -84,9 +89,9 @@ type Control struct {
 	timer     chan struct{} // capacity 1: an expiry changed
 }
 
-// gather is the feed's window at the root: each batch costs a frame and an
+// DefaultGather is the feed's window at the root: each batch costs a frame and an
 // acknowledgement of every subscriber.
-const gather = 40 * time.Millisecond
+const DefaultGather = 40 * time.Millisecond
 
 // The control plane has no colo and no addresses of its own: it judges with
 // none, as every edge has its own.
@@ -135,6 +140,7 @@ func (c *Control) open(ctx context.Context) (err error) {
 		Store: c.store, Judge: judge, Recipients: recipients, Colos: colos, Vault: c.authority,
 		Log: c.log.With("part", "publish"), Retain: c.cfg.Retain,
 		RetainBytes: c.cfg.RetainBytes, RetainFor: c.cfg.RetainFor, RetainAudit: c.cfg.HistoryChanges, RetainHistory: c.cfg.HistoryFor,
+		Gather: c.cfg.GatherNumbers,
 	}); err != nil {
 		return err
 	}
@@ -158,7 +164,7 @@ func (c *Control) open(ctx context.Context) (err error) {
 	})
 	c.members = newMembers(c.nodes, c.log.With("part", "members"))
 	c.feed = feed.NewServer(feed.ServerConfig{
-		Log: c.publish, Identity: c.authority.Control(), Known: c.authority.Known, Enroll: c.authority.Enroll, Gather: gather,
+		Log: c.publish, Identity: c.authority.Control(), Known: c.authority.Known, Enroll: c.authority.Enroll, Gather: cmp.Or(c.cfg.Gather, DefaultGather),
 		OnAck: func(n feed.NodeInfo, seq uint64, rejected string) {
 			c.progress.Note(n, seq, rejected, time.Now().UTC())
 		},

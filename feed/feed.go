@@ -13,6 +13,7 @@ package feed
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -47,6 +48,12 @@ type Change struct {
 	Key string
 	// Value is at most MaxValueBytes; empty for Delete.
 	Value []byte
+}
+
+// Signals reports whether changes are signals alone, of which there is one: what
+// is kept in no state, and waits for no company.
+func Signals(changes []Change) bool {
+	return len(changes) > 0 && !slices.ContainsFunc(changes, func(c Change) bool { return c.Op != Signal })
 }
 
 // Entry is a number and an atomic list of changes. Entries are numbered from 1

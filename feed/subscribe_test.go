@@ -51,6 +51,43 @@ func TestLoneChangeIsNotHeldByTheGatherWindow(t *testing.T) {
 	})
 }
 
+// A purge right behind another batch is not held, one behind a change that is
+// held is, since order is meaning.
+func TestPurgeSkipsTheGatherWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		e := w.edge(1, nil)
+		purge := Change{Op: Signal, Key: "purge/z"}
+		synctest.Wait()
+		w.log.set("a", "1")
+		synctest.Wait()
+		start := time.Now()
+		expect := func(want uint64, after time.Duration) {
+			t.Helper()
+			synctest.Wait()
+			if got := e.copy.Cursor().Seq; got != want || time.Since(start) != after {
+				t.Errorf("cursor %d after %s, want %d after %s", got, time.Since(start), want, after)
+			}
+		}
+		w.log.put(purge)
+		expect(2, 0)
+		w.log.put(purge, purge)
+		expect(3, 0)
+		w.log.set("a", "2")
+		expect(3, 0)
+		w.log.put(purge)
+		expect(3, 0)
+		<-time.After(19 * time.Millisecond)
+		expect(3, 19*time.Millisecond)
+		<-time.After(time.Millisecond)
+		expect(5, 20*time.Millisecond)
+		w.log.put(purge, Change{Op: Set, Key: "a", Value: []byte("3")})
+		expect(5, 20*time.Millisecond)
+		<-time.After(20 * time.Millisecond)
+		expect(6, 40*time.Millisecond)
+	})
+}
+
 func TestPeersShowWhoHasWhat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)

@@ -45,7 +45,9 @@ func newTail(cfg ServerConfig, pack *packer, counters *serverCounters) *tail {
 }
 
 // run moves the tail until ctx ends. After a pause a change goes out at once;
-// changes that come closer together than the gather window share a batch.
+// changes that come closer together than the gather window share a batch, and
+// signals that nothing waits before go at once: a purge is asked for because
+// what is served now is wrong.
 func (t *tail) run(ctx context.Context) {
 	var last time.Time
 	for ctx.Err() == nil {
@@ -61,7 +63,7 @@ func (t *tail) run(ctx context.Context) {
 			}
 			continue
 		}
-		if d := time.Until(last.Add(t.gather)); d > 0 {
+		if d := time.Until(last.Add(t.gather)); d > 0 && !t.urgent(ctx) {
 			wait(ctx, d)
 		}
 		last = time.Now()
@@ -70,6 +72,13 @@ func (t *tail) run(ctx context.Context) {
 			wait(ctx, time.Second)
 		}
 	}
+}
+
+// urgent reports whether the first entry that is to go out is signals alone. A
+// log that cannot be read is for advance to tell.
+func (t *tail) urgent(ctx context.Context) bool {
+	entries, err := t.log.Read(ctx, t.end().Seq, 1)
+	return err == nil && len(entries) > 0 && Signals(entries[0].Changes)
 }
 
 func (t *tail) end() Cursor {

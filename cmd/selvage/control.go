@@ -22,6 +22,9 @@ const (
 	// A log that is shorter would send an edge a whole copy after each pause.
 	minRetainBytes = 16 << 20
 	minRetainFor   = time.Minute
+	// Below, frames cost more than they bring; above, users wait.
+	minGather = time.Millisecond
+	maxGather = time.Second
 )
 
 func (a *app) controlCommand() *cobra.Command {
@@ -29,6 +32,7 @@ func (a *app) controlCommand() *cobra.Command {
 	nameServers := conf.NewStrings("NAME,...")
 	drain, retainFor, historyFor := conf.Duration(30*time.Second), conf.Duration(7*24*time.Hour), conf.Duration(publish.DefaultHistory)
 	retainBytes := conf.Size(1 << 30)
+	gather, gatherNumbers := conf.Duration(control.DefaultGather), conf.Duration(publish.DefaultGather)
 	cmd := &cobra.Command{
 		Use:   "control",
 		Short: "Run the control plane",
@@ -61,12 +65,15 @@ that ends TLS. SIGTERM lets calls in flight finish, for at most 30 s.`,
 	fl.Var(&retainFor, "retain-for", "how long the feed's log keeps an entry at most")
 	fl.IntVar(&cfg.HistoryChanges, "history-changes", publish.DefaultHistoryChanges, "`N` changes of all zones that their history and the audit trail keep")
 	fl.Var(&historyFor, "history-for", "how long zones' history and the audit trail keep a change at most")
+	fl.Var(&gather, "gather", "least time between two batches that the feed sends, from 1ms to 1s; purges do not wait for it")
+	fl.Var(&gatherNumbers, "gather-numbers", "how long a change waits for others to be numbered with, from 1ms to 1s; purges do not")
 	fl.Float64Var(&cfg.Quota.Rate, "quota-rate", api.DefaultQuotaRate, "`N` changes a second that one account may make; below 0 for no bound")
 	fl.IntVar(&cfg.Quota.Burst, "quota-burst", api.DefaultQuotaBurst, "`N` of them at once, after a pause")
 	fl.IntVar(&cfg.Quota.Day, "quota-day", 0, "`N` changes a day that one account may make; 0 for no bound")
 	fl.Var(&drain, "drain-timeout", "how long calls in flight may finish after SIGTERM, at most 30s")
 	withFile(cmd, func(cmd *cobra.Command) error {
 		cfg.RetainBytes, cfg.RetainFor, cfg.HistoryFor = int64(retainBytes), time.Duration(retainFor), time.Duration(historyFor)
+		cfg.Gather, cfg.GatherNumbers = time.Duration(gather), time.Duration(gatherNumbers)
 		if err := checkControl(&cfg, time.Duration(drain)); err != nil {
 			return usage("%w; \"selvage control --help\" shows an example", err)
 		}
@@ -109,6 +116,11 @@ func checkControl(cfg *control.Config, drain time.Duration) error {
 	}
 	if err := checkKept(cfg); err != nil {
 		return err
+	}
+	for name, d := range map[string]time.Duration{"gather": cfg.Gather, "gather_numbers": cfg.GatherNumbers} {
+		if d < minGather || d > maxGather {
+			return fmt.Errorf("%s: from %s to %s, got %s", name, minGather, maxGather, d)
+		}
 	}
 	if drain <= 0 || drain > maxDrain {
 		return fmt.Errorf("drain_timeout: from 1ns to %s, got %s", maxDrain, drain)

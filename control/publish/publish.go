@@ -56,6 +56,7 @@ type Config struct {
 const (
 	DefaultHistoryChanges = 1_000_000
 	DefaultHistory        = 90 * 24 * time.Hour
+	DefaultGather         = 2 * time.Millisecond
 )
 
 const (
@@ -103,7 +104,7 @@ func New(ctx context.Context, c Config) (*Publisher, error) {
 	c.Retain = cmp.Or(c.Retain, 100_000)
 	c.RetainAudit = cmp.Or(c.RetainAudit, DefaultHistoryChanges)
 	c.RetainHistory = cmp.Or(c.RetainHistory, DefaultHistory)
-	c.Gather = cmp.Or(c.Gather, 2*time.Millisecond)
+	c.Gather = cmp.Or(c.Gather, DefaultGather)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -263,7 +264,7 @@ func (p *Publisher) Write(ctx context.Context, a Action, fn func(*store.Tx) (Wri
 		if err != nil {
 			return err
 		}
-		signals = len(w.Changes) > 0 && !slices.ContainsFunc(w.Changes, func(c feed.Change) bool { return c.Op != feed.Signal })
+		signals = feed.Signals(w.Changes)
 		p.forget(id) // of a transaction that the database undid
 		if id, err = putEvents(ctx, tx, a, w); err == nil {
 			p.await(id, got)
