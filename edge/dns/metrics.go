@@ -62,6 +62,9 @@ func (c *counters) count(r *reply, n, proto int) {
 
 // observe notes that count queries were answered in elapsed time altogether.
 func (c *counters) observe(elapsed time.Duration, count int) {
+	if count == 0 {
+		return
+	}
 	each := elapsed / time.Duration(count)
 	i := 0
 	for i < len(bounds) && each > bounds[i] {

@@ -258,10 +258,10 @@ func TestPortZeroIsNotAnswered(t *testing.T) {
 	c := new(counters)
 	msg := packed(t, question("example.com", dns.TypeA))
 	out := make([]byte, DefaultUDPSize)
-	if n := s.answerUDP(&r, c, msg, out, netip.MustParseAddrPort("192.0.2.1:0"), nil); n != 0 {
+	if n, _ := s.answerUDP(&r, c, msg, out, netip.MustParseAddrPort("192.0.2.1:0"), nil); n != 0 {
 		t.Errorf("%d bytes to port 0", n)
 	}
-	if n := s.answerUDP(&r, c, msg, out, netip.MustParseAddrPort("192.0.2.1:1"), nil); n == 0 {
+	if n, _ := s.answerUDP(&r, c, msg, out, netip.MustParseAddrPort("192.0.2.1:1"), nil); n == 0 {
 		t.Error("no answer to port 1")
 	}
 }

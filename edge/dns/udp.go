@@ -30,7 +30,10 @@ func (s *Server) serveSingles(conn *net.UDPConn, c *counters, d *desk) error {
 			return err
 		}
 		start := time.Now()
-		n = s.answerUDP(&r, c, in[:n], out, from, d)
+		n, cold := s.answerUDP(&r, c, in[:n], out, from, d)
+		if cold {
+			continue
+		}
 		if n > 0 {
 			if _, err := conn.WriteToUDPAddrPort(out[:n], from); err != nil {
 				c.unsent.Add(1)
@@ -47,18 +50,19 @@ func transient(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
 }
 
-func (s *Server) answerUDP(r *reply, c *counters, in, out []byte, from netip.AddrPort, d *desk) int {
+// answerUDP returns the length of the answer; cold says that the desk answers.
+func (s *Server) answerUDP(r *reply, c *counters, in, out []byte, from netip.AddrPort, d *desk) (n int, cold bool) {
 	if from.Port() == 0 { // no client has it; an answer could only reflect
 		c.ignored[protoUDP].Add(1)
-		return 0
+		return 0, false
 	}
-	n := r.answer(&s.zones, in, out, s.udpSize, false)
+	n = r.answer(&s.zones, in, out, s.udpSize, false)
 	if n == coldAnswer {
 		if d.take(in, from, nil) {
-			return 0
+			return 0, true
 		}
 		n = r.fail()
 	}
 	c.count(r, n, protoUDP)
-	return n
+	return n, false
 }

@@ -37,6 +37,7 @@ type batch struct {
 	c    *counters
 	desk *desk
 	info bool  // ask for and echo the address a query was sent to
+	cold int   // queries of this batch that wait at the desk
 	err  error // why the loop ended; nil for a drain
 
 	reply   reply
@@ -121,12 +122,13 @@ func (b *batch) run(fd uintptr) bool {
 		}
 		start := time.Now()
 		answers := 0
+		b.cold = 0
 		for i := range n {
 			answers += b.answer(i, answers)
 		}
 		b.send(fd, answers)
 		b.rearm(n)
-		b.c.observe(time.Since(start), n)
+		b.c.observe(time.Since(start), n-b.cold)
 	}
 	return true
 }
@@ -143,6 +145,7 @@ func (b *batch) answer(i, next int) int {
 	n := b.reply.answer(&b.s.zones, msg, b.out[next][:], b.s.udpSize, false)
 	if n == coldAnswer {
 		if b.desk.take(msg, b.peer(i), b.source(i)) {
+			b.cold++
 			return 0
 		}
 		n = b.reply.fail()

@@ -6,16 +6,17 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"log"
 	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/selvage-edge/selvage/edge"
+	"github.com/selvage-edge/selvage/edge/hot"
 	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/internal/figure"
 	"github.com/selvage-edge/selvage/zone"
@@ -30,75 +32,152 @@ import (
 
 func main() {
 	binary := flag.String("binary", "bin/selvage", "the program")
-	count := flag.Int("zones", 100_000, "how many")
-	hot := flag.Int("hot", 10_000, "how many are asked for before memory is read")
-	out := flag.String("out", "", "file of figures, appended to")
+	counts := flag.String("zones", "1000,100000,1000000", "how many there are, one run each")
+	asked := flag.Int("hot", 10_000, "how many are asked for")
+	out := flag.String("out", "bench/out/zones.json", "where the figures go")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *binary, *count, *hot, *out); err != nil {
-		log.Fatal(err)
+	if err := run(ctx, *binary, *counts, *asked, *out); err != nil {
+		fmt.Fprintln(os.Stderr, "zones:", err)
+		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, binary string, count, hot int, out string) error {
+func run(ctx context.Context, binary, counts string, asked int, out string) error {
+	var all []figure.Figure
+	for text := range strings.SplitSeq(counts, ",") {
+		count, err := strconv.Atoi(text)
+		if err != nil || count < 1 {
+			return fmt.Errorf("-zones: %q is no number of zones", text)
+		}
+		figures, err := measure(ctx, binary, count, min(asked, count))
+		if err != nil {
+			return fmt.Errorf("%d zones: %w", count, err)
+		}
+		all = append(all, figures...)
+	}
+	all = append(all, lookUps(asked))
+	for _, f := range all {
+		fmt.Println(f)
+	}
+	return errors.Join(figure.Write(out, all), figure.Missed(all))
+}
+
+// measure starts an edge with count zones on its disk and asks for some of them.
+func measure(ctx context.Context, binary string, count, asked int) ([]figure.Figure, error) {
 	dir, err := os.MkdirTemp("", "zones-")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	state, err := joined(ctx, binary, dir)
 	if err != nil {
-		return fmt.Errorf("have an edge join: %w", err)
+		return nil, fmt.Errorf("have an edge join: %w", err)
 	}
 	began := time.Now()
 	if err := fill(ctx, state, count); err != nil {
-		return fmt.Errorf("fill its copy: %w", err)
+		return nil, fmt.Errorf("fill its copy: %w", err)
 	}
 	fmt.Printf("%d zones written in %.1f s\n", count, time.Since(began).Seconds())
 	began = time.Now()
 	at, end, err := start(ctx, binary, state, "edge", "--colo", "FRA", "--parent", "127.0.0.1:1", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--dns", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--access-log", "off", "--state", state)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer end()
-	figures := []figure.Figure{figure.Most(fmt.Sprintf("zones-%d-start", count), "s", []float64{time.Since(began).Seconds()}, .5, 3)}
-	cold, warm, names := make([]float64, 0, hot), make([]float64, 0, hot), make([]float64, 0, hot)
-	step := max(1, count/hot)
-	resolver := &dns.Client{}
-	conn, err := resolver.Dial(at.DNS)
-	if err != nil {
-		return err
+	took := time.Since(began).Seconds()
+	l := &load{at: at, step: count / asked}
+	if l.conn, err = (&dns.Client{}).Dial(at.DNS); err != nil {
+		return nil, err
 	}
-	for i := 0; i < hot && i < count; i++ {
-		begin := time.Now()
-		m, _, err := resolver.ExchangeWithConn(new(dns.Msg).SetQuestion("www."+name(i*step)+".", dns.TypeA), conn)
-		if err != nil || m.Rcode != dns.RcodeSuccess {
-			return fmt.Errorf("resolve %s: %v, %w", name(i*step), m, err)
-		}
-		names = append(names, time.Since(begin).Seconds()*1e3)
-		for _, to := range []*[]float64{&cold, &warm} {
-			took, err := visit(ctx, at.HTTP, i*step)
-			if err != nil {
-				return err
+	defer l.conn.Close()
+	for _, pass := range []*pass{&l.cold, &l.hot} {
+		for i := range asked {
+			if err := l.ask(ctx, pass, i*l.step); err != nil {
+				return nil, err
 			}
-			*to = append(*to, took)
 		}
+	}
+	name := func(what string) string { return fmt.Sprintf("zones-%d-%s", count, what) }
+	figures := []figure.Figure{
+		figure.Most(name("start"), "s", []float64{took}, .5, 3),
+		figure.Most(name("rss"), "MB", l.hot.rss, 1, 1500),
 	}
 	for _, f := range []struct {
 		name   string
 		values []float64
 		bar    float64
-	}{{"http-cold", cold, 5}, {"http-hot", warm, 5}, {"dns-cold", names, 1}} {
+	}{{"http-cold", l.cold.http, 5}, {"dns-cold", l.cold.dns, 1}, {"http-hot", l.hot.http, 0}, {"dns-hot", l.hot.dns, 0}} {
 		for _, q := range []float64{.5, .99} {
-			figures = append(figures, figure.Most(fmt.Sprintf("zones-%d-%s-p%.0f", count, f.name, q*100), "ms", f.values, q, f.bar))
+			one := figure.Most(name(fmt.Sprintf("%s-p%.0f", f.name, q*100)), "ms", f.values, q, f.bar)
+			if f.bar == 0 {
+				one.Bar, one.Met = nil, nil
+			}
+			figures = append(figures, one)
 		}
 	}
-	rss, err := memory(at.PID)
+	return figures, nil
+}
+
+// load asks an edge, one question after the other.
+type load struct {
+	at        edge.StateFile
+	conn      *dns.Conn
+	step      int
+	cold, hot pass
+}
+
+// pass is what was seen while each zone was asked for once: milliseconds, and
+// the edge's memory in MB from time to time.
+type pass struct{ dns, http, rss []float64 }
+
+const rssEach = 100 // zones
+
+func (l *load) ask(ctx context.Context, p *pass, i int) error {
+	begin := time.Now()
+	m, _, err := new(dns.Client).ExchangeWithConn(new(dns.Msg).SetQuestion("www."+name(i)+".", dns.TypeA), l.conn)
+	if err != nil || m.Rcode != dns.RcodeSuccess {
+		return fmt.Errorf("resolve %s: %v, %w", name(i), m, err)
+	}
+	p.dns = append(p.dns, time.Since(begin).Seconds()*1e3)
+	took, err := visit(ctx, l.at.HTTP, i)
 	if err != nil {
 		return err
 	}
-	return report(append(figures, figure.Most(fmt.Sprintf("zones-%d-rss", count), "MB", []float64{rss}, .5, 1500)), out)
+	if p.http = append(p.http, took); len(p.http)%rssEach != 1 {
+		return nil
+	}
+	rss, err := memory(l.at.PID)
+	p.rss = append(p.rss, rss)
+	return err
+}
+
+// lookUps is what finding a zone in memory costs among so many, of a host one
+// label below its name.
+func lookUps(count int) figure.Figure {
+	const rounds, each = 101, 1000
+	table := hot.NewTable[int](1 << 40)
+	hosts := make([][]byte, count)
+	for i := range hosts {
+		table.Put(hot.HashOf(name(i)), name(i), &i, 1, false)
+		hosts[i] = []byte("www." + name(i))
+	}
+	took := make([]float64, rounds)
+	for r := range took {
+		begin := time.Now()
+		for i := range each {
+			var names hot.Suffixes
+			names.Set(hosts[(r*each+i)*7919%count])
+			for k := range names.Len() {
+				if text, hash := names.At(k); table.Find(hash, text) != nil {
+					break
+				}
+			}
+		}
+		took[r] = float64(time.Since(begin).Nanoseconds()) / each
+	}
+	return figure.Alone(fmt.Sprintf("zones-%d-hot-find", count), "ns", took, 1000)
 }
 
 // visit is how long a zone's answer takes, in milliseconds: a redirect of the
@@ -135,18 +214,6 @@ func memory(pid int) (float64, error) {
 		}
 	}
 	return 0, fmt.Errorf("process %d does not say what memory it has", pid)
-}
-
-func report(figures []figure.Figure, out string) error {
-	for _, f := range figures {
-		fmt.Println(f)
-		if out != "" {
-			if err := figure.Append(out, f); err != nil {
-				return err
-			}
-		}
-	}
-	return figure.Missed(figures)
 }
 
 // joined makes the state folder of an edge that has joined a control plane.
