@@ -32,6 +32,7 @@ type applier struct {
 	nodes   bool   // entries of nodes
 	kills   bool   // of kill switches
 	stages  uint64 // the newest entry of a stage; 0: none
+	recast  uint64 // of the operator's defaults; 0: none
 	newest  uint64
 }
 
@@ -64,7 +65,10 @@ func (a *applier) reload() error {
 func (a *applier) common() []error {
 	at := a.copy.Cursor().Seq
 	_, err := a.staged.Refresh()
-	failed := []error{err, a.loadNodes(at), a.edge.rejects.note("kills", at, a.edge.kills.Begin(a.copy.Scan))}
+	failed := []error{
+		err, a.loadNodes(at), a.edge.rejects.note("kills", at, a.edge.kills.Begin(a.copy.Scan)),
+		a.edge.rejects.note("defaults", at, a.edge.zones.Defaults()),
+	}
 	a.edge.kills.End()
 	return failed
 }
@@ -121,6 +125,7 @@ func (a *applier) settle(reject func(seq uint64, why error)) {
 			reject(a.newest, err)
 		}
 	}
+	a.redefault(reject)
 	for name, seq := range a.names {
 		if err := a.edge.zones.Named(name); err != nil {
 			reject(seq, err)

@@ -14,8 +14,8 @@ type staged interface {
 	Staged() int
 }
 
-// touch notes that entry seq changed a key, of a zone or of a zone's name, and
-// reports whether it is a zone's.
+// touch notes that entry seq changed a key, of a zone, of a zone's name or of the
+// defaults, and reports whether it is a zone's.
 func (a *applier) touch(key string, seq uint64) bool {
 	rest, ok := strings.CutPrefix(key, zone.PrefixZone)
 	if ok {
@@ -23,6 +23,8 @@ func (a *applier) touch(key string, seq uint64) bool {
 		a.touched[id] = seq
 	} else if name, named := strings.CutPrefix(key, zone.PrefixName); named {
 		a.names[name] = seq
+	} else if key == zone.KeyDefaults {
+		a.recast = seq
 	}
 	return ok
 }
@@ -42,4 +44,20 @@ func (a *applier) restage(reject func(seq uint64, why error)) {
 		a.touch(key, a.stages)
 	}
 	a.stages = 0
+}
+
+// redefault makes true what was noted of the operator's defaults: before the zones
+// of the same entries are, which are compiled over them.
+func (a *applier) redefault(reject func(seq uint64, why error)) {
+	if a.recast == 0 {
+		return
+	}
+	if err := a.edge.rejects.note("defaults", a.recast, a.edge.zones.Recast(func(id string, err error) {
+		if err := a.edge.rejects.note("zone/"+id, a.recast, err); err != nil {
+			reject(a.recast, err)
+		}
+	})); err != nil {
+		reject(a.recast, err)
+	}
+	a.recast = 0
 }

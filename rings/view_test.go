@@ -85,14 +85,20 @@ func history(r *rand.Rand, entries int) [][]feed.Change {
 	owner := map[uint64]string{}
 	next := uint64(1)
 	change := func(id string) feed.Change {
-		key := []string{zone.MetaKey(id), zone.SettingsKey(id), zone.DNSKey(id, "a"), zone.DNSKey(id, "b"), zone.RulesetKey(id, "p")}[r.IntN(5)]
+		key := zone.KeyDefaults // of the operator, where id is none
+		if id != "" {
+			key = []string{zone.MetaKey(id), zone.SettingsKey(id), zone.DNSKey(id, "a"), zone.DNSKey(id, "b"), zone.RulesetKey(id, "p")}[r.IntN(5)]
+		}
 		if r.IntN(4) == 0 {
 			return feed.Change{Op: feed.Delete, Key: key}
 		}
 		return feed.Change{Op: feed.Set, Key: key, Value: fmt.Append(nil, r.IntN(1000))}
 	}
 	for len(log) < entries {
-		id := strings.Repeat(string('a'+rune(r.IntN(3))), 32)
+		id := ""
+		if who := rune(r.IntN(4)); who < 3 {
+			id = strings.Repeat(string('a'+who), 32)
+		}
 		switch r.IntN(6) {
 		case 0, 1:
 			log = append(log, []feed.Change{change(id)})
@@ -118,6 +124,9 @@ func history(r *rand.Rand, entries int) [][]feed.Change {
 				break
 			}
 		default:
+			if id == "" {
+				continue // only zones go
+			}
 			gone := []feed.Change{}
 			for _, part := range []string{zone.MetaKey(id), zone.SettingsKey(id), zone.DNSKey(id, "a"), zone.DNSKey(id, "b"), zone.RulesetKey(id, "p")} {
 				gone = append(gone, feed.Change{Op: feed.Delete, Key: part})

@@ -17,14 +17,16 @@ import (
 //	zone/{id}/cert/{cert id}  → Certificate (key sealed under its data key)
 //	key/{cert id}/{node id}   → the certificate's data key, sealed to one node
 //	purge/{id}                → Purge; a signal: applied in order, not kept
-//	operator/{what}           → what the operator says for all zones
+//	operator/settings         → Settings of zones that have not set them themselves
 const (
 	PrefixName  = "name/"
 	PrefixZone  = "zone/"
 	PrefixKey   = "key/"
 	PrefixPurge = "purge/"
 
+	// PrefixOperator begins what the operator says for all zones.
 	PrefixOperator = "operator/"
+	KeyDefaults    = PrefixOperator + "settings"
 )
 
 func NameKey(zoneName string) string         { return PrefixName + zoneName }

@@ -27,7 +27,10 @@ type Setting struct {
 	// Object checks a value that is a JSON object, of which Unit tells the form; nil
 	// for others.
 	Object func(value json.RawMessage) error
-	Doc    string
+	// Own marks a setting that each zone has for itself: the operator can give no
+	// default for it.
+	Own bool
+	Doc string
 }
 
 // PathOurs marks a setting that the v4 API has no word for.
@@ -44,8 +47,8 @@ var SettingTable = []Setting{
 	{Name: "browser_cache_ttl", Default: `0`, Min: 0, Max: 31536000, Unit: "seconds", Doc: "max-age that browsers see on cacheable answers when it is longer than the origin's; 0 respects the origin"},
 	{Name: "cache_eligibility", Default: `"rfc"`, Path: PathOurs, Values: []string{"rfc", "static"}, Doc: "what the cache may hold without a rule that says so: every answer that RFC 9111 allows (rfc), or of these only paths with one of Cloudflare's default cached file extensions (static)"},
 	{Name: "cache_level", Default: `"aggressive"`, Values: []string{"basic", "simplified", "aggressive"}, Doc: "what the query string means to the cache: each is an object of its own (aggressive), it is left out of the key (simplified), a request that has one is not cached (basic)"},
-	{Name: "cache_reserve", Default: `"off"`, Path: "cache/cache_reserve", Values: onOff, Doc: "keep eligible objects in the object store behind the edges' own disks"},
-	{Name: "development_mode", Default: `"off"`, Values: onOff, Doc: "go past the cache; switches itself off after three hours"},
+	{Name: "cache_reserve", Default: `"off"`, Path: "cache/cache_reserve", Values: onOff, Own: true, Doc: "keep eligible objects in the object store behind the edges' own disks"},
+	{Name: "development_mode", Default: `"off"`, Values: onOff, Own: true, Doc: "go past the cache; switches itself off after three hours"},
 	{Name: "early_hints", Default: `"off"`, Values: onOff, Doc: "send 103 Early Hints with the Link fields of a page's last answer while the page is fetched (RFC 8297)"},
 	{Name: "http2", Default: `"on"`, Values: onOff, Doc: "offer HTTP/2 to visitors"},
 	{Name: "http3", Default: `"on"`, Values: onOff, Doc: "offer HTTP/3: answers over TLS say so in Alt-Svc, and QUIC is answered on the UDP port of the same number"},
@@ -60,7 +63,7 @@ var SettingTable = []Setting{
 	{Name: "tiered_caching", Default: `"on"`, Path: "argo/tiered_caching", Values: onOff, Doc: "ask an upper tier before the origin; off: each data center asks the origin itself"},
 	{Name: "url_normalization_scope", Default: `"incoming"`, Path: "url_normalization", Values: []string{"incoming", "both", "none"}, Doc: "where the normalised path counts: for rules alone (incoming), or for cache key and origin too, which then get nothing else (both)"},
 	{Name: "url_normalization_type", Default: `"cloudflare"`, Path: "url_normalization", Values: []string{"cloudflare", "rfc3986"}, Doc: "how a path is normalised: by RFC 3986 (percent-encoding, dot segments), and before that backslashes made slashes and runs of slashes one (cloudflare)"},
-	{Name: "variants", Default: `{}`, Path: "cache/variants", Unit: "media types by file extension, as `{\"jpg\":[\"image/webp\",\"image/avif\"]}`", Object: checkVariants, Doc: "image types in which the origin has files of an extension, one of which it sends by Accept, saying Vary: Accept; the cache keeps one object for all visitors who accept the same of them"},
+	{Name: "variants", Default: `{}`, Path: "cache/variants", Unit: "media types by file extension, as `{\"jpg\":[\"image/webp\",\"image/avif\"]}`", Object: checkVariants, Own: true, Doc: "image types in which the origin has files of an extension, one of which it sends by Accept, saying Vary: Accept; the cache keeps one object for all visitors who accept the same of them"},
 	{Name: "zstd", Default: `"on"`, Path: PathOurs, Values: onOff, Doc: "compress text for visitors who accept Zstandard (zstd)"},
 }
 

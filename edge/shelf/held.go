@@ -137,10 +137,14 @@ const goodTries = 32
 var errNoGood = errors.New("no state of the zone that the copy still has can be used")
 
 // lastGood compiles the newest state of a zone that can be, whole, of those that
-// the copy still knows for sure.
+// the copy still knows for sure, over the defaults of now.
 func (s *Shelf) lastGood(id string) (*made, error) {
 	if s.Older == nil {
 		return nil, errNoGood
+	}
+	under, err := s.base()
+	if err != nil {
+		return nil, err
 	}
 	past, err := s.past(id)
 	if err != nil {
@@ -164,6 +168,7 @@ func (s *Shelf) lastGood(id string) (*made, error) {
 		}
 		spec, err := zone.Assemble(id, rows)
 		if err == nil {
+			under.under(spec)
 			err = s.fill(spec)
 		}
 		var z *snapshot.Zone

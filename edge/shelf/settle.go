@@ -16,6 +16,14 @@ import (
 // where it is in memory. gone reports that there is no such zone any more. An
 // error means that the last good state is served on.
 func (s *Shelf) Touch(id string) (gone bool, err error) {
+	return s.touch(id, func(prev *snapshot.Zone, spec *zone.Spec) (*snapshot.Zone, error) {
+		return snapshot.Recompile(prev, spec, s.Shared)
+	})
+}
+
+// touch is Touch by a compile of the caller's, which may leave DNS out. Of several
+// zones it may run at once.
+func (s *Shelf) touch(id string, compile func(prev *snapshot.Zone, spec *zone.Spec) (*snapshot.Zone, error)) (gone bool, err error) {
 	match := func(_, of string) bool { return of == id }
 	s.fronts.spoil(match)
 	s.plans.spoil(match)
@@ -29,7 +37,7 @@ func (s *Shelf) Touch(id string) (gone bool, err error) {
 		err = s.fill(spec)
 	}
 	if err == nil {
-		z, err = snapshot.Recompile(s.hot(spec.Name, id), spec, s.Shared)
+		z, err = compile(s.hot(spec.Name, id), spec)
 	}
 	if errors.Is(err, errRead) {
 		return false, err
@@ -59,7 +67,7 @@ func (s *Shelf) replace(m *made) {
 	front := *m.zone
 	front.DNS = nil
 	s.zones.Replace(hot.HashOf(name), name, &front, m.bytes, m.held)
-	if s.Plans != nil && s.Plans.Hot(name) {
+	if s.Plans != nil && records != nil && s.Plans.Hot(name) {
 		s.Plans.Set(name, records)
 	}
 }

@@ -85,8 +85,9 @@ type Shelf struct {
 	fronts loads[snapshot.Zone]
 	plans  loads[dns.Plan]
 	held   held
-	dirty  chan struct{} // capacity 1: names changed
-	count  atomic.Int64  // of names
+	bases  atomic.Pointer[base] // the newest that was read
+	dirty  chan struct{}        // capacity 1: names changed
+	count  atomic.Int64         // of names
 	metrics
 }
 
@@ -327,23 +328,39 @@ func (s *Shelf) newestRecords(id string) (p *dns.Plan, name string, err error) {
 	return good.zone.DNS, good.zone.Name, nil
 }
 
-// read assembles a zone of the rows under a prefix; nil when there are none.
+// read assembles a zone of the rows under a prefix, with the defaults below its
+// settings; nil when there are none. The defaults are read before and after, so
+// that they are of the same moment.
 func (s *Shelf) read(prefix, id string) (*zone.Spec, int, error) {
-	var rows []zone.Row
-	size := 0
-	err := s.Copy.Scan(prefix, func(key string, value []byte, seq uint64) error {
-		rows = append(rows, zone.Row{Key: key, Value: append([]byte{}, value...), Seq: seq})
-		size += len(key) + len(value)
-		return nil
-	})
-	if err != nil {
-		return nil, 0, fmt.Errorf("%w: zone %s: %w", errRead, id, err)
+	for range loadTries {
+		under, err := s.base()
+		if err != nil {
+			return nil, 0, err
+		}
+		var rows []zone.Row
+		size := 0
+		if err := s.Copy.Scan(prefix, func(key string, value []byte, seq uint64) error {
+			rows = append(rows, zone.Row{Key: key, Value: append([]byte{}, value...), Seq: seq})
+			size += len(key) + len(value)
+			return nil
+		}); err != nil {
+			return nil, 0, fmt.Errorf("%w: zone %s: %w", errRead, id, err)
+		}
+		if again, err := s.base(); err != nil {
+			return nil, 0, err
+		} else if !again.same(under) {
+			continue
+		}
+		if len(rows) == 0 {
+			return nil, 0, nil
+		}
+		spec, err := zone.Assemble(id, rows)
+		if err == nil {
+			under.under(spec)
+		}
+		return spec, size, err
 	}
-	if len(rows) == 0 {
-		return nil, 0, nil
-	}
-	spec, err := zone.Assemble(id, rows)
-	return spec, size, err
+	return nil, 0, errUnsteady
 }
 
 // records assembles of a zone what DNS needs. Meta is read before and after, so

@@ -24,7 +24,7 @@ import (
 
 // world is a shelf over a copy in memory, to which entries are applied.
 type world struct {
-	t *testing.T
+	t testing.TB
 	*Shelf
 	copy  *feed.Copy
 	dns   *dns.Server
@@ -33,7 +33,7 @@ type world struct {
 	hold  chan struct{}
 }
 
-func newWorld(t *testing.T, bytes int64) *world {
+func newWorld(t testing.TB, bytes int64) *world {
 	t.Helper()
 	copied, err := feed.OpenCopy("copy", feed.CopyOptions{FS: vfs.NewMem(), NoSync: true})
 	if err != nil {
