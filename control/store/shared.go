@@ -35,5 +35,6 @@ func OpenShared(ctx context.Context, dir string, how Shared) (*Store, error) {
 		return nil, err
 	}
 	s.kind, s.around = sharedKind{clock: how.Now}, how.Around
+	s.queue = nil // it is for the writers of one store
 	return s, nil
 }

@@ -49,7 +49,17 @@ func (sqliteKind) oneState() sql.IsolationLevel { return sql.LevelDefault }
 func (sqliteKind) lock() string { return "" }
 
 // codeFull is SQLITE_FULL: the disk has no room. The transaction is undone.
-const codeFull = 13
+const (
+	codeFull       = 13
+	codeConstraint = 19
+)
+
+// broken reports a COMMIT that is refused because what was written does not hold
+// together (SQLITE_CONSTRAINT, the low byte of its kinds).
+func broken(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && e.Code()&0xff == codeConstraint
+}
 
 func (sqliteKind) explain(err error) (error, bool) {
 	if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code() == codeFull {
@@ -75,6 +85,7 @@ func openSQLite(ctx context.Context, dir string) (*Store, error) {
 	if s.read, err = connect(path, readers, readCache, "deferred"); err != nil {
 		return nil, errors.Join(err, s.write.Close())
 	}
+	s.queue = newQueue(s)
 	return s, nil
 }
 

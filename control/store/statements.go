@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"sync"
+	"time"
 )
 
 // statements are the compiled statements of the one connection that writes to
@@ -76,6 +77,10 @@ func (s *statements) often() string {
 // ExecContext is sql.Tx's. Only statements whose rows are all read before the
 // next one is run are kept compiled: a compiled statement has one set of rows.
 func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	return tx.exec(tx.on(ctx), query, args...)
+}
+
+func (tx *Tx) exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	if tx.compiled != nil {
 		if s := tx.compiled.find(query); s != nil {
 			return tx.StmtContext(ctx, s).ExecContext(ctx, args...)
@@ -86,10 +91,34 @@ func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.R
 
 // QueryRowContext is sql.Tx's.
 func (tx *Tx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	ctx = tx.on(ctx)
 	if tx.compiled != nil {
 		if s := tx.compiled.find(query); s != nil {
 			return tx.StmtContext(ctx, s).QueryRowContext(ctx, args...)
 		}
 	}
 	return tx.Tx.QueryRowContext(ctx, query, args...)
+}
+
+// QueryContext is sql.Tx's.
+func (tx *Tx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return tx.Tx.QueryContext(tx.on(ctx), query, args...)
+}
+
+// on is the context that a statement is run with. In a transaction that others may
+// share, one that has begun comes to its end: interrupting it would undo all of
+// them. None begins when ctx is over, or the writer is too slow.
+func (tx *Tx) on(ctx context.Context) context.Context {
+	if !tx.grouped || ctx.Err() != nil {
+		return ctx
+	}
+	if !tx.late && !tx.until.IsZero() {
+		tx.late = time.Now().After(tx.until)
+	}
+	if tx.late {
+		over, cancel := context.WithCancel(ctx)
+		cancel()
+		return over
+	}
+	return context.WithoutCancel(ctx)
 }

@@ -32,6 +32,8 @@ type Store struct {
 	place string // for messages; has no password
 	// compiled are statements of write; nil where its driver keeps them.
 	compiled *statements
+	// queue is where SQLite's writers wait; nil where each has a connection.
+	queue *queue
 	// around runs each transaction; nil does so at once.
 	around func(ctx context.Context, writes bool, run func() error) error
 }
@@ -63,6 +65,10 @@ type Tx struct {
 	*sql.Tx
 	kind     kind
 	compiled *statements // nil for none
+	// grouped says that other writers may be in it; see queue.
+	grouped bool
+	until   time.Time // when this one is too slow for those before it; zero for never
+	late    bool      // it was
 }
 
 // Open opens or creates the database at place and brings its schema up to date:
@@ -111,12 +117,17 @@ const (
 )
 
 // Write runs fn in one write transaction; what it did is durable when nil is
-// returned and undone otherwise. SQLite has one writer at a time. PostgreSQL has
-// many, each of which sees what was committed before each of its statements;
+// returned and undone otherwise. SQLite has one writer at a time, in the order in
+// which they came; several may be made durable together, and fn may then see what
+// is undone with it. PostgreSQL has many, each of which sees what was committed before each of its statements;
 // those who read first and write what follows from it use Lock, or a condition in
-// the statement that writes. fn is run again when the database undid it in favour
-// of another transaction.
+// the statement that writes. fn is run again when it was undone in favour of another
+// writer, so it sets anew what it leaves behind.
 func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
+	if s.queue != nil {
+		err, _ := s.kind.explain(s.queue.run(ctx, fn))
+		return err
+	}
 	end := time.Now().Add(triesFor)
 	for pause := time.Millisecond; ; pause = min(2*pause, maxPause) {
 		err, again := s.kind.explain(s.inTx(ctx, s.write, nil, fn))

@@ -153,20 +153,21 @@ func (s *selvage) sent(ctx context.Context) (float64, error) {
 func (s *selvage) changes(ctx context.Context, n, size int) error {
 	before, _ := s.publish.Head()
 	for done := 0; done < n-1; {
+		some := min(1000, n-1-done)
 		err := s.publish.Store.Write(ctx, func(tx *store.Tx) error {
-			for range min(1000, n-1-done) {
+			for i := range some {
 				box := feed.Seal([32]byte{}, 1, time.Now(), []feed.Change{
-					{Op: feed.Set, Key: fmt.Sprintf("%s%06d", prefix, done%(2*keys)), Value: newValue(size, time.Time{})}})
+					{Op: feed.Set, Key: fmt.Sprintf("%s%06d", prefix, (done+i)%(2*keys)), Value: newValue(size, time.Time{})}})
 				if _, err := tx.PutEvent(ctx, store.Event{Actor: "bench", Action: "bench.put", Changes: feed.AppendEntry(nil, &box), Created: time.Now()}, store.Step{}); err != nil {
 					return err
 				}
-				done++
 			}
 			return nil
 		})
 		if err != nil {
 			return err
 		}
+		done += some
 	}
 	for {
 		if err := s.put(ctx, prefix+"last", newValue(size, time.Time{})); err != nil && ctx.Err() != nil {
@@ -182,9 +183,11 @@ func (s *selvage) changes(ctx context.Context, n, size int) error {
 // history, and returns how many bytes of keys and values these are.
 func (s *selvage) zones(ctx context.Context, n int) (size int64, err error) {
 	for done := 0; done < n; {
+		some, bytes := min(2000, n-done), int64(0)
 		err := s.publish.Store.Write(ctx, func(tx *store.Tx) error {
-			for range min(2000, n-done) {
-				rows, err := newZone(done)
+			bytes = 0 // it may be run again
+			for i := range some {
+				rows, err := newZone(done + i)
 				if err != nil {
 					return err
 				}
@@ -192,15 +195,15 @@ func (s *selvage) zones(ctx context.Context, n int) (size int64, err error) {
 					if err := tx.SetKey(ctx, r.Key, r.Value, 1); err != nil {
 						return err
 					}
-					size += int64(len(r.Key) + len(r.Value))
+					bytes += int64(len(r.Key) + len(r.Value))
 				}
-				done++
 			}
 			return nil
 		})
 		if err != nil {
 			return 0, err
 		}
+		done, size = done+some, size+bytes
 	}
 	return size, s.put(ctx, prefix+"last", newValue(100, time.Time{}))
 }
