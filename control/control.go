@@ -25,6 +25,7 @@ import (
 	"github.com/selvage-edge/selvage/control/audit"
 	"github.com/selvage-edge/selvage/control/health"
 	"github.com/selvage-edge/selvage/control/identity"
+	"github.com/selvage-edge/selvage/control/pair"
 	"github.com/selvage-edge/selvage/control/progress"
 	"github.com/selvage-edge/selvage/control/publish"
 	"github.com/selvage-edge/selvage/control/rollout"
@@ -46,6 +47,9 @@ type Config struct {
 	// apex and everything one label below, and renews it: for laptops and
 	// development, where no public CA is to be had.
 	AutoCertificate bool
+	// CertificateWait is how long a certificate waits, before it is published,
+	// for connected nodes that do not hold it; 0 for 30 s.
+	CertificateWait time.Duration
 	// NameServers are given to new zones; empty for ns1 and ns2.selvage.invalid.
 	NameServers []string
 	// Retain is how many feed entries the log keeps; 0 for 100,000.
@@ -70,6 +74,10 @@ type Config struct {
 	Listen func(ctx context.Context, name, network, addr string) (net.Listener, error)
 }
 
+// maxCertificateWait: a pair that is lost is told again each few seconds, so
+// longer helps nobody.
+const maxCertificateWait = 10 * time.Minute
+
 // Control is the control plane of one state folder.
 type Control struct {
 	cfg       Config
@@ -85,6 +93,7 @@ type Control struct {
 	health    *health.Book
 	audit     *audit.Trail
 	rollouts  *rollout.Driver
+	pairs     *pair.Service
 	api       http.Handler
 	timer     chan struct{} // capacity 1: an expiry changed
 }
@@ -107,6 +116,10 @@ func judge(spec *zone.Spec) error {
 // error that names it.
 func New(ctx context.Context, cfg Config, log *slog.Logger) (*Control, error) {
 	cfg.Drain = cmp.Or(cfg.Drain, 30*time.Second)
+	cfg.CertificateWait = cmp.Or(cfg.CertificateWait, pair.DefaultWait)
+	if cfg.CertificateWait < 0 || cfg.CertificateWait > maxCertificateWait {
+		return nil, fmt.Errorf("certificate_wait: up to %s, got %s", maxCertificateWait, cfg.CertificateWait)
+	}
 	if len(cfg.NameServers) == 0 {
 		cfg.NameServers = []string{"ns1.selvage.invalid", "ns2.selvage.invalid"}
 	}
@@ -137,7 +150,7 @@ func (c *Control) open(ctx context.Context) (err error) {
 		return err
 	}
 	if c.publish, err = publish.New(ctx, publish.Config{
-		Store: c.store, Judge: judge, Recipients: recipients, Colos: colos, Vault: c.authority,
+		Store: c.store, Judge: judge, Colos: colos, Vault: c.authority,
 		Log: c.log.With("part", "publish"), Retain: c.cfg.Retain,
 		RetainBytes: c.cfg.RetainBytes, RetainFor: c.cfg.RetainFor, RetainAudit: c.cfg.HistoryChanges, RetainHistory: c.cfg.HistoryFor,
 		Gather: c.cfg.GatherNumbers,
@@ -163,6 +176,10 @@ func (c *Control) open(ctx context.Context) (err error) {
 		Taken: func(node string, ids []feed.AuditID) bool { return c.feed.Taken(node, ids) },
 	})
 	c.members = newMembers(c.nodes, c.log.With("part", "members"))
+	c.pairs = pair.New(pair.Config{
+		Store: c.store, Publish: c.publish, Node: c.nodes.Node, Nodes: c.authority.Nodes,
+		Feed: func() pair.Server { return c.feed }, Wait: c.cfg.CertificateWait, Log: c.log.With("part", "pairs"),
+	})
 	c.feed = feed.NewServer(feed.ServerConfig{
 		Log: c.publish, Identity: c.authority.Control(), Known: c.authority.Known, Enroll: c.authority.Enroll, Gather: cmp.Or(c.cfg.Gather, DefaultGather),
 		OnAck: func(n feed.NodeInfo, seq uint64, rejected string) {
@@ -171,15 +188,30 @@ func (c *Control) open(ctx context.Context) (err error) {
 		OnAnnounce: c.members.note,
 		Readers:    c.readers(),
 		// A node that comes back tells its cursor: it has everything up to it.
-		Connected:    func(n feed.NodeInfo) { c.progress.Connected(n, time.Now().UTC()) },
-		Disconnected: func(n feed.NodeInfo) { c.progress.Disconnected(n, time.Now().UTC()) },
-		Logger:       c.log.With("part", "feed"),
+		Connected: func(n feed.NodeInfo) {
+			c.progress.Connected(n, time.Now().UTC())
+			c.pairs.Connected(n)
+		},
+		Disconnected: func(n feed.NodeInfo) {
+			c.progress.Disconnected(n, time.Now().UTC())
+			c.pairs.Disconnected(n)
+		},
+		OnFrame: c.onFrame,
+		Logger:  c.log.With("part", "feed"),
 	})
 	if err := c.firstStart(ctx); err != nil {
 		return err
 	}
 	c.api = c.handler()
 	return nil
+}
+
+// onFrame takes in what nodes send up beside acknowledgements.
+func (c *Control) onFrame(kind byte, from feed.NodeInfo, payload []byte) error {
+	if kind == feed.KindCertificateWanted {
+		return c.pairs.OnFrame(from, payload)
+	}
+	return fmt.Errorf("frame of type %d, which nobody here listens for", kind)
 }
 
 // Close frees what New opened; after Run there is nothing left to do.
@@ -202,13 +234,13 @@ func (c *Control) Publisher() *publish.Publisher { return c.publish }
 
 func (c *Control) handler() http.Handler {
 	gate := &api.Gate{Store: c.store, Log: c.log.With("part", "api"), Quotas: api.NewQuotas(c.cfg.Quota, nil)}
-	public := v4.Config{Gate: gate, Store: c.store, Publish: c.publish, NameServers: c.cfg.NameServers, Reached: c.reached, Timer: c.wakeTimer}
+	public := v4.Config{Gate: gate, Store: c.store, Publish: c.publish, NameServers: c.cfg.NameServers, Reached: c.reached, Timer: c.wakeTimer, Deploy: c.pairs.Deploy}
 	if c.cfg.AutoCertificate {
 		public.Certify = c.certify
 	}
 	registry := prometheus.NewRegistry()
 	meter := newMeter(registry, c.publish)
-	registry.MustRegister(c.feed.Collector(), c.progress, c.health, c.rollouts)
+	registry.MustRegister(c.feed.Collector(), c.progress, c.health, c.rollouts, c.pairs)
 	mux := http.NewServeMux()
 	v4API := v4.New(public)
 	mux.Handle(v4.Prefix+"/", meter.count("v4", v4API))
@@ -282,6 +314,7 @@ func (c *Control) serve(ctx context.Context, apiListener, feedListener net.Liste
 	part("health", c.health.Run)
 	part("audit", c.audit.Run)
 	part("rollouts", c.rollouts.Run)
+	part("pairs", c.pairs.Run)
 	part("api", func(context.Context) error {
 		if err := server.Serve(apiListener); !errors.Is(err, http.ErrServerClosed) {
 			return err

@@ -22,6 +22,7 @@ type running struct {
 	TokenFile string `json:"token_file"`
 	token     string
 	stop      func()
+	wallets   map[string]*wallet // by node
 }
 
 func start(t *testing.T, dir string) *running {
@@ -31,7 +32,7 @@ func start(t *testing.T, dir string) *running {
 
 func startOn(t *testing.T, dir, database string) *running {
 	t.Helper()
-	c, err := control.New(t.Context(), control.Config{State: dir, Database: database, API: "127.0.0.1:0", Feed: "127.0.0.1:0", AutoCertificate: true}, slog.New(slog.DiscardHandler))
+	c, err := control.New(t.Context(), control.Config{State: dir, Database: database, API: "127.0.0.1:0", Feed: "127.0.0.1:0", AutoCertificate: true, CertificateWait: 200 * time.Millisecond}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +40,7 @@ func startOn(t *testing.T, dir, database string) *running {
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
 	stopped := false
-	r := &running{stop: func() {
+	r := &running{wallets: map[string]*wallet{}, stop: func() {
 		if stopped {
 			return
 		}
@@ -95,7 +96,7 @@ func TestStateSurvivesRestart(t *testing.T) {
 	dir := t.TempDir()
 	r := start(t, dir)
 	status, seq, out := r.do(t, "POST", r.API+"/zones", `{"name":"kept.test"}`)
-	if status != 200 || seq != "1" {
+	if status != 200 || seq != "2" { // the zone, and its certificate
 		t.Fatalf("create: %d, seq %q, %v", status, seq, out)
 	}
 	if _, err := control.New(t.Context(), control.Config{State: dir}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "another control plane runs") {
@@ -118,7 +119,7 @@ func TestStateSurvivesRestart(t *testing.T) {
 	if status, _, out := r.do(t, "GET", base+"/changes/1", ""); status != 200 {
 		t.Errorf("changes/1: %d %v", status, out)
 	}
-	for _, n := range []string{"0", "2", "x"} {
+	for _, n := range []string{"0", "3", "x"} {
 		if status, _, out := r.do(t, "GET", base+"/changes/"+n, ""); status/100 != 4 {
 			t.Errorf("changes/%s: %d %v", n, status, out)
 		}

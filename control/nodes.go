@@ -17,12 +17,10 @@ import (
 	"github.com/selvage-edge/selvage/control/store"
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/feed"
-	"github.com/selvage-edge/selvage/zone"
 )
 
 // nodes is identity's keeping of join tokens and nodes, in the store. A node
-// that is put gets the data keys of all certificates, sealed to it, in the same
-// transaction; one that is revoked loses them.
+// that joins is in the audit trail; one that is revoked is published as such.
 type nodes struct {
 	store   *store.Store
 	publish *publish.Publisher // set once, before the first node joins
@@ -74,23 +72,19 @@ func (n *nodes) PutNode(ctx context.Context, node identity.Node) error {
 	case node.Revoked:
 		action.Name = "node.revoke"
 		_, err = n.publish.Write(ctx, action, func(tx *store.Tx) (publish.Written, error) {
-			w := publish.Written{Split: true}
 			if err := put(tx); err != nil {
-				return w, err
+				return publish.Written{}, err
 			}
-			w.After = string(document)
-			// First of all, for by its entry other edges let it in.
-			w.Changes = append(w.Changes, feed.Change{Op: feed.Delete, Key: feed.NodeKey(node.ID)}, revokedNow(node.ID))
-			err := tx.AllCertificates(ctx, func(_ string, c store.Certificate) error {
-				w.Changes = append(w.Changes, feed.Change{Op: feed.Delete, Key: zone.SealedKey(c.ID, node.ID)})
-				return nil
-			})
-			return w, err
+			// By its entry other edges let it in.
+			gone := feed.Change{Op: feed.Delete, Key: feed.NodeKey(node.ID)}
+			return publish.Written{Changes: []feed.Change{gone, revokedNow(node.ID)}, After: string(document)}, nil
 		})
 	case known && !old.Revoked && bytes.Equal(old.HPKE, node.HPKE):
 		err = n.store.Write(ctx, put)
 	default:
-		_, err = n.publish.Enrol(ctx, action, publish.Recipient{ID: node.ID, Public: node.HPKE}, put)
+		_, err = n.publish.Write(ctx, action, func(tx *store.Tx) (publish.Written, error) {
+			return publish.Written{After: fmt.Sprintf(`{"node":%q}`, node.ID)}, put(tx)
+		})
 	}
 	return err
 }
@@ -177,22 +171,6 @@ func readNodes(ctx context.Context, tx *store.Tx) ([]identity.Node, error) {
 // lockNodes is held by whoever writes a node or what depends on which there
 // are.
 const lockNodes = "nodes"
-
-// recipients are the nodes that data keys are sealed to. None comes or goes
-// until the transaction ends.
-func recipients(ctx context.Context, tx *store.Tx) ([]publish.Recipient, error) {
-	if err := tx.Lock(ctx, lockNodes); err != nil {
-		return nil, err
-	}
-	all, err := readNodes(ctx, tx)
-	var to []publish.Recipient
-	for _, n := range all {
-		if !n.Revoked {
-			to = append(to, publish.Recipient{ID: n.ID, Public: n.HPKE})
-		}
-	}
-	return to, err
-}
 
 // colos are the data centers that have nodes.
 func colos(ctx context.Context, tx *store.Tx) ([]string, error) {

@@ -124,7 +124,7 @@ func (c *Control) certify(z *store.Zone) error {
 	if err != nil {
 		return err
 	}
-	z.Certificates = append(z.Certificates, made)
+	z.Stage(made)
 	return nil
 }
 
@@ -158,14 +158,23 @@ func (c *Control) renewCertificates(ctx context.Context) error {
 			if i < 0 {
 				return nil // gone or replaced meanwhile
 			}
+			if slices.ContainsFunc(z.Staged, func(c store.Certificate) bool { return c.ID == d.cert }) {
+				return nil // on its way
+			}
 			made, err := c.issue(d.cert, z.Name)
+			if err != nil {
+				return err
+			}
 			made.Created = z.Certificates[i].Created
-			z.Certificates[i] = made
-			return err
+			z.Stage(made)
+			return nil
 		})
 		if err != nil && !fault.Is(err, fault.NotFound) {
 			errs = append(errs, err)
 		}
+	}
+	if len(all) > 0 {
+		c.pairs.Wake()
 	}
 	return errors.Join(errs...)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/selvage-edge/selvage/edge/tier"
 	"github.com/selvage-edge/selvage/feed"
@@ -20,11 +21,12 @@ type copyReader interface {
 }
 
 // applier makes stored entries true. Its methods are called by one goroutine at a
-// time, the subscriber's.
+// time, the subscriber's, but for arrived.
 type applier struct {
 	edge   *Edge
 	copy   copyReader
 	staged staged
+	turn   sync.Mutex // held while zones are compiled and swapped in
 	// What was noted and is to be settled.
 	touched map[string]uint64 // zone id → the newest entry that touched it
 	names   map[string]uint64 // zone name → the newest entry that gave or took it
@@ -46,6 +48,8 @@ type purge struct {
 // begin takes in, at start, what is said of more than one zone, and which zones
 // cannot be used as they are. The others are compiled when they are asked for.
 func (a *applier) begin() error {
+	a.turn.Lock()
+	defer a.turn.Unlock()
 	failed := a.common()
 	for _, id := range a.edge.zones.Held() {
 		failed = append(failed, a.load(id, a.copy.Cursor().Seq))
@@ -56,6 +60,8 @@ func (a *applier) begin() error {
 // reload takes in a copy that was replaced as a whole. A zone in memory that cannot
 // be compiled stays as it was served before; the error names each one.
 func (a *applier) reload() error {
+	a.turn.Lock()
+	defer a.turn.Unlock()
 	at := a.copy.Cursor().Seq
 	failed := a.common()
 	return errors.Join(append(failed, a.edge.zones.Reload(func(id string) error { return a.load(id, at) }))...)
@@ -83,16 +89,10 @@ func (a *applier) note(e *feed.Entry) error {
 	for i := range e.Changes {
 		c := &e.Changes[i]
 		if a.touch(c.Key, e.Seq) {
+			a.certificate(c)
 			continue
 		}
-		if rest, ok := strings.CutPrefix(c.Key, zone.PrefixKey); ok {
-			cert, node, _ := strings.Cut(rest, "/")
-			if node == a.edge.keys.Node {
-				if id := a.edge.keys.Came(cert); id != "" {
-					a.touched[id] = e.Seq
-				}
-			}
-		} else if strings.HasPrefix(c.Key, feed.PrefixNode) {
+		if strings.HasPrefix(c.Key, feed.PrefixNode) {
 			a.nodes = true
 		} else if strings.HasPrefix(c.Key, rings.Prefix) {
 			a.stages = e.Seq
@@ -112,6 +112,8 @@ func (a *applier) note(e *feed.Entry) error {
 // holds inside an entry as well. A rejection means that the last good state is
 // served on.
 func (a *applier) settle(reject func(seq uint64, why error)) {
+	a.turn.Lock()
+	defer a.turn.Unlock()
 	a.edge.stand.begin(a.newest)
 	if a.nodes {
 		if err := a.loadNodes(a.newest); err != nil {

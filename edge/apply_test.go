@@ -85,7 +85,6 @@ func applierOver(t *testing.T, copied copyReader, stages staged, older shelf.His
 	}
 	e.cache = cache.New(cache.Config{Ctx: t.Context(), Fetch: func(*Request) error { return nil }})
 	t.Cleanup(e.cache.Close)
-	e.keys = &shelf.Keys{Copy: copied, Log: e.log}
 	return &applier{edge: e, copy: copied, staged: stages}
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/selvage-edge/selvage/edge/dns"
 	"github.com/selvage-edge/selvage/edge/geo"
 	"github.com/selvage-edge/selvage/edge/kill"
+	"github.com/selvage-edge/selvage/edge/pair"
 	"github.com/selvage-edge/selvage/edge/peer"
 	"github.com/selvage-edge/selvage/edge/phase/cache"
 	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
@@ -56,9 +57,9 @@ type Edge struct {
 	relay    *feed.Server // of the edges below this one; nil without a listener
 	applier  *applier
 	delays   *delays
+	pairs    *pair.Keeper // nil without a disk
 
 	zones *shelf.Shelf
-	keys  *shelf.Keys
 	kills kill.Switches
 	geo   *geo.DB
 	dns   *dns.Server
@@ -208,7 +209,7 @@ func (e *Edge) build(ctx context.Context) (err error) {
 	if err := e.openZones(); err != nil {
 		return err
 	}
-	e.tls = tlsterm.New(e.certificatesOf, e.log)
+	e.tls = tlsterm.New(e.certificatesOf, e.awaitPairs, e.log)
 	e.normalize = normalize.New()
 	e.settings = settings.New(portOf(e.sockets.https))
 	own := e.ownAddresses(ctx)
@@ -233,6 +234,7 @@ func (e *Edge) build(ctx context.Context) (err error) {
 		Announce: e.announcement(), Relay: e.relay, Signals: e.up, Standing: e.rejects.standing,
 		Parents: e.cfg.Parents, Identity: e.identity, Copy: e.copy, Log: e.log,
 		OnEntry: e.delays.note(e.applier.note), OnBatch: e.delays.settle(e.applier.settle), OnSnapshot: e.onSnapshot,
+		OnFrame: e.onDown,
 	})
 	if err := e.openPeers(peering{}); err != nil {
 		return err
@@ -249,6 +251,7 @@ func (e *Edge) onSnapshot(seq uint64) error {
 	// After the new rules are in use, so that nothing is kept by the old ones.
 	e.cache.PurgeAll(seq, e.copy.Generation())
 	err = errors.Join(err, e.cache.Sync())
+	e.comparePairs()
 	e.dropRevoked(e.requests)
 	e.stand.reach(seq)
 	return err

@@ -36,7 +36,7 @@ func (e *Edge) openRelay() error {
 	}
 	e.relay = feed.NewServer(feed.ServerConfig{
 		Log: feed.NewRelayLog(e.copy), Copy: e.copy, Identity: e.identity, Known: e.mayFollow, Gather: relayGather,
-		Upstream: func() feed.Upstream { return e.feed.Upstream() }, Pass: e.up,
+		Upstream: func() feed.Upstream { return e.feed.Upstream() }, Pass: e.up, OnFrame: e.passUp,
 		Logger: e.log.With("part", "relay"),
 	})
 	return nil

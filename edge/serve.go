@@ -38,6 +38,8 @@ func (e *Edge) serve(ctx context.Context) error {
 	}
 	work.Go(func() { e.follow(feeding) })
 	work.Go(func() { e.zones.Run(feeding) })
+	e.comparePairs()
+	work.Go(func() { e.pairs.Run(feeding) })
 	work.Go(func() { e.verifyCopy(feeding) })
 	if e.relay != nil {
 		work.Go(func() {

@@ -22,11 +22,10 @@ const dnsPart = 4
 func (e *Edge) openZones() error {
 	view := rings.NewView(e.openReplica(), e.identity.Colo)
 	e.applier = &applier{edge: e, copy: view, staged: view}
-	e.keys = &shelf.Keys{Copy: view, Node: e.identity.NodeID, Unseal: e.identity.OpenKey, Log: e.log}
 	forDNS := e.cfg.ZonesCacheBytes / dnsPart
 	e.zones = shelf.New(shelf.Config{
 		Copy: view, Older: e.older(), Lost: e.lost, Log: e.log.With("part", "zones"),
-		Fill: e.keys.Fill, Shared: &zone.Shared{Advertise: e.cfg.Advertise, Colo: e.cfg.Colo},
+		Fill: e.openPairs(view), Shared: &zone.Shared{Advertise: e.cfg.Advertise, Colo: e.cfg.Colo},
 		State: e.heldFile(), AtOnce: e.loadsAtOnce(), Bytes: e.cfg.ZonesCacheBytes - forDNS,
 	})
 	e.dns = dns.New(dns.Config{Logger: e.log, Bytes: forDNS, Ctx: e.requests, Names: &e.zones.Names, Load: e.zones.Plan})

@@ -14,8 +14,8 @@ import (
 //	zone/{id}/settings        → Settings
 //	zone/{id}/dns/{name}      → []Record, all records at one name
 //	zone/{id}/ruleset/{phase} → Ruleset
-//	zone/{id}/cert/{cert id}  → Certificate (key sealed under its data key)
-//	key/{cert id}/{node id}   → the certificate's data key, sealed to one node
+//	zone/{id}/cert/{cert id}  → Certificate (chain and sum of its pair; no key)
+//	key/{cert id}/{node id}   → a data key, sealed to one node: of earlier versions
 //	purge/{id}                → Purge; a signal: applied in order, not kept
 //	operator/settings         → Settings of zones that have not set them themselves
 const (

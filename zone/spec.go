@@ -66,9 +66,12 @@ type Certificate struct {
 	// Managed certificates are issued and renewed by the control plane itself;
 	// one that a customer sent goes before them.
 	Managed bool `json:"managed,omitempty"`
+	// Pair is the SHA-256, in hex, of the certificate's id, chain and encrypted
+	// key: which of the pairs that travel beside the feed belongs to it.
+	Pair string `json:"pair,omitempty"`
 	// Sealed is the PKCS#8 private key encrypted under a data key of its own
-	// (AES-256-GCM); the data key travels sealed to each node, see Keys.
-	Sealed []byte `json:"sealed"`
+	// (AES-256-GCM). Entries carry it no more; those of earlier versions did.
+	Sealed []byte `json:"sealed,omitempty"`
 	// PrivateKey is the opened PKCS#8 DER; filled by the edge, never encoded.
 	PrivateKey []byte `json:"-"`
 }

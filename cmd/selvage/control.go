@@ -30,7 +30,7 @@ const (
 func (a *app) controlCommand() *cobra.Command {
 	var cfg control.Config
 	nameServers := conf.NewStrings("NAME,...")
-	drain, retainFor, historyFor := conf.Duration(30*time.Second), conf.Duration(7*24*time.Hour), conf.Duration(publish.DefaultHistory)
+	drain, wait, retainFor, historyFor := conf.Duration(30*time.Second), conf.Duration(30*time.Second), conf.Duration(7*24*time.Hour), conf.Duration(publish.DefaultHistory)
 	retainBytes := conf.Size(1 << 30)
 	gather, gatherNumbers := conf.Duration(control.DefaultGather), conf.Duration(publish.DefaultGather)
 	cmd := &cobra.Command{
@@ -59,6 +59,7 @@ that ends TLS. SIGTERM lets calls in flight finish, for at most 30 s.`,
 	fl.StringVar(&cfg.API, "api", "127.0.0.1:8787", "listen `ADDR` for the API, /metrics, /healthz and /readyz")
 	fl.StringVar(&cfg.Feed, "feed", ":7843", "listen `ADDR` for edges")
 	fl.BoolVar(&cfg.AutoCertificate, "auto-certificate", false, "give each zone a certificate of this state folder's own CA; for trying things out")
+	fl.Var(&wait, "certificate-wait", "how long a new certificate waits for connected edges that do not have it yet, before edges serve it; at most 10m")
 	fl.Var(nameServers, "name-server", "names of the edges' DNS, for new zones (default ns1.selvage.invalid and ns2); may repeat")
 	fl.IntVar(&cfg.Retain, "retain", 100_000, "`N` entries that the feed's log keeps; an edge that is further behind gets a whole copy")
 	fl.Var(&retainBytes, "retain-bytes", "`SIZE` of the feed's log in all, as its entries are encoded")
@@ -73,6 +74,7 @@ that ends TLS. SIGTERM lets calls in flight finish, for at most 30 s.`,
 	fl.Var(&drain, "drain-timeout", "how long calls in flight may finish after SIGTERM, at most 30s")
 	withFile(cmd, func(cmd *cobra.Command) error {
 		cfg.RetainBytes, cfg.RetainFor, cfg.HistoryFor = int64(retainBytes), time.Duration(retainFor), time.Duration(historyFor)
+		cfg.CertificateWait = time.Duration(wait)
 		cfg.Gather, cfg.GatherNumbers = time.Duration(gather), time.Duration(gatherNumbers)
 		if err := checkControl(&cfg, time.Duration(drain)); err != nil {
 			return usage("%w; \"selvage control --help\" shows an example", err)

@@ -166,7 +166,7 @@ func (d *difference) rulesets(id string, before, after *store.Zone) {
 func (d *difference) certificates(id string, before, after *store.Zone) {
 	value := func(z *store.Zone, certID string) any {
 		if c := find(z, certID); c != nil {
-			return c.Certificate
+			return pointer(c)
 		}
 		return nil
 	}

@@ -1,20 +1,15 @@
 package publish
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 
 	"github.com/selvage-edge/selvage/control/store"
+	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/zone"
 )
-
-// Recipient is a node that data keys are sealed to.
-type Recipient struct {
-	ID     string
-	Public []byte // HPKE public key, X25519
-}
 
 // Vault wraps keys at rest under the master key and binds a name to each.
 type Vault interface {
@@ -37,65 +32,62 @@ func (p *Publisher) Lock(certID string, der []byte) (sealed, dataKey []byte, err
 	return sealed, dataKey, nil
 }
 
-// keyChanges seals the data keys of new and replaced certificates to each node
-// and drops those of certificates that go.
-func (p *Publisher) keyChanges(ctx context.Context, tx *store.Tx, before, after *store.Zone) ([]feed.Change, error) {
-	old, now := orEmpty(before), orEmpty(after)
-	ids := certificateIDs(old, now)
-	if len(ids) == 0 {
-		return nil, nil
+// PairFor is the pair of a certificate, sealed to a node's HPKE public key
+// (X25519).
+func (p *Publisher) PairFor(public []byte, zoneID string, c *store.Certificate) (*feed.Pair, error) {
+	key, err := p.Vault.Unwrap(c.ID, c.DataKey)
+	if err != nil {
+		return nil, fmt.Errorf("unwrap data key of certificate %s: %w", c.ID, err)
 	}
-	nodes, err := p.Recipients(ctx, tx)
+	defer clear(key)
+	sealed, err := feed.SealFor(public, c.ID, key)
 	if err != nil {
 		return nil, err
 	}
-	var all []feed.Change
-	for _, id := range ids {
-		was, is := find(old, id), find(now, id)
-		switch {
-		case is == nil:
-			for _, n := range nodes {
-				all = append(all, feed.Change{Op: feed.Delete, Key: zone.SealedKey(id, n.ID)})
-			}
-		case was == nil || !bytes.Equal(was.DataKey, is.DataKey):
-			for _, n := range nodes {
-				c, err := p.seal(is, n)
-				if err != nil {
-					return nil, err
-				}
-				all = append(all, c)
-			}
-		}
-	}
-	return all, nil
+	return &feed.Pair{Zone: zoneID, ID: c.ID, Chain: c.Chain, Sealed: c.Sealed, DataKey: sealed}, nil
 }
 
-func (p *Publisher) seal(c *store.Certificate, to Recipient) (feed.Change, error) {
-	key, err := p.Vault.Unwrap(c.ID, c.DataKey)
-	if err != nil {
-		return feed.Change{}, fmt.Errorf("unwrap data key of certificate %s: %w", c.ID, err)
-	}
-	defer clear(key)
-	sealed, err := feed.SealFor(to.Public, c.ID, key)
-	if err != nil {
-		return feed.Change{}, fmt.Errorf("seal to node %s: %w", to.ID, err)
-	}
-	return feed.Change{Op: feed.Set, Key: zone.SealedKey(c.ID, to.ID), Value: sealed}, nil
-}
-
-// Enrol stores a node by put and publishes every certificate's data key sealed
-// to it, before it first connects: all in one transaction.
-func (p *Publisher) Enrol(ctx context.Context, a Action, to Recipient, put func(*store.Tx) error) (uint64, error) {
-	return p.Write(ctx, a, func(tx *store.Tx) (Written, error) {
-		if err := put(tx); err != nil {
-			return Written{}, err
-		}
-		w := Written{Split: true, After: fmt.Sprintf(`{"node":%q}`, to.ID)}
-		err := tx.AllCertificates(ctx, func(_ string, c store.Certificate) error {
-			change, err := p.seal(&c, to)
-			w.Changes = append(w.Changes, change)
-			return err
-		})
-		return w, err
+// Switch publishes a staged certificate: from the entry of the number it
+// returns, edges serve it. One that is not staged any more, replaced or
+// switched by somebody else, changes nothing and has the number 0.
+func (p *Publisher) Switch(ctx context.Context, zoneID string, ref feed.PairRef) (seq uint64, err error) {
+	found := false
+	seq, err = p.Edit(ctx, zoneID, Action{Actor: "control", Name: "certificate.publish", Object: ref.ID}, func(z *store.Zone) error {
+		found = z.Publish(ref)
+		return nil
 	})
+	if fault.Is(err, fault.NotFound) {
+		return 0, nil // the zone is gone
+	}
+	if !found {
+		seq = 0
+	}
+	return seq, err
+}
+
+// Published returns the number of the entry that names a pair; 0 while the feed's
+// state does not name it.
+func (p *Publisher) Published(ctx context.Context, zoneID string, ref feed.PairRef) (seq uint64, err error) {
+	err = p.Store.Read(ctx, func(tx *store.Tx) error {
+		value, at, ok, err := tx.Key(ctx, zone.CertKey(zoneID, ref.ID))
+		if err != nil || !ok {
+			return err
+		}
+		var c zone.Certificate
+		if err := json.Unmarshal(value, &c); err != nil {
+			return fmt.Errorf("read certificate %s of the feed's state: %w", ref.ID, err)
+		}
+		if c.Pair == ref.Sum.String() {
+			seq = at
+		}
+		return nil
+	})
+	return seq, err
+}
+
+// pointer is what the feed tells of a certificate: all but its key.
+func pointer(c *store.Certificate) zone.Certificate {
+	told := c.Certificate
+	told.Pair, told.Sealed = c.Ref().Sum.String(), nil
+	return told
 }

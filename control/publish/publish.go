@@ -26,8 +26,6 @@ type Config struct {
 	Store *store.Store
 	// Judge refuses a zone that an edge could not compile: snapshot.Compile.
 	Judge func(*zone.Spec) error
-	// Recipients lists the nodes that data keys are sealed to.
-	Recipients func(context.Context, *store.Tx) ([]Recipient, error)
 	// Colos lists the data centers that have nodes.
 	Colos func(context.Context, *store.Tx) ([]string, error)
 	// Vault wraps data keys at rest.
@@ -89,6 +87,9 @@ type Publisher struct {
 	// found; used by New and Run.
 	unrepaired bool
 	trimmed    time.Time // when trim last looked; used by Run
+	// keysMoved says that no key of a certificate stands in the log; used by
+	// New and Run.
+	keysMoved bool
 
 	mu      sync.Mutex
 	head    feed.Cursor             // guarded by mu
@@ -127,7 +128,7 @@ func New(ctx context.Context, c Config) (*Publisher, error) {
 			return nil, err
 		}
 		if n == 0 {
-			return p, nil
+			return p, p.moveKeys(ctx)
 		}
 		c.Log.Info("numbered changes left from an earlier run", "changes", n)
 	}
@@ -210,6 +211,9 @@ func (p *Publisher) turn(ctx context.Context) error {
 			return err
 		}
 		p.behind = false
+	}
+	if err := p.moveKeys(ctx); err != nil {
+		return err
 	}
 	for {
 		n, err := p.number(ctx)
@@ -385,13 +389,23 @@ func (p *Publisher) append(ctx context.Context, tx *store.Tx, head feed.Cursor, 
 		return head, &fault.Error{Op: "publish.number", Side: fault.Control, Kind: fault.Malformed, Err: fmt.Errorf(
 			"outbox row %d of the control database is damaged (%w); restore the database from a backup", ev.ID, err)}
 	}
-	e := feed.Seal(head.Hash, head.Seq+1, p.Now(), box.Changes)
-	ev.Seq = e.Seq
+	if head, err = p.enter(ctx, tx, head, box.Changes); err != nil {
+		return head, err
+	}
+	ev.Seq = head.Seq
+	return head, tx.Number(ctx, ev.ID, ev.Seq)
+}
+
+// enter writes changes as the entry after head, and makes them in the feed's
+// state.
+func (p *Publisher) enter(ctx context.Context, tx *store.Tx, head feed.Cursor, changes []feed.Change) (feed.Cursor, error) {
+	e := feed.Seal(head.Hash, head.Seq+1, p.Now(), changes)
 	if err := tx.PutLog(ctx, store.LogRow{Seq: e.Seq, Time: e.Time, Payload: feed.AppendEntry(nil, &e), Hash: e.Hash[:]}); err != nil {
 		return head, err
 	}
 	p.times.add(e.Seq, e.Time)
 	for _, c := range e.Changes {
+		var err error
 		switch c.Op {
 		case feed.Set:
 			err = tx.SetKey(ctx, c.Key, c.Value, e.Seq)
@@ -402,7 +416,7 @@ func (p *Publisher) append(ctx context.Context, tx *store.Tx, head feed.Cursor, 
 			return head, err
 		}
 	}
-	return feed.Cursor{Seq: e.Seq, Hash: e.Hash}, tx.Number(ctx, ev.ID, e.Seq)
+	return feed.Cursor{Seq: e.Seq, Hash: e.Hash}, nil
 }
 
 // announce tells that the log goes to head, and writers their numbers: of

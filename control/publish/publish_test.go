@@ -3,8 +3,6 @@ package publish_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdh"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -63,8 +61,7 @@ func config(s *store.Store) publish.Config {
 			}
 			return nil
 		},
-		Recipients: func(context.Context, *store.Tx) ([]publish.Recipient, error) { return nil, nil },
-		Colos:      func(context.Context, *store.Tx) ([]string, error) { return []string{"FRA", "AMS"}, nil },
+		Colos: func(context.Context, *store.Tx) ([]string, error) { return []string{"FRA", "AMS"}, nil },
 	}
 }
 
@@ -360,13 +357,17 @@ func TestDamagedOutboxIsRefused(t *testing.T) {
 	}
 }
 
-func TestNodeThatEnrolsGetsAllKeys(t *testing.T) {
+// A staged certificate is in no entry; switching to it is one entry, which has
+// its chain and the sum of its pair and nothing of its key.
+func TestSwitchPublishesWhatWasStaged(t *testing.T) {
 	p, _ := open(t, config(openStore(t, storetest.Place(t))))
 	z := newZone("a.test")
-	want := map[string]string{}
-	for i := range 3 {
-		id := fmt.Sprintf("%032d", i)
-		der := []byte(fmt.Sprintf("private key %d", i))
+	if _, err := p.Create(t.Context(), by, z); err != nil {
+		t.Fatal(err)
+	}
+	stage := func(chain string) feed.PairRef {
+		t.Helper()
+		id, der := strings.Repeat("c", 32), []byte("private key")
 		sealed, dataKey, err := p.Lock(id, der)
 		if err != nil {
 			t.Fatal(err)
@@ -374,36 +375,52 @@ func TestNodeThatEnrolsGetsAllKeys(t *testing.T) {
 		if bytes.Contains(sealed, der) || bytes.Contains(dataKey, der) {
 			t.Error("the key is in the clear")
 		}
-		z.Certificates = append(z.Certificates, store.Certificate{Certificate: zone.Certificate{ID: id, Sealed: sealed}, DataKey: dataKey, Created: store.Now()})
-		want[zone.SealedKey(id, "late")] = id
+		c := store.Certificate{Certificate: zone.Certificate{ID: id, Chain: chain, Sealed: sealed}, DataKey: dataKey, Created: store.Now(), Changed: store.Now()}
+		if _, err := p.Edit(t.Context(), z.ID, by, func(z *store.Zone) error { z.Stage(c); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if seq, err := p.Published(t.Context(), z.ID, c.Ref()); err != nil || seq != 0 {
+			t.Errorf("a staged certificate is published: %d, %v", seq, err)
+		}
+		return c.Ref()
 	}
-	if _, err := p.Create(t.Context(), by, z); err != nil {
-		t.Fatal(err)
+	first := stage("one")
+	second := stage("two") // before the first was published
+	if seq, err := p.Switch(t.Context(), z.ID, first); err != nil || seq != 0 {
+		t.Errorf("a stage that was replaced: entry %d, %v", seq, err)
 	}
-	key, err := ecdh.X25519().GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seq, err := p.Enrol(t.Context(), by, publish.Recipient{ID: "late", Public: key.PublicKey().Bytes()}, func(*store.Tx) error { return nil })
-	if err != nil || seq != 2 {
+	seq, err := p.Switch(t.Context(), z.ID, second)
+	if err != nil || seq == 0 {
 		t.Fatal(seq, err)
 	}
+	if at, err := p.Published(t.Context(), z.ID, second); err != nil || at != seq {
+		t.Errorf("published at %d, %v, want %d", at, err, seq)
+	}
+	if again, err := p.Switch(t.Context(), z.ID, second); err != nil || again != 0 {
+		t.Errorf("switched twice: entry %d, %v", again, err)
+	}
+	if none, err := p.Switch(t.Context(), strings.Repeat("0", 32), second); err != nil || none != 0 {
+		t.Errorf("of a zone that is gone: entry %d, %v", none, err)
+	}
 	all := checkLog(t, p)
-	for _, c := range all[1].Changes {
-		if want[c.Key] == "" || c.Op != feed.Set || len(c.Value) < 32 {
-			t.Errorf("change %s %s", c.Op, c.Key)
+	for i, e := range all {
+		want := 0
+		if i == 0 {
+			want = 2 // name and meta
+		} else if e.Seq == seq {
+			want = 1
 		}
-		delete(want, c.Key)
+		if len(e.Changes) != want {
+			t.Errorf("entry %d has %d changes, want %d", e.Seq, len(e.Changes), want)
+		}
+		for _, c := range e.Changes {
+			if bytes.Contains(c.Value, []byte("sealed")) {
+				t.Errorf("entry %d carries a key: %s", e.Seq, c.Value)
+			}
+		}
 	}
-	if len(want) != 0 {
-		t.Errorf("no keys for %v", want)
-	}
-	refused := errors.New("no")
-	if _, err := p.Enrol(t.Context(), by, publish.Recipient{ID: "bad", Public: []byte("short")}, func(*store.Tx) error { return refused }); !errors.Is(err, refused) {
-		t.Errorf("put's error: %v", err)
-	}
-	if _, err := p.Enrol(t.Context(), by, publish.Recipient{ID: "bad", Public: []byte("short")}, func(*store.Tx) error { return nil }); err == nil {
-		t.Error("a node with a bad public key was taken")
+	if c := all[len(all)-1].Changes; len(c) != 1 || !bytes.Contains(c[0].Value, []byte(second.Sum.String())) {
+		t.Errorf("the entry does not name the pair: %v", c)
 	}
 }
 

@@ -132,7 +132,7 @@ func rekey(was, now *store.Zone, keep bool) error {
 	if keep || now == nil && len(was.Certificates) == 0 {
 		was.Certificates = nil
 		if now != nil {
-			was.Certificates = now.Certificates
+			was.Certificates, was.Staged = now.Certificates, now.Staged
 		}
 		return nil
 	}

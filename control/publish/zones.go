@@ -123,9 +123,8 @@ func (p *Publisher) judge(z *store.Zone) error {
 	return nil
 }
 
-// save writes the difference of two states; before or after may be nil. The
-// list of nodes is read inside the transaction, so a node that enrols at the
-// same time gets its keys either from here or from its own enrolment.
+// save writes the difference of two states; before or after may be nil. What is
+// staged is stored and not published.
 func (p *Publisher) save(ctx context.Context, a Action, before, after *store.Zone) (uint64, error) {
 	parts, err := differ(before, after)
 	if err != nil {
@@ -144,11 +143,7 @@ func (p *Publisher) save(ctx context.Context, a Action, before, after *store.Zon
 		if err := tx.SaveZone(ctx, before, after); err != nil {
 			return Written{}, err
 		}
-		keys, err := p.keyChanges(ctx, tx, before, after)
-		if err != nil {
-			return Written{}, err
-		}
-		w := Written{Changes: append(keys, parts.changes()...), Step: store.StepOf(before, after)}
+		w := Written{Changes: parts.changes(), Step: store.StepOf(before, after)}
 		if after == nil {
 			staged, err := dropPending(ctx, tx, a, before.ID)
 			if err != nil {

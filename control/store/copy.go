@@ -10,7 +10,7 @@ import (
 // tables are all tables in an order in which rows may be written: those that
 // others refer to come first.
 var tables = []string{
-	"accounts", "tokens", "zones", "records", "settings", "rulesets", "certificates",
+	"accounts", "tokens", "zones", "records", "settings", "rulesets", "certificates", "staged", "held",
 	"join_tokens", "nodes", "outbox", "log", "kv", "leases", "facts", "progress", "rejections", "rollouts", "health", "audit", "kills",
 }
 

@@ -56,3 +56,18 @@ func (tx *Tx) Fact(ctx context.Context, name, value string) (string, error) {
 	err := tx.QueryRowContext(ctx, `SELECT value FROM facts WHERE name = $1`, name).Scan(&value)
 	return value, missing(err, "fact")
 }
+
+// PutFact writes a fact, in the place of what is stored.
+func (tx *Tx) PutFact(ctx context.Context, name, value string) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO facts (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, value)
+	return wrote(err, "fact")
+}
+
+// KnownFact returns what is stored; "" for nothing.
+func (tx *Tx) KnownFact(ctx context.Context, name string) (value string, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT value FROM facts WHERE name = $1`, name).Scan(&value)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return value, missing(err, "fact")
+}

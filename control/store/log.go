@@ -89,6 +89,35 @@ func (tx *Tx) NumberedAfter(ctx context.Context, seq uint64) (map[int64]uint64, 
 	return got, missing(err, "outbox")
 }
 
+// RewriteEvents puts what fn makes of them in the place of before and after of
+// the outbox rows in which one of them has the text part.
+func (tx *Tx) RewriteEvents(ctx context.Context, part string, fn func(string) string) error {
+	type texts struct {
+		id            int64
+		before, after string
+	}
+	for last := int64(0); ; {
+		var some []texts
+		if err := rows(ctx, tx, func(r *sql.Rows) error {
+			var t texts
+			err := r.Scan(&t.id, &t.before, &t.after)
+			some = append(some, t)
+			return err
+		}, `SELECT id, before, after FROM outbox WHERE id > $1 AND (before LIKE $2 OR after LIKE $2) ORDER BY id LIMIT 256`, last, "%"+part+"%"); err != nil {
+			return missing(err, "outbox")
+		}
+		if len(some) == 0 {
+			return nil
+		}
+		for _, t := range some {
+			if _, err := tx.ExecContext(ctx, `UPDATE outbox SET before = $1, after = $2 WHERE id = $3`, fn(t.before), fn(t.after), t.id); err != nil {
+				return wrote(err, "outbox")
+			}
+			last = t.id
+		}
+	}
+}
+
 // TrimEvents drops numbered outbox rows up to and including an id: the audit trail
 // and zones' history as of then.
 func (tx *Tx) TrimEvents(ctx context.Context, through int64) error {

@@ -58,6 +58,11 @@ func (postgresKind) copied(ctx context.Context, tx *Tx) error {
 	return wrote(err, "outbox")
 }
 
+// erase leaves the server's own write-ahead log, which it recycles by itself.
+func (postgresKind) erase() []string {
+	return []string{`VACUUM FULL log`, `VACUUM FULL kv`, `VACUUM FULL outbox`}
+}
+
 func (postgresKind) oneState() sql.IsolationLevel { return sql.LevelRepeatableRead }
 
 func (postgresKind) lock() string { return `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))` }

@@ -42,6 +42,10 @@ func (sqliteKind) shared() bool { return false }
 
 func (sqliteKind) now() string { return `CAST(unixepoch('subsec') * 1000000 AS INTEGER)` }
 
+func (sqliteKind) erase() []string {
+	return []string{`VACUUM`, `PRAGMA wal_checkpoint(TRUNCATE)`}
+}
+
 func (sqliteKind) copied(context.Context, *Tx) error { return nil }
 
 func (sqliteKind) oneState() sql.IsolationLevel { return sql.LevelDefault }

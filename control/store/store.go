@@ -46,6 +46,9 @@ type kind interface {
 	// locked and locks it until the end of its own; "" where there is only one
 	// writer.
 	lock() string
+	// erase are statements, run one by one outside of transactions, after which
+	// what was deleted is in the database's files no more.
+	erase() []string
 	// copied ends a transaction that brought rows with their numbers.
 	copied(context.Context, *Tx) error
 	// shared reports whether several processes may write.
@@ -175,6 +178,17 @@ func inTx(ctx context.Context, db *sql.DB, o *sql.TxOptions, in *Tx, fn func(*Tx
 	}
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("%w: %w", errCommit, err)
+	}
+	return nil
+}
+
+// Erase makes what was deleted disappear from the database's files as well. It
+// rewrites them, and holds up writers meanwhile.
+func (s *Store) Erase(ctx context.Context) error {
+	for _, q := range s.kind.erase() {
+		if _, err := s.write.ExecContext(ctx, q); err != nil {
+			return fmt.Errorf("store: erase what was deleted: %w", err)
+		}
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/zone"
 )
 
@@ -20,6 +21,9 @@ type Zone struct {
 	Records      []zone.Record // in the order of creation
 	Rulesets     []Ruleset
 	Certificates []Certificate
+	// Staged are certificates that no entry names yet: new ones, and what
+	// replaces one of Certificates that has the same id.
+	Staged []Certificate
 	// Version counts the zone's writes; SaveZone compares it.
 	Version int64
 	// positions are the places of stored records; replaced, never changed.
@@ -30,16 +34,51 @@ type Zone struct {
 // its state was read: read it again and make the change of that.
 var ErrStale = errors.New("store: the zone has changed meanwhile")
 
-// Spec is the part that edges compile.
+// Spec is the part that edges compile, as it is when what is staged is
+// published.
 func (z *Zone) Spec() *zone.Spec {
 	s := &zone.Spec{Meta: z.Meta, Settings: z.SettingValues(), Records: slices.Clone(z.Records)}
 	for _, r := range z.Rulesets {
 		s.Rulesets = append(s.Rulesets, zone.Ruleset{Phase: r.Phase, Body: r.Body})
 	}
-	for _, c := range z.Certificates {
+	for _, c := range z.Newest() {
 		s.Certificates = append(s.Certificates, c.Certificate)
 	}
 	return s
+}
+
+// Newest are the zone's certificates with staged ones in the place of those
+// that they replace.
+func (z *Zone) Newest() []Certificate {
+	all := slices.Clone(z.Certificates)
+	for _, c := range z.Staged {
+		all = put(all, c)
+	}
+	return all
+}
+
+// Publish moves the staged certificate that is named to those that edges are
+// told of, and reports whether there was such a one.
+func (z *Zone) Publish(ref feed.PairRef) bool {
+	i := slices.IndexFunc(z.Staged, func(c Certificate) bool { return c.Ref() == ref })
+	if i < 0 {
+		return false
+	}
+	z.Certificates = put(z.Certificates, z.Staged[i])
+	z.Staged = slices.Delete(z.Staged, i, i+1)
+	return true
+}
+
+// Stage adds a certificate to those that are staged, in the place of one of the
+// same id.
+func (z *Zone) Stage(c Certificate) { z.Staged = put(z.Staged, c) }
+
+func put(all []Certificate, c Certificate) []Certificate {
+	if i := slices.IndexFunc(all, func(o Certificate) bool { return o.ID == c.ID }); i >= 0 {
+		all[i] = c
+		return all
+	}
+	return append(all, c)
 }
 
 // Clone returns a copy that can be edited while z stays as it is. Parts are
@@ -53,6 +92,7 @@ func (z *Zone) Clone() *Zone {
 	c.Records = slices.Clone(z.Records)
 	c.Rulesets = slices.Clone(z.Rulesets)
 	c.Certificates = slices.Clone(z.Certificates)
+	c.Staged = slices.Clone(z.Staged)
 	return &c
 }
 
@@ -115,7 +155,10 @@ func (tx *Tx) Zone(ctx context.Context, id string) (*Zone, error) {
 	if z.Rulesets, err = tx.rulesets(ctx, id); err != nil {
 		return nil, err
 	}
-	if z.Certificates, err = tx.Certificates(ctx, id); err != nil {
+	if z.Certificates, err = tx.certificates(ctx, tablePublished, id); err != nil {
+		return nil, err
+	}
+	if z.Staged, err = tx.certificates(ctx, tableStaged, id); err != nil {
 		return nil, err
 	}
 	return z, nil
@@ -144,7 +187,10 @@ func (tx *Tx) SaveZone(ctx context.Context, before, after *Zone) error {
 	if err := tx.saveRulesets(ctx, before, after); err != nil {
 		return wrote(err, "ruleset")
 	}
-	return wrote(tx.saveCertificates(ctx, before, after), "certificate")
+	if err := tx.saveCertificates(ctx, tableStaged, after.ID, before.Staged, after.Staged); err != nil {
+		return wrote(err, "staged certificate")
+	}
+	return wrote(tx.saveCertificates(ctx, tablePublished, after.ID, before.Certificates, after.Certificates), "certificate")
 }
 
 func (tx *Tx) saveMeta(ctx context.Context, before, after *Zone) error {

@@ -136,17 +136,16 @@ func (s *Shelf) Named(name string) error {
 	return nil
 }
 
-// Refresh compiles a zone anew that is in memory, because what it needs beside
-// its rows has changed.
-func (s *Shelf) Refresh(id string) error {
+// Refresh makes true that what a zone needs beside its rows has changed: where it
+// is in memory it is compiled anew. touch is Touch, or calls it.
+func (s *Shelf) Refresh(id string, touch func() error) error {
 	match := func(_, of string) bool { return of == id }
 	s.fronts.spoil(match)
 	name, err := s.nameOf(id)
 	if err != nil || s.hot(name, id) == nil {
 		return err
 	}
-	_, err = s.Touch(id)
-	return err
+	return touch()
 }
 
 // Reload makes true that the copy was replaced as a whole: what is in memory is

@@ -30,9 +30,9 @@ const (
 // Plan is a zone's certificates and its terms, ready for handshakes. It is
 // immutable; nil means that the zone has no certificate.
 type Plan struct {
-	// Missing are the ids of certificates whose private key this node has not
-	// got: they are judged like the others and not served.
-	Missing []string
+	// Missing are the certificates whose private key this node has not got: they
+	// are judged like the others and not served.
+	Missing []Lack
 
 	zoneID     string
 	minVersion uint16
@@ -43,6 +43,13 @@ type Plan struct {
 	wildcard   map[string][]*certificate  // by what follows "*."
 	config     atomic.Pointer[tls.Config] // made from the above by Engine.config
 	quic       atomic.Pointer[tls.Config] // likewise by Engine.quicConfigFor
+}
+
+// Lack is a certificate whose private key is not here.
+type Lack struct {
+	ID    string
+	Pair  string   // zone.Certificate's
+	Hosts []string // from its leaf, lower-case
 }
 
 type certificate struct {
@@ -117,7 +124,7 @@ func (p *Plan) add(c *zone.Certificate, zoneName string) error {
 		return fmt.Errorf("certificate: %w", err)
 	}
 	if len(c.PrivateKey) == 0 {
-		p.Missing = append(p.Missing, c.ID)
+		p.Missing = append(p.Missing, Lack{ID: c.ID, Pair: c.Pair, Hosts: hosts})
 		return nil
 	}
 	key, err := parseKey(c.PrivateKey, leaf)
@@ -241,6 +248,19 @@ func parseKey(der []byte, leaf *x509.Certificate) (crypto.Signer, error) {
 // Covers reports whether the plan can end TLS for a host, given in lower case.
 func (p *Plan) Covers(host string) bool {
 	return p != nil && (len(p.exact[host]) > 0 || len(p.wildcard[parentOf(host)]) > 0)
+}
+
+// lacks lists the missing certificates that a host could be served with.
+func (p *Plan) lacks(host string) (all []Lack) {
+	if p == nil {
+		return nil
+	}
+	for _, l := range p.Missing {
+		if slices.Contains(l.Hosts, host) || slices.Contains(l.Hosts, "*."+parentOf(host)) {
+			all = append(all, l)
+		}
+	}
+	return all
 }
 
 // choose returns the certificate for a handshake: an exact name before a

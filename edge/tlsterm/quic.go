@@ -94,13 +94,29 @@ func (e *Engine) planFor(hello *tls.ClientHelloInfo) (*Plan, error) {
 	}
 	host := strings.ToLower(hello.ServerName)
 	p, err := e.find(hello.Context(), host)
+	if err == nil && !p.Covers(host) {
+		p, err = e.fetched(hello.Context(), a, p, host)
+	}
 	if err != nil {
 		a.refused = reasonNoZone
 		return nil, err
 	}
-	if !p.Covers(host) {
-		a.refused = reasonUnknownName
+	return p, nil
+}
+
+// fetched finds the plan again when keys came that a handshake lacks.
+func (e *Engine) fetched(ctx context.Context, a *attempt, p *Plan, host string) (*Plan, error) {
+	a.refused = reasonUnknownName
+	lack := p.lacks(host)
+	if len(lack) == 0 || e.await == nil {
 		return nil, nil
 	}
-	return p, nil
+	e.await(ctx, p.zoneID, lack)
+	p, err := e.find(ctx, host)
+	if err != nil || p.Covers(host) {
+		a.refused = ""
+		return p, err
+	}
+	a.refused = reasonNoKey
+	return nil, nil
 }

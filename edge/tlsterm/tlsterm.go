@@ -36,6 +36,7 @@ const warnEvery = time.Hour
 // one plan of a zone are good under the next. It is a prometheus.Collector.
 type Engine struct {
 	find    func(ctx context.Context, serverName string) (*Plan, error)
+	await   func(ctx context.Context, zoneID string, lack []Lack)
 	log     *slog.Logger
 	now     func() time.Time
 	timeout time.Duration
@@ -50,12 +51,14 @@ type Engine struct {
 
 // New returns an engine that asks find for the plan of the zone that serves a
 // name; serverName is in lower case and never empty. It may wait; its error
-// refuses the handshake with the alert internal_error.
-func New(find func(ctx context.Context, serverName string) (*Plan, error), log *slog.Logger) *Engine {
+// refuses the handshake with the alert internal_error. await, which may be nil, is
+// asked to fetch the keys of certificates that a handshake needs; it waits for
+// them, within bounds, and find then returns a plan with those that came.
+func New(find func(ctx context.Context, serverName string) (*Plan, error), await func(ctx context.Context, zoneID string, lack []Lack), log *slog.Logger) *Engine {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	e := &Engine{find: find, log: log, now: time.Now, timeout: HandshakeTimeout, metrics: newMetrics()}
+	e := &Engine{find: find, await: await, log: log, now: time.Now, timeout: HandshakeTimeout, metrics: newMetrics()}
 	e.base = &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: e.configFor}
 	e.quic = &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: quicProtocols, GetConfigForClient: e.quicConfigFor}
 	// Without any certificate crypto/tls answers unrecognized_name, the one
@@ -180,6 +183,7 @@ const (
 	reasonNoName      = "no_server_name"
 	reasonUnknownName = "unknown_server_name"
 	reasonNoZone      = "zone_not_loaded"
+	reasonNoKey       = "no_key"
 	reasonTimeout     = "timeout"
 	reasonClosed      = "closed"
 	reasonAlert       = "client_alert"

@@ -98,7 +98,7 @@ func engine(plans map[string]*Plan) *Engine {
 			}
 		}
 		return nil, nil
-	}, nil)
+	}, nil, nil)
 }
 
 type outcome struct {
@@ -427,7 +427,7 @@ func TestFailuresAreTold(t *testing.T) {
 func TestExpiredCertificateIsServedAndReportedOnce(t *testing.T) {
 	var log strings.Builder
 	p := compile(t, spec("a.test", "1.2", issue(t, "gone", ecKey(t), time.Now().Add(-time.Hour), "a.test")))
-	e := New(func(context.Context, string) (*Plan, error) { return p, nil }, slog.New(slog.NewTextHandler(&log, nil)))
+	e := New(func(context.Context, string) (*Plan, error) { return p, nil }, nil, slog.New(slog.NewTextHandler(&log, nil)))
 	for range 3 {
 		if o := shake(t, e, &tls.Config{ServerName: "a.test"}); o.clientErr != nil || servedBy(o) != "gone" {
 			t.Fatalf("served by %q, %v", servedBy(o), o.clientErr)
@@ -503,8 +503,8 @@ func TestKeylessCertificateIsMissing(t *testing.T) {
 	keyless := issue(t, "keyless", ecKey(t), soon(), "a.test")
 	keyless.PrivateKey = nil
 	p := compile(t, spec("a.test", "1.2", keyless, issue(t, "ed", ed, soon(), "www.a.test")))
-	if len(p.Missing) != 1 || p.Missing[0] != "keyless" {
-		t.Errorf("missing %q, want the certificate without a key", p.Missing)
+	if len(p.Missing) != 1 || p.Missing[0].ID != "keyless" {
+		t.Errorf("missing %v, want the certificate without a key", p.Missing)
 	}
 	if p.Covers("a.test") || !p.Covers("www.a.test") {
 		t.Error("covers what it has no key for, or not what it has")

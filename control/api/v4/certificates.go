@@ -15,6 +15,7 @@ import (
 
 	"github.com/selvage-edge/selvage/control/api"
 	"github.com/selvage-edge/selvage/control/store"
+	"github.com/selvage-edge/selvage/feed"
 	"github.com/selvage-edge/selvage/zone"
 )
 
@@ -32,11 +33,19 @@ type certificateResult struct {
 	ExpiresOn    string   `json:"expires_on"`
 }
 
-func newCertificateResult(zoneID string, c *store.Certificate) certificateResult {
-	status := "active"
+// statusPending is a certificate's whose pair is on its way to the edges: they
+// serve the one that it replaces.
+const statusPending = "pending"
+
+func newCertificateResult(z *store.Zone, c *store.Certificate) certificateResult {
+	status := statusActive
+	if slices.ContainsFunc(z.Staged, func(s store.Certificate) bool { return s.ID == c.ID }) {
+		status = statusPending
+	}
 	if time.Now().After(c.Expires) {
 		status = "expired"
 	}
+	zoneID := z.ID
 	return certificateResult{
 		ID: c.ID, ZoneID: zoneID, Hosts: nonNil(c.Hosts), Issuer: c.Issuer, Signature: c.Signature, Status: status,
 		BundleMethod: c.Bundle, UploadedOn: stamp(c.Created), ModifiedOn: stamp(c.Changed), ExpiresOn: stamp(c.Expires),
@@ -58,8 +67,8 @@ func (s *Server) listCertificates(ctx context.Context, c *api.Call) (api.Answer,
 		return api.Answer{}, err
 	}
 	var all []certificateResult
-	for i := range z.Certificates {
-		r := newCertificateResult(z.ID, &z.Certificates[i])
+	for _, c := range z.Newest() {
+		r := newCertificateResult(z, &c)
 		if status == "" || r.Status == status {
 			all = append(all, r)
 		}
@@ -68,12 +77,15 @@ func (s *Server) listCertificates(ctx context.Context, c *api.Call) (api.Answer,
 	return api.Answer{Result: part, Info: info}, nil
 }
 
-func findCertificate(z *store.Zone, id string) (int, error) {
-	i := slices.IndexFunc(z.Certificates, func(c store.Certificate) bool { return c.ID == id })
+// findCertificate returns a certificate as it is when what is staged is
+// published.
+func findCertificate(z *store.Zone, id string) (store.Certificate, error) {
+	all := z.Newest()
+	i := slices.IndexFunc(all, func(c store.Certificate) bool { return c.ID == id })
 	if i < 0 {
-		return 0, api.Missing(api.CodeNoCertificate, "custom_certificate_id: no certificate of this zone has the identifier %s", limit(id, 64))
+		return store.Certificate{}, api.Missing(api.CodeNoCertificate, "custom_certificate_id: no certificate of this zone has the identifier %s", limit(id, 64))
 	}
-	return i, nil
+	return all[i], nil
 }
 
 func (s *Server) getCertificate(ctx context.Context, c *api.Call) (api.Answer, error) {
@@ -85,11 +97,11 @@ func (s *Server) getCertificate(ctx context.Context, c *api.Call) (api.Answer, e
 	if err != nil {
 		return api.Answer{}, err
 	}
-	i, err := findCertificate(z, id)
+	found, err := findCertificate(z, id)
 	if err != nil {
 		return api.Answer{}, err
 	}
-	return api.Answer{Result: newCertificateResult(z.ID, &z.Certificates[i])}, nil
+	return api.Answer{Result: newCertificateResult(z, &found)}, nil
 }
 
 // certificateInput is a certificate as it is sent; "" for what was not.
@@ -123,17 +135,32 @@ func (s *Server) createCertificate(ctx context.Context, c *api.Call) (api.Answer
 	made := store.Certificate{Bundle: "ubiquitous", Created: now, Changed: now, Certificate: zone.Certificate{ID: newID()}}
 	var result certificateResult
 	seq, err := s.edit(ctx, c, api.CodeCertificate, "certificate.create", made.ID, func(z *store.Zone) error {
-		if len(z.Certificates) >= zone.MaxCertificates {
+		if len(z.Newest()) >= zone.MaxCertificates {
 			return api.Invalid(api.CodeQuota, "certificate", "a zone may have %d certificates", zone.MaxCertificates)
 		}
 		if err := s.fillCertificate(z, &made, in); err != nil {
 			return err
 		}
-		z.Certificates = append(z.Certificates, made)
-		result = newCertificateResult(z.ID, &made)
+		z.Stage(made)
+		result = newCertificateResult(z, &made)
 		return nil
 	})
-	return api.Answer{Result: result, Seq: seq}, err
+	if err != nil {
+		return api.Answer{}, err
+	}
+	return s.deployed(ctx, result, made.Ref(), seq)
+}
+
+// deployed waits a little for a staged certificate to be published and answers
+// with that entry's number. One that takes longer is answered as it is:
+// pending, and stored.
+func (s *Server) deployed(ctx context.Context, result certificateResult, ref feed.PairRef, staged uint64) (api.Answer, error) {
+	seq, err := s.Deploy(ctx, result.ZoneID, ref)
+	if err != nil || seq == 0 {
+		return api.Answer{Result: result, Seq: staged}, err
+	}
+	result.Status = statusActive
+	return api.Answer{Result: result, Seq: seq}, nil
 }
 
 // patchCertificate replaces the certificate and its key, or the bundle method.
@@ -147,29 +174,42 @@ func (s *Server) patchCertificate(ctx context.Context, c *api.Call) (api.Answer,
 		return api.Answer{}, err
 	}
 	var result certificateResult
-	seq, err := s.edit(ctx, c, api.CodeCertificate, "certificate.patch", id, func(z *store.Zone) error {
-		i, err := findCertificate(z, id)
-		if err != nil {
+	var made store.Certificate
+	replaced := in.Certificate != "" || in.PrivateKey != ""
+	seq, err := s.edit(ctx, c, api.CodeCertificate, "certificate.patch", id, func(z *store.Zone) (err error) {
+		if made, err = findCertificate(z, id); err != nil {
 			return err
 		}
-		made := z.Certificates[i]
-		made.Changed = store.Now()
-		if in.Certificate != "" || in.PrivateKey != "" {
+		was := made
+		if made.Changed = store.Now(); replaced {
 			if err := s.fillCertificate(z, &made, in); err != nil {
 				return err
 			}
 			made.Managed = false
-		} else if in.Bundle != "" {
+			// The same chain has the same key: an identical write changes nothing.
+			if replaced = made.Chain != was.Chain || made.Bundle != was.Bundle || was.Managed; replaced {
+				z.Stage(made)
+			} else {
+				made = was
+			}
+		} else if made = was; in.Bundle != "" && in.Bundle != was.Bundle {
+			made.Changed = store.Now()
 			made.Bundle = in.Bundle
+			for _, list := range [][]store.Certificate{z.Certificates, z.Staged} {
+				for i := range list {
+					if list[i].ID == id {
+						list[i].Bundle, list[i].Changed = made.Bundle, made.Changed
+					}
+				}
+			}
 		}
-		if was := z.Certificates[i]; made.Chain == was.Chain && made.Bundle == was.Bundle && made.Managed == was.Managed {
-			made = was // the same chain has the same key: an identical write changes nothing
-		}
-		z.Certificates[i] = made
-		result = newCertificateResult(z.ID, &made)
+		result = newCertificateResult(z, &made)
 		return nil
 	})
-	return api.Answer{Result: result, Seq: seq}, err
+	if err != nil || !replaced {
+		return api.Answer{Result: result, Seq: seq}, err
+	}
+	return s.deployed(ctx, result, made.Ref(), seq)
 }
 
 func (s *Server) deleteCertificate(ctx context.Context, c *api.Call) (api.Answer, error) {
@@ -178,11 +218,11 @@ func (s *Server) deleteCertificate(ctx context.Context, c *api.Call) (api.Answer
 		return api.Answer{}, err
 	}
 	seq, err := s.edit(ctx, c, api.CodeCertificate, "certificate.delete", id, func(z *store.Zone) error {
-		i, err := findCertificate(z, id)
-		if err != nil {
+		if _, err := findCertificate(z, id); err != nil {
 			return err
 		}
-		z.Certificates = slices.Delete(z.Certificates, i, i+1)
+		is := func(c store.Certificate) bool { return c.ID == id }
+		z.Certificates, z.Staged = slices.DeleteFunc(z.Certificates, is), slices.DeleteFunc(z.Staged, is)
 		return nil
 	})
 	return api.Answer{Result: reference{ID: id}, Seq: seq}, err

@@ -40,6 +40,7 @@ type plane struct {
 	account string
 	node    *ecdh.PrivateKey
 	applied atomic.Uint64 // by every node
+	held    atomic.Bool   // staged certificates are not published
 }
 
 // vault wraps with a key of its own.
@@ -81,9 +82,6 @@ func newPlane(t *testing.T) *plane {
 	}
 	p.publish, err = publish.New(t.Context(), publish.Config{
 		Store: p.store, Judge: judge, Vault: vault{feed.NewDataKey()}, Log: log,
-		Recipients: func(context.Context, *store.Tx) ([]publish.Recipient, error) {
-			return []publish.Recipient{{ID: "node1", Public: p.node.PublicKey().Bytes()}}, nil
-		},
 		Colos: func(context.Context, *store.Tx) ([]string, error) { return []string{"FRA"}, nil },
 	})
 	if err != nil {
@@ -94,6 +92,12 @@ func newPlane(t *testing.T) *plane {
 	go func() { done <- p.publish.Run(ctx) }()
 	gate := &api.Gate{Store: p.store, Log: log}
 	public := v4.New(v4.Config{Gate: gate, Store: p.store, Publish: p.publish, NameServers: []string{"ns1.edge.test", "ns2.edge.test"},
+		Deploy: func(ctx context.Context, zoneID string, ref feed.PairRef) (uint64, error) {
+			if p.held.Load() {
+				return 0, nil
+			}
+			return p.publish.Switch(ctx, zoneID, ref)
+		},
 		Reached: func(_ context.Context, seq uint64) (bool, error) { return p.applied.Load() >= seq, nil }})
 	mux := http.NewServeMux()
 	mux.Handle("/", public)

@@ -45,18 +45,18 @@ func TestHistoryTellsEachChangeAndRollbackTakesThemBack(t *testing.T) {
 
 	var h pastAnswer
 	a := p.ok("GET", ours+"/history", "", &h)
-	if len(h.Changes) != 7 || h.Changes[0].Seq != last || h.Changes[6].Action != "zone.create" {
+	if len(h.Changes) != 8 || h.Changes[0].Seq != last || h.Changes[7].Action != "zone.create" {
 		t.Fatalf("history: %s", a.Result)
 	}
-	two := h.Changes[4].Changes[0]
-	if two.Part != "dns_records/"+r.ID || !strings.Contains(string(two.Before), `"content":"\u003cone\u003e"`) || !strings.Contains(string(two.After), `"content":"two"`) || len(h.Changes[4].Changes) != 1 {
+	two := h.Changes[5].Changes[0]
+	if two.Part != "dns_records/"+r.ID || !strings.Contains(string(two.Before), `"content":"\u003cone\u003e"`) || !strings.Contains(string(two.After), `"content":"two"`) || len(h.Changes[5].Changes) != 1 {
 		t.Errorf("the second change of the record: %s → %s in %s", two.Before, two.After, two.Part)
 	}
 	if strings.Contains(string(a.Body), "sealed") || strings.Contains(string(a.Body), "data_key") || strings.Contains(string(a.Body), "PRIVATE") {
 		t.Errorf("history speaks of keys: %s", a.Body)
 	}
 	p.ok("GET", ours+"/history?limit=2&before="+fmt.Sprint(cert), "", &h)
-	if len(h.Changes) != 2 || h.Changes[0].Action != "ruleset.put" {
+	if len(h.Changes) != 2 || h.Changes[0].Action != "certificate.create" {
 		t.Errorf("a page of two: %+v", h.Changes)
 	}
 	p.bad("GET", ours+"/history?limit=0", "", 400, 6003, "limit: ")

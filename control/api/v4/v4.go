@@ -14,6 +14,7 @@ import (
 	"github.com/selvage-edge/selvage/control/api"
 	"github.com/selvage-edge/selvage/control/publish"
 	"github.com/selvage-edge/selvage/control/store"
+	"github.com/selvage-edge/selvage/feed"
 )
 
 // Prefix is where the API lives.
@@ -28,6 +29,9 @@ type Config struct {
 	NameServers []string
 	// Certify, when not nil, gives a new zone a certificate of its own.
 	Certify func(z *store.Zone) error
+	// Deploy is told of a certificate that was staged, and waits a short while
+	// for the entry that publishes it: its number, or 0 where that takes longer.
+	Deploy func(ctx context.Context, zoneID string, ref feed.PairRef) (uint64, error)
 	// Reached says whether every node that may connect has applied an entry.
 	Reached func(ctx context.Context, seq uint64) (bool, error)
 	// Timer, when not nil, is told that a setting got an expiry.

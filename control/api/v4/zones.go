@@ -207,6 +207,13 @@ func (s *Server) createZone(ctx context.Context, c *api.Call) (api.Answer, error
 	if err != nil {
 		return api.Answer{}, api.Judged(err, api.CodeZoneName)
 	}
+	for _, made := range z.Staged {
+		published, err := s.Deploy(ctx, z.ID, made.Ref())
+		if err != nil {
+			return api.Answer{}, err
+		}
+		seq = max(seq, published)
+	}
 	result, err := s.show(ctx, c, z)
 	return api.Answer{Result: result, Seq: seq}, err
 }

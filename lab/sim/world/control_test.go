@@ -92,8 +92,7 @@ func (r *root) start() {
 	}
 	if l.pub, err = publish.New(l.ctx, publish.Config{
 		Store: l.store, Log: log, Retain: w.plan.retain, RetainFor: w.plan.age, Gather: w.plan.gather, Now: ahead(&r.ahead),
-		Judge:      func(*zone.Spec) error { return nil },
-		Recipients: func(context.Context, *store.Tx) ([]publish.Recipient, error) { return nil, nil },
+		Judge: func(*zone.Spec) error { return nil },
 	}); err != nil {
 		w.broken("log", "%s: the log does not open: %v", r.m.name, err)
 		return
