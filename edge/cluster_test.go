@@ -25,6 +25,7 @@ import (
 
 	"github.com/selvage-edge/selvage/edge/geo"
 	"github.com/selvage-edge/selvage/edge/phase/cache"
+	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
 	pages "github.com/selvage-edge/selvage/edge/phase/errors"
 	"github.com/selvage-edge/selvage/edge/phase/normalize"
 	"github.com/selvage-edge/selvage/edge/phase/origin"
@@ -139,7 +140,7 @@ func (c *cluster) start(n tier.Node, z *Zone) {
 	t.Helper()
 	e := &Edge{
 		cfg: Config{Colo: n.Colo, Region: n.Region, Hub: n.Hub}, log: slog.New(slog.DiscardHandler), zones: shelf.New(shelf.Config{}),
-		clock: clock.New(nil), counters: newCounters(), registry: prometheus.NewRegistry(), normalize: normalize.New(), settings: settings.New(443), errors: pages.New(),
+		clock: clock.New(nil), counters: newCounters(), registry: prometheus.NewRegistry(), normalize: normalize.New(), settings: settings.New(443), errors: pages.New(), marks: mark.NewLasting(),
 	}
 	ce := &clusterEdge{Edge: e, node: n, pipes: pipes.New()}
 	var err error
@@ -148,7 +149,7 @@ func (c *cluster) start(n tier.Node, z *Zone) {
 	}
 	e.requests, e.cutRequests = context.WithCancel(t.Context())
 	e.origin = origin.New(origin.Config{Dial: func(ctx context.Context, _ string, _ uint16) (net.Conn, error) { return c.origin.Dial(ctx) }})
-	e.cache = cache.New(cache.Config{Bytes: 16 << 20, Shards: 4, Ctx: e.requests, Fetch: e.fetch})
+	e.newCache()
 	e.zones.Publish(z)
 	e.identity = c.ca.identity(t, n.ID, n.Colo)
 	e.sockets = &sockets{peer: ce.pipes}
@@ -185,6 +186,11 @@ func (c *cluster) start(n tier.Node, z *Zone) {
 		e.probes.Close()
 		e.origin.Close()
 	})
+}
+
+// newCache gives the edge an empty memory.
+func (e *Edge) newCache() {
+	e.cache = cache.New(cache.Config{Bytes: 16 << 20, Shards: 4, Ctx: e.requests, Fetch: e.fetch, Marks: e.marks, Off: e.kills.Now})
 }
 
 // visit is one visitor's GET.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/selvage-edge/selvage/edge/phase/cache/ssd"
+	"github.com/selvage-edge/selvage/zone"
 )
 
 // Hit implements lower.
@@ -27,9 +28,10 @@ func (d *disk) worth(o *object, k ssd.Key) bool {
 	return left >= soonAgain || !d.store.Has(k)
 }
 
-// save queues an object to be written, once in its life.
+// save queues an object to be written, once in its life, unless the disk is
+// switched off.
 func (d *disk) save(o *object) bool {
-	if !o.save() || o.purged() {
+	if d.e.off(zone.KillDisk) || !o.save() || o.purged() {
 		return false
 	}
 	k := recordKey(o.text())

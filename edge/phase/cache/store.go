@@ -13,7 +13,6 @@ import (
 	"github.com/selvage-edge/selvage/edge/phase/cache/mark"
 	"github.com/selvage-edge/selvage/edge/phase/cache/slab"
 	"github.com/selvage-edge/selvage/edge/request"
-	"github.com/selvage-edge/selvage/zone"
 )
 
 // Bounds per key and per shard.
@@ -303,7 +302,7 @@ func (e *Engine) evictFrom(s *shard) int64 {
 	e.forget(s, e.hashOf(o), o)
 	s.mu.Unlock()
 	e.evictions.Add(1)
-	if e.lower != nil && !e.off(zone.KillDisk) && !o.partial() && !o.purged() {
+	if e.lower != nil && !o.partial() && !o.purged() {
 		e.lower.Demote(o)
 	}
 	n := o.size()
