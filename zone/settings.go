@@ -48,7 +48,7 @@ var SettingTable = []Setting{
 	{Name: "cache_eligibility", Default: `"rfc"`, Path: PathOurs, Values: []string{"rfc", "static"}, Doc: "what the cache may hold without a rule that says so: every answer that RFC 9111 allows (rfc), or of these only paths with one of Cloudflare's default cached file extensions (static)"},
 	{Name: "cache_level", Default: `"aggressive"`, Values: []string{"basic", "simplified", "aggressive"}, Doc: "what the query string means to the cache: each is an object of its own (aggressive), it is left out of the key (simplified), a request that has one is not cached (basic)"},
 	{Name: "cache_reserve", Default: `"off"`, Path: "cache/cache_reserve", Values: onOff, Own: true, Doc: "keep eligible objects in the object store behind the edges' own disks"},
-	{Name: "development_mode", Default: `"off"`, Values: onOff, Own: true, Doc: "go past the cache; switches itself off after three hours"},
+	{Name: "development_mode", Default: `"off"`, Values: onOff, Own: true, Doc: "go past the cache; switches itself off after three hours, counted from when it was off"},
 	{Name: "early_hints", Default: `"off"`, Values: onOff, Doc: "send 103 Early Hints with the Link fields of a page's last answer while the page is fetched (RFC 8297)"},
 	{Name: "http2", Default: `"on"`, Values: onOff, Doc: "offer HTTP/2 to visitors"},
 	{Name: "http3", Default: `"on"`, Values: onOff, Doc: "offer HTTP/3: answers over TLS say so in Alt-Svc, and QUIC is answered on the UDP port of the same number"},

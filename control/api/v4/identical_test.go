@@ -25,6 +25,7 @@ func TestIdenticalWritesAreDropped(t *testing.T) {
 		{"POST", z + "/dns_records/batch", `{"patches":[{"id":"` + r.ID + `","ttl":120}]}`},
 		{"PATCH", z, `{"paused":true}`},
 		{"PATCH", z + "/settings/ssl", `{"value":"strict"}`},
+		{"PATCH", z + "/settings/development_mode", `{"value":"on"}`},
 		{"PATCH", z + "/settings", `{"items":[{"id":"brotli","value":"off"},{"id":"http3","value":"off"}]}`},
 		{"PATCH", z + "/cache/variants", `{"value":{}}`},
 		{"PATCH", z + "/argo/tiered_caching", `{"value":"off"}`},
@@ -54,6 +55,38 @@ func TestIdenticalWritesAreDropped(t *testing.T) {
 	var v struct{ Value map[string]any }
 	p.ok("GET", z+"/cache/variants", "", &v) // 404 while it is not set
 	p.ok("GET", z+"/rulesets/phases/http_request_cache_settings/entrypoint", "", nil)
+}
+
+// A zone file that is imported again adds nothing, what it says otherwise than the
+// zone is refused as ever, and a single record that exists is one too many.
+func TestAnIdenticalImportAddsNothing(t *testing.T) {
+	p := newPlane(t)
+	path := p.zone("imp.test") + "/dns_records"
+	send := func(file, proxied string) *answer {
+		t.Helper()
+		ct, body := upload(t, map[string]string{"file": file, "proxied": proxied})
+		return p.raw("POST", path+"/import", ct, secret, body)
+	}
+	if a := send(zoneFile, "true"); a.Status != 200 {
+		t.Fatalf("import: %d %s", a.Status, a.Body)
+	}
+	head, _ := p.publish.Head()
+	a := send(zoneFile, "true")
+	if now, _ := p.publish.Head(); a.Status != 200 || now != head || number(t, a) != head || string(a.Result) != `{"recs_added":0,"total_records_parsed":13}` {
+		t.Errorf("the same again: head %d → %d, %d %s", head, now, a.Status, a.Body)
+	}
+	if a := send(zoneFile+"more IN A 192.0.2.77\n", "true"); number(t, a) != head+1 || string(a.Result) != `{"recs_added":1,"total_records_parsed":14}` {
+		t.Errorf("one more: %d %s, want entry %d", a.Status, a.Body, head+1)
+	}
+	for _, other := range []struct{ file, proxied string }{{"more IN A 192.0.2.77\n", "false"}, {"sub 7200 IN NS ns.other.test.\n", "true"}} {
+		if a := send(other.file, other.proxied); a.Status != 409 || a.Errors[0].Code != 81058 {
+			t.Errorf("%q proxied %s: %d %s, want 409 and 81058", other.file, other.proxied, a.Status, a.Body)
+		}
+	}
+	p.bad("POST", path, `{"type":"A","name":"more","content":"192.0.2.77","proxied":true}`, 409, 81058, "")
+	if now, _ := p.publish.Head(); now != head+1 {
+		t.Errorf("refused writes moved the feed from %d to %d", head+1, now)
+	}
 }
 
 // A value over its limit is refused where it is accepted, with the limit.

@@ -43,16 +43,27 @@ type recordInput struct {
 }
 
 func (in *recordInput) post(z *store.Zone, id string) (*zone.Record, error) {
-	if len(z.Records) >= zone.MaxRecords {
-		return nil, api.Invalid(api.CodeQuota, "dns_records", "a zone may have %d records", zone.MaxRecords)
-	}
-	now := store.Now()
-	r := zone.Record{ID: id, TTL: 1, Tags: []string{}, Created: now, Changed: now}
-	if err := in.fill(z, &r); err != nil {
+	r, err := in.fresh(z, id)
+	if err != nil {
 		return nil, err
 	}
+	return &r, addRecord(z, r)
+}
+
+// fresh is the record that was sent, checked, which z does not have yet.
+func (in *recordInput) fresh(z *store.Zone, id string) (zone.Record, error) {
+	now := store.Now()
+	r := zone.Record{ID: id, TTL: 1, Tags: []string{}, Created: now, Changed: now}
+	err := in.fill(z, &r)
+	return r, err
+}
+
+func addRecord(z *store.Zone, r zone.Record) error {
+	if len(z.Records) >= zone.MaxRecords {
+		return api.Invalid(api.CodeQuota, "dns_records", "a zone may have %d records", zone.MaxRecords)
+	}
 	z.Records = append(z.Records, r)
-	return &r, nil
+	return nil
 }
 
 // put replaces everything but identity and time of creation.

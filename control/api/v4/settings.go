@@ -84,10 +84,10 @@ func set(z *store.Zone, d *zone.Setting, value json.RawMessage) error {
 			return api.Invalid(api.CodeSetting, d.Name, "cannot be on while the cache reserve is being cleared")
 		}
 	}
-	if old, ok := z.Settings[d.Name]; ok && string(old.Value) == string(value) && old.Expires.IsZero() {
-		return nil // an identical write changes nothing
-	}
 	now := store.Now()
+	if old, ok := z.Settings[d.Name]; ok && string(old.Value) == string(value) && (old.Expires.IsZero() || old.Expires.After(now)) {
+		return nil // an identical write changes nothing, neither when it ends by itself
+	}
 	v := store.Setting{Value: value, Changed: now}
 	if d.Name == "development_mode" && (zone.Settings{d.Name: value}).On(d.Name) {
 		v.Expires = now.Add(developmentTime)

@@ -25,7 +25,8 @@ type importResult struct {
 }
 
 // importRecords adds the records of a BIND zone file (RFC 1035 §5), all or
-// nothing. The SOA and the NS of the zone itself are ours and passed over.
+// nothing. The SOA and the NS of the zone itself are ours and passed over, and so
+// is what exists just like that: a file that is imported again adds nothing.
 func (s *Server) importRecords(ctx context.Context, c *api.Call) (api.Answer, error) {
 	text, proxied, err := readUpload(c)
 	if err != nil {
@@ -38,11 +39,17 @@ func (s *Server) importRecords(ctx context.Context, c *api.Call) (api.Answer, er
 			return err
 		}
 		out = importResult{Parsed: parsed}
-		names := map[string]bool{}
+		names, here := map[string]bool{}, valuesOf(z)
 		for i := range inputs {
-			r, err := inputs[i].post(z, newID())
+			r, err := inputs[i].fresh(z, newID())
 			if err != nil {
 				return at("file", i, err)
+			}
+			if here[valueOf(&r)] {
+				continue
+			}
+			if err := addRecord(z, r); err != nil {
+				return err
 			}
 			names[r.Name] = true
 			out.Added++
@@ -50,6 +57,32 @@ func (s *Server) importRecords(ctx context.Context, c *api.Call) (api.Answer, er
 		return checkSets(z, names)
 	})
 	return api.Answer{Result: out, Seq: seq}, ownWords(err)
+}
+
+// recordValue is what tells an import that a record is there already: the same
+// answers, in the same way. Comments and tags are not of a zone file.
+type recordValue struct {
+	name, kind, content string
+	ttl                 uint32
+	proxied             bool
+	priority            int // -1 for none
+	data                string
+}
+
+func valueOf(r *zone.Record) recordValue {
+	v := recordValue{r.Name, r.Type, strings.TrimSuffix(r.Content, "."), r.TTL, r.Proxied, -1, string(r.Data)}
+	if r.Priority != nil {
+		v.priority = int(*r.Priority)
+	}
+	return v
+}
+
+func valuesOf(z *store.Zone) map[recordValue]bool {
+	all := make(map[recordValue]bool, len(z.Records))
+	for i := range z.Records {
+		all[valueOf(&z.Records[i])] = true
+	}
+	return all
 }
 
 // checkSets is checkSet for many names in one pass over the records.
