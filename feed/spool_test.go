@@ -267,7 +267,7 @@ func TestAuditArrivesOnceWhateverStops(t *testing.T) {
 		e.stop()
 		set(false)
 		again := spool(t, disk) // of another process: s was not closed
-		e = run(again)
+		run(again)
 		s = again
 		<-time.After(5 * time.Second)
 		if got := root.text(); got != "2a 2b 2c 2d" || waiting() != 0 {

@@ -70,7 +70,7 @@ func measure(ctx context.Context, binary string, count, asked int) ([]figure.Fig
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // of this run alone
 	state, err := joined(ctx, binary, dir)
 	if err != nil {
 		return nil, fmt.Errorf("have an edge join: %w", err)

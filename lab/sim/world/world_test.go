@@ -215,7 +215,7 @@ func newDatabase(t *testing.T, from string) string {
 // tempDir is in memory where the machine has such a place: what is simulated is
 // the end of processes, so no disk has to be waited for.
 func tempDir(t *testing.T) string {
-	if dir, err := os.MkdirTemp("/dev/shm", "selvage-sim-"); err == nil {
+	if dir, err := os.MkdirTemp("/dev/shm", "selvage-sim-"); err == nil { //nolint:usetesting // a place of its own, in memory
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })
 		return dir
 	}

@@ -126,7 +126,8 @@ func read(text json.RawMessage) *row {
 func sentence(p *client.Part) string {
 	before, after := read(p.Before), read(p.After)
 	what, id, _ := strings.Cut(p.Part, "/")
-	word, say := id, func(*row) string { return "" }
+	word := id
+	var say func(*row) string
 	switch what {
 	case "dns_records":
 		if r := after; r != nil || before != nil {
