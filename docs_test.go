@@ -115,7 +115,7 @@ func TestDocsADRs(t *testing.T) {
 func TestDocsSettings(t *testing.T) {
 	const file = "docs/reference/settings.md"
 	var b strings.Builder
-	b.WriteString("# Zone settings\n\nMade from `zone.SettingTable` by `make docs`. Read and changed under\n`/client/v4/zones/{id}/` at the path in the table, or all of them by name at\n`/selvage/v1/zones/{id}/settings/{name}`; the edge uses the same table.\n\n| name | path | default | values | what it does |\n|---|---|---|---|---|\n")
+	b.WriteString("# Zone settings\n\nMade from `zone.SettingTable` by `make docs`. Read and changed under\n`/client/v4/zones/{id}/` at the path in the table, or all of them by name at\n`/selvage/v1/zones/{id}/settings/{name}`; the edge uses the same table. The default\nis the operator's where [he gives one](../operate/defaults.md), else this.\n\n| name | path | default | values | what it does |\n|---|---|---|---|---|\n")
 	for _, s := range zone.SettingTable {
 		values := fmt.Sprintf("%d to %d %s", s.Min, s.Max, s.Unit)
 		if s.Values != nil {

@@ -35,7 +35,8 @@ type Config struct {
 	Token string // bearer token
 	// HTTP sends the requests; nil is a client of its own with a time-out of 30 s.
 	HTTP *http.Client
-	// Rollout says how changes go out: RolloutRings, or empty for everywhere at once.
+	// Rollout says how changes go out: RolloutRings, RolloutAll, or empty for what the
+	// API does by itself.
 	Rollout string
 	// Trace, when set, is called after each call, also a failed one.
 	Trace func(Call)

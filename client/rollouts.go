@@ -7,8 +7,12 @@ import (
 	"time"
 )
 
-// RolloutRings sends changes by rings, in Config.Rollout.
-const RolloutRings = "rings"
+// RolloutRings sends changes by rings, RolloutAll everywhere at once, in
+// Config.Rollout.
+const (
+	RolloutRings = "rings"
+	RolloutAll   = "all"
+)
 
 // Rings says who gets changes first that go by rings.
 type Rings struct {

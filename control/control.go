@@ -246,7 +246,7 @@ func (c *Control) handler() http.Handler {
 	mux.Handle(v4.Prefix+"/", meter.count("v4", v4API))
 	mux.Handle(selvage.Prefix+"/", meter.count("selvage", selvage.New(selvage.Config{
 		Gate: gate, Log: c.publish, Progress: c.progress.At, Health: c.health.Newest, Audit: c.audit.Page, Revoke: c.revoke, Join: c.authority.NewJoinToken,
-		Zones: v4API.Ours(), Kill: c.publish, Timer: c.wakeTimer, Rollouts: c.publish,
+		Zones: v4API.Ours(), Kill: c.publish, Timer: c.wakeTimer, Rollouts: c.publish, Default: c.publish,
 	})))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })

@@ -62,7 +62,7 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%w; \"%s --help\" shows an example", err, cmd.CommandPath())
 	})
-	root.AddCommand(a.devCommand(), a.edgeCommand(), a.controlCommand(), a.dbCommand(), a.zoneCommand(), a.dnsCommand(), a.purgeCommand(), a.settingsCommand(), a.feedCommand(), a.auditCommand(), a.killCommand(), a.ringsCommand(), a.rolloutCommand(), a.demoOriginCommand())
+	root.AddCommand(a.devCommand(), a.edgeCommand(), a.controlCommand(), a.dbCommand(), a.zoneCommand(), a.dnsCommand(), a.purgeCommand(), a.settingsCommand(), a.defaultsCommand(), a.feedCommand(), a.auditCommand(), a.killCommand(), a.ringsCommand(), a.rolloutCommand(), a.demoOriginCommand())
 	return root
 }
 

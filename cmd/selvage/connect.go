@@ -34,9 +34,9 @@ func (a *app) connection(cmd *cobra.Command) *connection {
 	return c
 }
 
-// rolls adds the flag by which a change goes by rings.
-func (c *connection) rolls(cmd *cobra.Command) *connection {
-	cmd.Flags().StringVar(&c.rollout, "rollout", "", "`HOW` the change goes out: all (everywhere at once, the default) or rings (canaries first, see selvage rings)")
+// rolls adds the flag that says how a change goes out.
+func (c *connection) rolls(cmd *cobra.Command, byDefault string) *connection {
+	cmd.Flags().StringVar(&c.rollout, "rollout", byDefault, "`HOW` the change goes out: all (everywhere at once) or rings (canaries first, see selvage rings)")
 	return c
 }
 
@@ -70,7 +70,7 @@ func (c *connection) client() (*client.Client, error) {
 			token = key
 		}
 	}
-	if c.rollout != "" && c.rollout != client.RolloutRings && c.rollout != "all" {
+	if c.rollout != "" && c.rollout != client.RolloutRings && c.rollout != client.RolloutAll {
 		return nil, usage("--rollout is all (everywhere at once) or rings, not %q", c.rollout)
 	}
 	config := client.Config{API: api, Token: token, Rollout: c.rollout}

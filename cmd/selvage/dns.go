@@ -82,7 +82,7 @@ those of type A, AAAA and CNAME go through the edge.
   selvage dns import example.com - --proxied < example.com.zone`,
 		Args: exactly(2, "the zone's name and a zone file, such as: example.com example.com.zone"),
 	}
-	c := a.connection(cmd).rolls(cmd)
+	c := a.connection(cmd).rolls(cmd, client.RolloutAll)
 	cmd.Flags().BoolVar(&proxied, "proxied", false, "send visitors of A, AAAA and CNAME records through the edge")
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		file := cmd.InOrStdin()

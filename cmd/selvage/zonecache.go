@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/selvage-edge/selvage/client"
 	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/zone"
 )
@@ -29,7 +30,7 @@ wrong is named, and nothing is changed.
   selvage zone cache-rules example.com rules.json`,
 		Args: between(1, 2, "the zone's name, and maybe a file"),
 	}
-	c := a.connection(cmd).rolls(cmd)
+	c := a.connection(cmd).rolls(cmd, client.RolloutAll)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var rules json.RawMessage
 		if len(args) == 2 {
@@ -108,7 +109,7 @@ first of the data centers you name that is up).
   selvage zone topology example.com custom --parent FRA --parent AMS`,
 		Args: between(1, 2, "the zone's name, and maybe a mode"),
 	}
-	c := a.connection(cmd).rolls(cmd)
+	c := a.connection(cmd).rolls(cmd, client.RolloutAll)
 	cmd.Flags().StringArrayVar(&t.Parents, "parent", nil, "an upper tier by its colo code (`COLO`); may repeat")
 	cmd.Flags().BoolVar(&t.Regional, "regional", false, "ask a data center of the own region first")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

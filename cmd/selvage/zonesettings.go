@@ -1,16 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/selvage-edge/selvage/client"
+	"github.com/selvage-edge/selvage/cmd/selvage/internal/settings"
 	"github.com/selvage-edge/selvage/cmd/selvage/internal/table"
-	"github.com/selvage-edge/selvage/zone"
 )
 
 func (a *app) settingsCommand() *cobra.Command {
@@ -45,23 +42,10 @@ func (a *app) settingsListCommand() *cobra.Command {
 			return err
 		}
 		return table.Print(a.out, asJSON, all, []string{"NAME", "VALUE"}, func(s client.Setting) []string {
-			return []string{s.ID, settingText(s.Value)}
+			return []string{s.ID, settings.Text(s.Value)}
 		})
 	}
 	return cmd
-}
-
-// settingText is a value as "settings set" takes it.
-func settingText(value json.RawMessage) string {
-	var text string
-	var list []string
-	switch {
-	case json.Unmarshal(value, &text) == nil:
-		return text
-	case json.Unmarshal(value, &list) == nil:
-		return strings.Join(list, ",")
-	}
-	return string(value)
 }
 
 func (a *app) settingsSetCommand() *cobra.Command {
@@ -77,9 +61,9 @@ with commas.
   selvage settings set example.com ssl strict --rollout rings`,
 		Args: exactly(3, "the zone's name, the setting's and its value"),
 	}
-	c := a.connection(cmd).rolls(cmd)
+	c := a.connection(cmd).rolls(cmd, client.RolloutAll)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		value, err := settingValue(args[1], args[2])
+		value, err := settings.Value(args[1], args[2])
 		if err != nil {
 			return usage("%w", err)
 		}
@@ -110,34 +94,17 @@ func (a *app) told(cmd *cobra.Command, cl *client.Client, seq uint64, done strin
 	return nil
 }
 
-// settingValue reads a value as the setting has it.
-func settingValue(name, typed string) (any, error) {
-	d := zone.FindSetting(name)
-	if d == nil {
-		return nil, fmt.Errorf("no setting is called %q; \"selvage settings list ZONE\" shows those that are", name)
+func (a *app) defaultsCommand() *cobra.Command {
+	k := &settings.Kit{Out: a.out, Told: a.told, Usage: usage, Args: exactly,
+		Flags: func(cmd *cobra.Command) func() (*client.Client, error) { return a.connection(cmd).client },
+		Rolls: func(cmd *cobra.Command) func() (*client.Client, error) {
+			return a.connection(cmd).rolls(cmd, client.RolloutRings).client
+		},
 	}
-	var value any = typed
-	switch {
-	case d.List != nil:
-		value = []string{}
-		if typed != "" {
-			value = strings.Split(typed, ",")
-		}
-	case d.Object != nil:
-		if err := d.Check(json.RawMessage(typed)); err != nil {
-			return nil, err
-		}
-		value = json.RawMessage(typed)
-	case d.Values == nil:
-		n, err := strconv.Atoi(typed)
-		if err != nil {
-			return nil, fmt.Errorf("%s is a whole number of %s from %d to %d, not %q", name, d.Unit, d.Min, d.Max, typed)
-		}
-		value = n
-	}
-	text, err := json.Marshal(value)
-	if err != nil {
-		return nil, err
-	}
-	return value, d.Check(text)
+	return group("defaults", "What settings are where zones have not set them", `The operator's defaults: what a setting is for each zone that has not set it. A
+change of them meets all zones, so it goes by rings unless it is told not to.
+
+  selvage defaults show
+  selvage defaults set min_tls_version 1.3
+  selvage defaults unset min_tls_version --rollout all`, k.Defaults()...)
 }

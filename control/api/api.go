@@ -66,9 +66,9 @@ type Gate struct {
 // Handle makes an http.Handler of h, which answers a method and a path of one
 // API, behind the bearer token.
 func (g *Gate) Handle(method, path string, h Handler) http.Handler {
-	staged, counted := goesByRings(method, path), countsAsChange(method, path)
+	staged, operator, counted := goesByRings(method, path), operates(method, path), countsAsChange(method, path)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := g.let(w, r, staged)
+		c, err := g.let(w, r, staged, operator)
 		if err == nil && counted {
 			err = g.Quotas.take(c.Token.Account)
 		}
@@ -86,12 +86,12 @@ func (g *Gate) Handle(method, path string, h Handler) http.Handler {
 }
 
 // let lets a call through that may be made.
-func (g *Gate) let(w http.ResponseWriter, r *http.Request, staged bool) (*Call, error) {
+func (g *Gate) let(w http.ResponseWriter, r *http.Request, staged, operator bool) (*Call, error) {
 	token, err := g.authenticate(r)
 	if err != nil {
 		return nil, err
 	}
-	byRings, err := rolloutOf(r, staged)
+	byRings, err := rolloutOf(r, staged, operator)
 	if err != nil {
 		return nil, err
 	}

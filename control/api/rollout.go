@@ -33,26 +33,34 @@ func staged(r *publish.ByRings) note {
 }
 
 // rolloutOf reads how a change is to go out; nil: everywhere at once, which is
-// the default of customers' changes.
-func rolloutOf(r *http.Request, byRings bool) (*publish.ByRings, error) {
+// the default of customers' changes; of the operator's it is by rings.
+func rolloutOf(r *http.Request, byRings, byDefault bool) (*publish.ByRings, error) {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return nil, nil
 	}
 	switch how := r.Header.Get(RolloutHeader); {
+	case how == "" && byDefault:
+		return &publish.ByRings{}, nil
 	case how == "" || how == RolloutAll:
 		return nil, nil
 	case how != RolloutRings:
 		return nil, Invalid(CodeBadRequest, RolloutHeader, "must be %s or %s, got %.40q", RolloutAll, RolloutRings, how)
 	case !byRings:
-		return nil, Invalid(CodeBadRequest, RolloutHeader, "this change cannot go by rings; settings, rulesets and DNS records of a zone that is there can")
+		return nil, Invalid(CodeBadRequest, RolloutHeader, "this change cannot go by rings; settings, rulesets and DNS records of a zone that is there can, and defaults")
 	}
 	return &publish.ByRings{}, nil
 }
+
+// operates reports whether a call says something for all zones.
+func operates(method, path string) bool { return method == http.MethodPut && path == "/defaults" }
 
 // goesByRings reports whether the change of a call may go by rings: of parts of
 // a zone that is there. The list names those that may, so that a new call cannot
 // pass by what it was asked.
 func goesByRings(method, path string) bool {
+	if operates(method, path) {
+		return true
+	}
 	part, ok := strings.CutPrefix(path, "/zones/{zone}")
 	if !ok || method == http.MethodGet || part == "/cache/cache_reserve_clear" {
 		return false

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/selvage-edge/selvage/control/store"
 	"github.com/selvage-edge/selvage/fault"
@@ -13,44 +14,50 @@ import (
 )
 
 // Operate publishes what the operator says for all zones, keys below
-// zone.PrefixOperator: by rings, since it meets every customer, unless atOnce says
-// otherwise. A key that a stage on its way changes too is fault.Conflict.
-func (p *Publisher) Operate(ctx context.Context, a Action, changes []feed.Change, atOnce bool) (seq uint64, err error) {
+// zone.PrefixOperator: by rings where the action says so, which is the default of
+// the API, since it meets every customer. A key that a stage on its way changes too is fault.Conflict. still
+// is asked in the same transaction whether it is to be, while nobody else writes
+// such keys; store.ErrStale has it asked again.
+func (p *Publisher) Operate(ctx context.Context, a Action, changes []feed.Change, still func(*store.Tx) error) (seq uint64, err error) {
 	for _, c := range changes {
 		if !strings.HasPrefix(c.Key, zone.PrefixOperator) {
 			return 0, fmt.Errorf("publish: %s is not the operator's", c.Key)
 		}
 	}
-	if a.ByRings == nil {
-		a.ByRings = &ByRings{}
+	until := time.Now().Add(waitSeq)
+	for {
+		seq, err = p.operate(ctx, a, changes, still)
+		if !errors.Is(err, store.ErrStale) || time.Now().After(until) || !pause(ctx, retryStale) {
+			return seq, err
+		}
 	}
-	err = store.ErrStale
-	for errors.Is(err, store.ErrStale) && ctx.Err() == nil {
-		seq, err = p.operate(ctx, a, changes, atOnce)
-	}
-	return seq, err
 }
 
-func (p *Publisher) operate(ctx context.Context, a Action, changes []feed.Change, atOnce bool) (uint64, error) {
-	if !atOnce {
-		return p.begin(ctx, &Rollout{Action: a.Name, Actor: a.Actor}, a, changes, func(tx *store.Tx) (Written, error) {
-			pending, err := pendingOf(ctx, tx, "")
-			if err == nil && pending != nil {
-				err = oneAtATime(pending, "what is said for all zones")
-			}
-			return Written{}, err
-		})
-	}
-	return p.Write(ctx, a, func(tx *store.Tx) (Written, error) {
-		// No stage may begin until this is committed.
+// retryStale is the pause before what another writer was faster with is tried again.
+const retryStale = 5 * time.Millisecond
+
+func (p *Publisher) operate(ctx context.Context, a Action, changes []feed.Change, still func(*store.Tx) error) (uint64, error) {
+	// guard passes while no other stage may begin, and nobody else writes at once.
+	guard := func(tx *store.Tx, clash func(*Rollout) error) error {
 		if err := tx.Lock(ctx, "rollouts"); err != nil {
-			return Written{}, err
+			return err
 		}
 		pending, err := pendingOf(ctx, tx, "")
 		if err == nil && pending != nil {
-			err = pending.clash(changes)
+			err = clash(pending)
 		}
-		return Written{Changes: changes}, err
+		if err != nil {
+			return err
+		}
+		return still(tx)
+	}
+	if a.ByRings != nil {
+		return p.begin(ctx, &Rollout{Action: a.Name, Actor: a.Actor}, a, changes, func(tx *store.Tx) (Written, error) {
+			return Written{}, guard(tx, func(r *Rollout) error { return oneAtATime(r, "what is said for all zones") })
+		})
+	}
+	return p.Write(ctx, a, func(tx *store.Tx) (Written, error) {
+		return Written{Changes: changes}, guard(tx, func(r *Rollout) error { return r.clash(changes) })
 	})
 }
 

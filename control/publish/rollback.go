@@ -87,6 +87,7 @@ func (p *Publisher) rollback(ctx context.Context, zoneID string, a Action, r *Ro
 		done.Seq = head.Seq
 		return done, nil
 	}
+	was.Defaults = now.Defaults
 	if err := p.judgeBoth(was, pending); err != nil {
 		return nil, err
 	}

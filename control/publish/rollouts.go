@@ -58,6 +58,9 @@ type Step struct {
 	Why  string     `json:"why"`
 }
 
+// actionRelease is the audit trail's word for a release.
+const actionRelease = "rollout.release"
+
 // maxWhy bounds a step's reason, in bytes.
 const maxWhy = 512
 
@@ -232,7 +235,7 @@ func (p *Publisher) Halt(ctx context.Context, o Order) (r *Rollout, seq uint64, 
 }
 
 func (p *Publisher) release(ctx context.Context, o Order) (r *Rollout, seq uint64, err error) {
-	action := Action{Actor: o.By, Name: "rollout.release", Object: rings.Key(o.N)}
+	action := Action{Actor: o.By, Name: actionRelease, Object: rings.Key(o.N)}
 	seq, err = p.Write(ctx, action, func(tx *store.Tx) (Written, error) {
 		row, err := tx.Rollout(ctx, o.N)
 		if err != nil {

@@ -372,18 +372,25 @@ func TestWhatIsSaidForAllZonesGoesByRings(t *testing.T) {
 	list := func(value string) []feed.Change {
 		return []feed.Change{{Op: feed.Set, Key: zone.PrefixOperator + "list", Value: []byte(value)}}
 	}
-	if _, err := w.Operate(t.Context(), by, list(`["a"]`), false); err != nil {
+	operate := func(changes []feed.Change, atOnce bool) (uint64, error) {
+		a := by
+		if !atOnce {
+			a.ByRings = &publish.ByRings{}
+		}
+		return w.Operate(t.Context(), a, changes, func(*store.Tx) error { return nil })
+	}
+	if _, err := operate(list(`["a"]`), false); err != nil {
 		t.Fatal(err)
 	}
 	kv := w.kv()
 	if kv[zone.PrefixOperator+"list"] != "" || kv[rings.Key(1)] == "" {
 		t.Fatalf("not a stage: %v", kv)
 	}
-	_, err := w.Operate(t.Context(), by, list(`["b"]`), false)
+	_, err := operate(list(`["b"]`), false)
 	w.conflict("a second stage", err, "one at a time")
-	_, err = w.Operate(t.Context(), by, list(`["b"]`), true)
+	_, err = operate(list(`["b"]`), true)
 	w.conflict("at once, of the same key", err, "stage 1, ")
-	if _, err := w.Operate(t.Context(), by, []feed.Change{{Op: feed.Set, Key: zone.PrefixOperator + "other", Value: []byte(`1`)}}, true); err != nil {
+	if _, err := operate([]feed.Change{{Op: feed.Set, Key: zone.PrefixOperator + "other", Value: []byte(`1`)}}, true); err != nil {
 		t.Error(err)
 	}
 	if n := w.staged(everything); n != 2 {
@@ -395,7 +402,7 @@ func TestWhatIsSaidForAllZonesGoesByRings(t *testing.T) {
 	if kv := w.kv(); kv[rings.Key(1)] != "" || kv[zone.PrefixOperator+"list"] != "" || kv[zone.PrefixOperator+"other"] != "1" {
 		t.Errorf("after the halt: %v", kv)
 	}
-	if _, err := w.Operate(t.Context(), by, list(`["c"]`), false); err != nil {
+	if _, err := operate(list(`["c"]`), false); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := w.Release(t.Context(), publish.Order{N: 3, To: rings.All, By: "tester"}); err != nil {
@@ -404,7 +411,7 @@ func TestWhatIsSaidForAllZonesGoesByRings(t *testing.T) {
 	if kv := w.kv(); kv[zone.PrefixOperator+"list"] != `["c"]` || kv[rings.Key(3)] != "" {
 		t.Errorf("after the release: %v", kv)
 	}
-	if _, err := w.Operate(t.Context(), by, []feed.Change{{Op: feed.Set, Key: zone.SettingsKey(w.zone), Value: []byte(`{}`)}}, true); err == nil {
+	if _, err := operate([]feed.Change{{Op: feed.Set, Key: zone.SettingsKey(w.zone), Value: []byte(`{}`)}}, true); err == nil {
 		t.Error("a customer's key is taken for the operator's")
 	}
 }

@@ -88,6 +88,12 @@ func (p *Publisher) onZone(ctx context.Context, zoneID string, write func(before
 // Create stores and publishes a new zone; a name that is taken is
 // fault.Conflict.
 func (p *Publisher) Create(ctx context.Context, a Action, z *store.Zone) (uint64, error) {
+	if err := p.Store.Read(ctx, func(tx *store.Tx) (err error) {
+		z.Defaults, _, err = tx.Defaults(ctx)
+		return err
+	}); err != nil {
+		return 0, err
+	}
 	if err := p.judge(z); err != nil {
 		return 0, err
 	}

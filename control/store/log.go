@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -49,6 +50,17 @@ func (tx *Tx) PutEvent(ctx context.Context, e Event, s Step) (id int64, err erro
 // of them and about maxBytes of changes, but at least one when there is one.
 func (tx *Tx) Unnumbered(ctx context.Context, limit, maxBytes int) ([]Event, error) {
 	return tx.events(ctx, maxBytes, `WHERE seq = 0 ORDER BY id LIMIT $1`, limit)
+}
+
+// Waits reports whether an outbox row of one of these actions has no number yet.
+func (tx *Tx) Waits(ctx context.Context, actions ...string) (waits bool, err error) {
+	err = rows(ctx, tx, func(r *sql.Rows) error {
+		var action string
+		err := r.Scan(&action)
+		waits = waits || slices.Contains(actions, action)
+		return err
+	}, `SELECT action FROM outbox WHERE seq = 0`)
+	return waits, missing(err, "outbox")
 }
 
 // Events returns up to limit outbox rows, newest first: the audit trail.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/selvage-edge/selvage/zone"
@@ -30,6 +31,20 @@ func (z *Zone) SettingValues() zone.Settings {
 		}
 	}
 	return values
+}
+
+// Defaults returns what the operator gives for settings that zones have not set,
+// as all data centers have it, and the number of the entry that did; 0: nothing.
+func (tx *Tx) Defaults(ctx context.Context) (zone.Settings, uint64, error) {
+	value, seq, ok, err := tx.Key(ctx, zone.KeyDefaults)
+	if err != nil || !ok {
+		return nil, 0, err
+	}
+	s, err := zone.DecodeDefaults(value)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read %s: %w", zone.KeyDefaults, err)
+	}
+	return s, seq, nil
 }
 
 func (tx *Tx) settings(ctx context.Context, zoneID string) (map[string]Setting, error) {

@@ -18,6 +18,7 @@ import (
 type Zone struct {
 	zone.Meta
 	Settings     map[string]Setting
+	Defaults     zone.Settings // of the operator, below Settings; not the zone's, not saved with it
 	Records      []zone.Record // in the order of creation
 	Rulesets     []Ruleset
 	Certificates []Certificate
@@ -34,10 +35,9 @@ type Zone struct {
 // its state was read: read it again and make the change of that.
 var ErrStale = errors.New("store: the zone has changed meanwhile")
 
-// Spec is the part that edges compile, as it is when what is staged is
-// published.
+// Spec is what edges compile, as it is when what is staged is published.
 func (z *Zone) Spec() *zone.Spec {
-	s := &zone.Spec{Meta: z.Meta, Settings: z.SettingValues(), Records: slices.Clone(z.Records)}
+	s := &zone.Spec{Meta: z.Meta, Settings: z.SettingValues().Over(z.Defaults), Records: slices.Clone(z.Records)}
 	for _, r := range z.Rulesets {
 		s.Rulesets = append(s.Rulesets, zone.Ruleset{Phase: r.Phase, Body: r.Body})
 	}
@@ -147,6 +147,9 @@ func (tx *Tx) Zone(ctx context.Context, id string) (*Zone, error) {
 		return nil, missing(err, "zone")
 	}
 	if z.Settings, err = tx.settings(ctx, id); err != nil {
+		return nil, err
+	}
+	if z.Defaults, _, err = tx.Defaults(ctx); err != nil {
 		return nil, err
 	}
 	if z.Records, z.positions, err = tx.records(ctx, id); err != nil {

@@ -37,6 +37,7 @@ type Config struct {
 	// Join makes a join token, for a relay where that is asked.
 	Join     func(ctx context.Context, life time.Duration, relay bool) (string, error)
 	Rollouts Rollouts
+	Default  Defaults
 	// Kill keeps the kill switches, Timer is told that one got an expiry.
 	Kill  Kills
 	Timer func()
@@ -78,6 +79,8 @@ func New(c Config) *Server {
 		"GET /kill/{name...}":            s.getKill,
 		"PUT /kill/{name...}":            s.setKill,
 		"DELETE /kill/{name...}":         s.clearKill,
+		"GET /defaults":                  s.getDefaults,
+		"PUT /defaults":                  s.putDefaults,
 		"GET /rings":                     s.getRings,
 		"PUT /rings":                     s.putRings,
 		"GET /rollouts":                  s.rollouts,

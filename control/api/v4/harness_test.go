@@ -102,7 +102,7 @@ func newPlane(t *testing.T) *plane {
 	mux := http.NewServeMux()
 	mux.Handle("/", public)
 	mux.Handle(selvage.Prefix+"/", selvage.New(selvage.Config{
-		Gate: gate, Zones: public.Ours(), Rollouts: p.publish, Kill: p.publish, Timer: func() {},
+		Gate: gate, Zones: public.Ours(), Rollouts: p.publish, Default: p.publish, Kill: p.publish, Timer: func() {},
 		Progress: func(context.Context, uint64) ([]progress.Node, error) {
 			return []progress.Node{{Node: identity.Node{Colo: "FRA"}}, {Node: identity.Node{Colo: "AMS"}}}, nil
 		},

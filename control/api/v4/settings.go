@@ -22,7 +22,7 @@ type settingResult struct {
 }
 
 func newSettingResult(d *zone.Setting, z *store.Zone) settingResult {
-	r := settingResult{ID: d.Name, Value: json.RawMessage(d.Default), Editable: true}
+	r := settingResult{ID: d.Name, Value: z.Defaults.Value(d.Name), Editable: true}
 	if set, ok := z.Settings[d.Name]; ok {
 		r.Value = set.Value
 		r.ModifiedOn = new(stamp(set.Changed))
