@@ -87,7 +87,6 @@ func (p *Publisher) rollback(ctx context.Context, zoneID string, a Action, r *Ro
 		done.Seq = head.Seq
 		return done, nil
 	}
-	was.Defaults = now.Defaults
 	if err := p.judgeBoth(was, pending); err != nil {
 		return nil, err
 	}
@@ -121,6 +120,9 @@ func (p *Publisher) zoneAt(ctx context.Context, zoneID string, r *Rollback) (the
 		}
 		if err == nil && then.Now != nil {
 			pending, err = pendingOf(ctx, tx, zoneID)
+		}
+		if err == nil && then.Was != nil {
+			then.Was.Defaults, _, err = tx.Defaults(ctx)
 		}
 		return err
 	})
