@@ -51,6 +51,6 @@ func (c *Client) Audit(ctx context.Context, q AuditQuery) (events []AuditEvent, 
 		Events []AuditEvent `json:"events"`
 		Next   string       `json:"next"`
 	}
-	_, err = c.json(ctx, http.MethodGet, "/selvage/v1/audit?"+ask.Encode(), nil, &out)
+	_, _, err = c.result(ctx, call{method: http.MethodGet, path: "/selvage/v1/audit", query: ask}, &out)
 	return out.Events, out.Next, err
 }
