@@ -47,3 +47,28 @@ func TestDefaultsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// What is accepted is known by name and by value, and reads the same again.
+func FuzzDecodeDefaults(f *testing.F) {
+	for _, seed := range []string{`{}`, `{"http3":"off","browser_cache_ttl":60}`, `{"nope":1}`, `{"ssl":null}`, `[`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		s, err := DecodeDefaults(value)
+		if err != nil {
+			return
+		}
+		for name, v := range s {
+			if d := FindSetting(name); d == nil || d.Own || d.Check(v) != nil {
+				t.Errorf("%q was accepted: %s", name, v)
+			}
+		}
+		text, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := DecodeDefaults(text); err != nil || len(again) != len(s) {
+			t.Errorf("%s: read again %v, %v", text, again, err)
+		}
+	})
+}
