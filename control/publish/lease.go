@@ -114,12 +114,14 @@ func (l *lease) leave(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// timer fires when the database is to be asked again; never for a nil lease.
+// timer fires when the database is to be asked again, or for a nil lease when it
+// is time to trim the log.
 func (l *lease) timer() (<-chan time.Time, func()) {
+	each := pollEach
 	if l == nil {
-		return nil, func() {}
+		each = trimEach
 	}
-	t := time.NewTimer(pollEach)
+	t := time.NewTimer(each)
 	return t.C, func() { t.Stop() }
 }
 

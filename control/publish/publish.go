@@ -1,7 +1,9 @@
 // Package publish turns accepted changes into the feed's numbered log. It
 // promises that a change and its outbox row are one transaction, that rows are
 // numbered in commit order without gaps, also after a crash in between, and
-// that no change is accepted which the edges' own compile refuses.
+// that no change is accepted which the edges' own compile refuses. In a database
+// with one writer the number is of that transaction as well; in one that several
+// processes write to, the one that leads gives it afterwards.
 package publish
 
 import (
@@ -43,7 +45,8 @@ type Config struct {
 	RetainAudit   int
 	RetainHistory time.Duration
 	// Gather is how long the leader waits for company after the first change,
-	// so that one transaction numbers many; 0 means 2 ms.
+	// so that one transaction numbers many; 0 means 2 ms. SQLite's writers do not
+	// wait: those who come meanwhile share the next transaction.
 	Gather time.Duration
 	// Now is the clock by which entries are dated and grow old; nil means
 	// time.Now. What lasts seconds is measured without it.
@@ -122,15 +125,21 @@ func New(ctx context.Context, c Config) (*Publisher, error) {
 	if err := p.verify(ctx, leads); err != nil || !leads {
 		return p, err
 	}
+	if err := p.NumberLeft(ctx); err != nil {
+		return nil, err
+	}
+	return p, p.moveKeys(ctx)
+}
+
+// NumberLeft numbers outbox rows that did not come by Write: a crash left them, or
+// another program put them there.
+func (p *Publisher) NumberLeft(ctx context.Context) error {
 	for {
 		n, err := p.number(ctx)
-		if err != nil {
-			return nil, err
+		if err != nil || n == 0 {
+			return err
 		}
-		if n == 0 {
-			return p, p.moveKeys(ctx)
-		}
-		c.Log.Info("numbered changes left from an earlier run", "changes", n)
+		p.Log.Info("numbered changes left from an earlier run", "changes", n)
 	}
 }
 
@@ -140,7 +149,7 @@ func damaged(seq uint64, cause error) error {
 }
 
 // Run numbers changes while this control plane leads, and follows the one that
-// does otherwise, until ctx ends. It returns an error only when a stored change
+// does otherwise, and trims what is kept, until ctx ends. It returns an error only when a stored change
 // cannot be read back, which needs an operator.
 func (p *Publisher) Run(ctx context.Context) error {
 	defer p.lease.leave(context.WithoutCancel(ctx), p.Log)
@@ -188,6 +197,9 @@ func (p *Publisher) idle(ctx context.Context) bool {
 
 // turn does what there is to do: number everything, or follow.
 func (p *Publisher) turn(ctx context.Context) error {
+	if p.lease == nil {
+		return p.trim(ctx) // writers number what they write
+	}
 	led := p.lease.held()
 	leads, err := p.lease.take(ctx)
 	if err != nil {
@@ -260,6 +272,9 @@ type Action struct {
 // without an error; a number of 0 then says that the leader did not come to it
 // within five seconds. fn also returns the audit trail's before and after.
 func (p *Publisher) Write(ctx context.Context, a Action, fn func(*store.Tx) (Written, error)) (uint64, error) {
+	if p.lease == nil {
+		return p.writeNumbered(ctx, a, fn)
+	}
 	var id int64
 	signals := false
 	got := make(chan uint64, 1)
@@ -297,16 +312,11 @@ func (p *Publisher) Write(ctx context.Context, a Action, fn func(*store.Tx) (Wri
 // putEvents adds the outbox row of what was written, or several when it may be
 // split, and returns the last one's id.
 func putEvents(ctx context.Context, tx *store.Tx, a Action, w Written) (id int64, err error) {
-	steps := [][]feed.Change{w.Changes}
-	if w.Split && len(w.Changes) > 0 {
-		steps = slices.Collect(slices.Chunk(w.Changes, splitChanges))
-	}
-	for _, changes := range steps {
+	for _, changes := range w.steps() {
 		now := store.Now()
 		box := feed.Seal([32]byte{}, 1, now, changes)
-		if err := box.Check(); err != nil {
-			return 0, &fault.Error{Op: "publish.write", Side: fault.Visitor, Kind: fault.TooLarge, Err: fmt.Errorf(
-				"the change is too large for one step, make it in parts: %w", err)}
+		if err := fits(&box); err != nil {
+			return 0, err
 		}
 		if id, err = tx.PutEvent(ctx, store.Event{
 			Actor: a.Actor, Action: a.Name, Object: a.Object, Before: w.Before, After: w.After,
@@ -328,6 +338,23 @@ type Written struct {
 	Step store.Step
 }
 
+// steps are the changes of each of its entries.
+func (w *Written) steps() [][]feed.Change {
+	if w.Split && len(w.Changes) > 0 {
+		return slices.Collect(slices.Chunk(w.Changes, splitChanges))
+	}
+	return [][]feed.Change{w.Changes}
+}
+
+// fits refuses an entry that the feed does not carry.
+func fits(e *feed.Entry) error {
+	if err := e.Check(); err != nil {
+		return &fault.Error{Op: "publish.write", Side: fault.Visitor, Kind: fault.TooLarge, Err: fmt.Errorf(
+			"the change is too large for one step, make it in parts: %w", err)}
+	}
+	return nil
+}
+
 func (p *Publisher) await(id int64, got chan<- uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -340,93 +367,17 @@ func (p *Publisher) forget(id int64) {
 	delete(p.waiting, id)
 }
 
-// number gives the next batch of outbox rows their numbers, in one transaction,
-// and returns how many there were.
-func (p *Publisher) number(ctx context.Context) (int, error) {
-	from, was := p.position()
-	head, floor := from, was
-	var numbers map[int64]uint64
-	err := p.Store.Write(ctx, func(tx *store.Tx) error {
-		head, floor, numbers = from, was, nil // the database may have undone it and begun again
-		events, err := tx.Unnumbered(ctx, batchRows, batchBytes)
-		if err != nil || len(events) == 0 {
-			return err
-		}
-		if err := p.lease.hold(ctx, tx); err != nil {
-			return err
-		}
-		numbers = map[int64]uint64{}
-		for i := range events {
-			if head, err = p.append(ctx, tx, head, &events[i]); err != nil {
-				return err
-			}
-			numbers[events[i].ID] = events[i].Seq
-		}
-		if keep := uint64(p.Retain); head.Seq > keep && head.Seq-keep > floor {
-			floor = head.Seq - keep
-			if err := tx.TrimLog(ctx, floor); err != nil {
-				return err
-			}
-		}
-		if old := events[len(events)-1].ID - int64(p.RetainAudit); old > 0 {
-			if err := tx.TrimEvents(ctx, old); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil || len(numbers) == 0 {
-		return 0, err
-	}
-	p.announce(head, floor, numbers)
-	return len(numbers), nil
-}
-
-// append seals one outbox row as the entry after head.
-func (p *Publisher) append(ctx context.Context, tx *store.Tx, head feed.Cursor, ev *store.Event) (feed.Cursor, error) {
-	box, _, err := feed.DecodeEntry(ev.Changes)
-	if err != nil {
-		return head, &fault.Error{Op: "publish.number", Side: fault.Control, Kind: fault.Malformed, Err: fmt.Errorf(
-			"outbox row %d of the control database is damaged (%w); restore the database from a backup", ev.ID, err)}
-	}
-	if head, err = p.enter(ctx, tx, head, box.Changes); err != nil {
-		return head, err
-	}
-	ev.Seq = head.Seq
-	return head, tx.Number(ctx, ev.ID, ev.Seq)
-}
-
-// enter writes changes as the entry after head, and makes them in the feed's
-// state.
-func (p *Publisher) enter(ctx context.Context, tx *store.Tx, head feed.Cursor, changes []feed.Change) (feed.Cursor, error) {
-	e := feed.Seal(head.Hash, head.Seq+1, p.Now(), changes)
-	if err := tx.PutLog(ctx, store.LogRow{Seq: e.Seq, Time: e.Time, Payload: feed.AppendEntry(nil, &e), Hash: e.Hash[:]}); err != nil {
-		return head, err
-	}
-	p.times.add(e.Seq, e.Time)
-	for _, c := range e.Changes {
-		var err error
-		switch c.Op {
-		case feed.Set:
-			err = tx.SetKey(ctx, c.Key, c.Value, e.Seq)
-		case feed.Delete:
-			err = tx.DeleteKey(ctx, c.Key)
-		}
-		if err != nil {
-			return head, err
-		}
-	}
-	return feed.Cursor{Seq: e.Seq, Hash: e.Hash}, nil
-}
-
 // announce tells that the log goes to head, and writers their numbers: of
 // outbox rows by their ids.
 func (p *Publisher) announce(head feed.Cursor, floor uint64, numbers map[int64]uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.head, p.floor = head, floor
-	close(p.changed)
-	p.changed = make(chan struct{})
+	p.floor = max(p.floor, floor)
+	if head.Seq > p.head.Seq { // of those who were committed together, the last may come first
+		p.head = head
+		close(p.changed)
+		p.changed = make(chan struct{})
+	}
 	for id, seq := range numbers {
 		if got := p.waiting[id]; got != nil {
 			got <- seq // has room for its only value

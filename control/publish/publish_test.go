@@ -172,6 +172,10 @@ func TestCrashBetweenCommitAndNumbering(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 3 {
+		if !s.Shared() { // where it can only be an earlier release's
+			leaveRow(t, s, fmt.Sprintf("z%d.test", i))
+			continue
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		if seq, err := p.Create(ctx, by, newZone(fmt.Sprintf("z%d.test", i))); err != nil || seq != 0 {
 			t.Fatalf("without a leader: seq %d, %v", seq, err)
@@ -197,6 +201,66 @@ func TestCrashBetweenCommitAndNumbering(t *testing.T) {
 	if seq, err := p.Create(t.Context(), by, newZone("next.test")); err != nil || seq != 4 {
 		t.Errorf("the next change: seq %d, %v", seq, err)
 	}
+}
+
+// leaveRow puts a change into the outbox that has no number.
+func leaveRow(t *testing.T, s *store.Store, name string) {
+	t.Helper()
+	box := feed.Seal([32]byte{}, 1, time.Now(), []feed.Change{{Op: feed.Set, Key: zone.NameKey(name), Value: []byte("id")}})
+	if err := s.Write(t.Context(), func(tx *store.Tx) error {
+		_, err := tx.PutEvent(t.Context(), store.Event{Changes: feed.AppendEntry(nil, &box), Created: time.Now()}, store.Step{})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Where one process leads for good, a change has its number when it is durable.
+func TestSQLiteNumbersInTheWritersTransaction(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	p, err := publish.New(t.Context(), config(s)) // no leader runs
+	if err != nil {
+		t.Fatal(err)
+	}
+	const writers = 32
+	var work sync.WaitGroup
+	var mu sync.Mutex
+	seen := map[uint64]bool{}
+	for i := range writers {
+		work.Go(func() {
+			var seq uint64
+			var err error
+			if i%4 == 3 {
+				_, err = p.Write(t.Context(), by, func(*store.Tx) (publish.Written, error) { return publish.Written{}, errors.New("mine") })
+				if err == nil || err.Error() != "mine" {
+					t.Errorf("a writer's own error: %v", err)
+				}
+				return
+			}
+			if seq, err = p.Create(t.Context(), by, newZone(fmt.Sprintf("z%d.test", i))); err != nil {
+				t.Error(err)
+			}
+			head, _ := p.Head()
+			mu.Lock()
+			defer mu.Unlock()
+			if seen[seq] || seq == 0 || head < seq {
+				t.Errorf("a change has the number %d, the log goes to %d", seq, head)
+			}
+			seen[seq] = true
+		})
+	}
+	work.Wait()
+	if all := checkLog(t, p); len(all) != writers*3/4 || len(seen) != len(all) {
+		t.Errorf("%d entries, %d numbers, want %d", len(all), len(seen), writers*3/4)
+	}
+	leaveRow(t, s, "left.test")
+	if err := p.NumberLeft(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if seq, err := p.Create(t.Context(), by, newZone("next.test")); err != nil || seq != writers*3/4+2 {
+		t.Errorf("after a row that was left: seq %d, %v", seq, err)
+	}
+	checkLog(t, p)
 }
 
 func TestRefusedChangeLeavesNothing(t *testing.T) {

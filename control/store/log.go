@@ -30,8 +30,8 @@ type LogRow struct {
 	Hash    []byte
 }
 
-// PutEvent adds an outbox row and returns its number. s is the zero Step where it
-// is about no zone's rows.
+// PutEvent adds an outbox row and returns its number; Seq is 0 unless the entry is
+// put into the log with it. s is the zero Step where it is about no zone's rows.
 func (tx *Tx) PutEvent(ctx context.Context, e Event, s Step) (id int64, err error) {
 	var diff any
 	if s.Diff != nil {
@@ -42,7 +42,7 @@ func (tx *Tx) PutEvent(ctx context.Context, e Event, s Step) (id int64, err erro
 		diff = packed
 	}
 	err = tx.QueryRowContext(ctx, tx.kind.putEvent(), e.Actor, e.Action, e.Object, e.Before, e.After, e.Changes, micro(e.Created),
-		s.Zone, s.Account, s.Version, diff).Scan(&id)
+		s.Zone, s.Account, s.Version, diff, int64(e.Seq)).Scan(&id)
 	return id, wrote(err, "outbox")
 }
 
@@ -180,6 +180,17 @@ func (tx *Tx) Log(ctx context.Context, after uint64, fn func(LogRow) (bool, erro
 func (tx *Tx) LogBounds(ctx context.Context) (first, last uint64, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT COALESCE(MIN(seq), 0), COALESCE(MAX(seq), 0) FROM log`).Scan(&first, &last)
 	return first, last, missing(err, "log")
+}
+
+// LogEnd is the newest entry's number and hash; zero of an empty log.
+func (tx *Tx) LogEnd(ctx context.Context) (seq uint64, hash [32]byte, err error) {
+	var h []byte
+	err = tx.QueryRowContext(ctx, `SELECT seq, hash FROM log ORDER BY seq DESC LIMIT 1`).Scan(&seq, &h)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, hash, nil
+	}
+	copy(hash[:], h)
+	return seq, hash, missing(err, "log")
 }
 
 // LogBefore returns the newest entry that is not needed: entries after it are

@@ -43,7 +43,7 @@ type postgresKind struct{}
 // one's commit.
 func (postgresKind) putEvent() string {
 	return `INSERT INTO outbox (seq, actor, action, object, before, after, changes, created, zone, account, version, diff)
-		VALUES (0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id`
+		VALUES ($12, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id`
 }
 
 func (postgresKind) shared() bool { return true }

@@ -35,7 +35,7 @@ type sqliteKind struct{}
 // only one.
 func (sqliteKind) putEvent() string {
 	return `INSERT INTO outbox (id, seq, actor, action, object, before, after, changes, created, zone, account, version, diff)
-		VALUES ((SELECT COALESCE(MAX(id), 0) + 1 FROM outbox), 0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id`
+		VALUES ((SELECT COALESCE(MAX(id), 0) + 1 FROM outbox), $12, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id`
 }
 
 func (sqliteKind) shared() bool { return false }

@@ -149,7 +149,7 @@ func (s *selvage) sent(ctx context.Context) (float64, error) {
 	return 0, errors.New("the control plane does not say what it sent")
 }
 
-// changes writes outbox rows by the thousand and lets the leader number them.
+// changes writes outbox rows by the thousand and has them numbered.
 func (s *selvage) changes(ctx context.Context, n, size int) error {
 	before, _ := s.publish.Head()
 	for done := 0; done < n-1; {
@@ -169,14 +169,16 @@ func (s *selvage) changes(ctx context.Context, n, size int) error {
 		}
 		done += some
 	}
-	for {
-		if err := s.put(ctx, prefix+"last", newValue(size, time.Time{})); err != nil && ctx.Err() != nil {
-			return err
-		}
-		if now, _ := s.publish.Head(); now >= before+uint64(n) {
-			return nil
-		}
+	if err := s.publish.NumberLeft(ctx); err != nil {
+		return err
 	}
+	if err := s.put(ctx, prefix+"last", newValue(size, time.Time{})); err != nil {
+		return err
+	}
+	if now, _ := s.publish.Head(); now < before+uint64(n) {
+		return fmt.Errorf("the log goes to %d after %d changes from %d on", now, n, before)
+	}
+	return nil
 }
 
 // zones puts zones into the state that snapshots are made of, without their
