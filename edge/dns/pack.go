@@ -16,6 +16,7 @@ const (
 	maxPointed   = 0x3FFF            // the last offset a pointer can name
 	recordHead   = 2 + 2 + 2 + 4 + 2 // owner pointer, type, class, TTL, length
 	lengthOffset = recordHead - 2
+	packBuffer   = 1 << 10 // bytes; few records are longer
 )
 
 // pack lays the draft out: names and RRsets into the slab, then the table of
@@ -25,7 +26,7 @@ func (d *draft) pack() (*Plan, error) {
 	p := &Plan{ID: d.id, Name: strings.TrimSuffix(d.fqdn, "."), zone: []byte(d.apex), nodes: make([]node, len(names))}
 	numbers := make(map[string]uint32, len(names))
 	var aliases, referrers []target
-	buf := make([]byte, 1<<16)
+	buf := make([]byte, packBuffer)
 	for i, owner := range names {
 		n, nd := d.names[owner], &p.nodes[i]
 		numbers[owner] = uint32(i)
@@ -77,6 +78,10 @@ func (p *Plan) packSet(s *draftSet, buf []byte) error {
 	seen := make(map[string]bool, len(s.records))
 	for _, rr := range s.records {
 		n, err := dns.PackRR(rr, buf, 0, nil, false)
+		if err != nil { // it may be a long one
+			buf = make([]byte, 1<<16)
+			n, err = dns.PackRR(rr, buf, 0, nil, false)
+		}
 		if err != nil {
 			return setError(s, fmt.Errorf("content: %w", err))
 		}

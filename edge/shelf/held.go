@@ -162,7 +162,7 @@ func (s *Shelf) lastGood(id string) (*made, error) {
 		if known != 0 && at > known {
 			continue
 		}
-		rows, size, ok := past.at(at)
+		rows, ok := past.at(at)
 		if tries++; !ok || tries > goodTries {
 			break
 		}
@@ -182,7 +182,7 @@ func (s *Shelf) lastGood(id string) (*made, error) {
 				err = s.held.write()
 			}
 			s.held.mu.Unlock()
-			return &made{z, frontBytes(size), true}, err
+			return &made{z, frontBytes(spec), true}, err
 		}
 		why = errors.Join(errNoGood, err)
 		if at == base {
@@ -228,20 +228,19 @@ func (p past) seqs() []uint64 {
 }
 
 // at returns the zone's rows at a number, false when one of them may be gone.
-func (p past) at(seq uint64) (rows []zone.Row, size int, ok bool) {
+func (p past) at(seq uint64) (rows []zone.Row, ok bool) {
 	for _, key := range slices.Sorted(maps.Keys(p)) {
 		versions := p[key]
 		i := slices.IndexFunc(versions, func(v version) bool { return v.seq <= seq })
 		if i < 0 {
 			if len(versions) >= feed.KeptVersions {
-				return nil, 0, false
+				return nil, false
 			}
 			continue // it did not exist yet
 		}
 		if v := versions[i]; !v.deleted {
 			rows = append(rows, zone.Row{Key: key, Value: v.value, Seq: v.seq})
-			size += len(key) + len(v.value)
 		}
 	}
-	return rows, size, len(rows) > 0
+	return rows, len(rows) > 0
 }

@@ -27,7 +27,7 @@ func (s *Shelf) touch(id string, compile func(prev *snapshot.Zone, spec *zone.Sp
 	match := func(_, of string) bool { return of == id }
 	s.fronts.spoil(match)
 	s.plans.spoil(match)
-	spec, size, err := s.read(zone.Prefix(id), id)
+	spec, err := s.read(zone.Prefix(id), id)
 	if err == nil && spec == nil {
 		s.drop(id, "")
 		return true, s.release(id)
@@ -47,7 +47,7 @@ func (s *Shelf) touch(id string, compile func(prev *snapshot.Zone, spec *zone.Sp
 		return false, fmt.Errorf("compile zone %s: %w", id, err)
 	}
 	err = s.release(id)
-	s.replace(&made{z, frontBytes(size), false})
+	s.replace(&made{z, frontBytes(spec), false})
 	return false, err
 }
 

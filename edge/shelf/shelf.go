@@ -278,7 +278,7 @@ type made struct {
 // such zone.
 func (s *Shelf) newest(id string) (*made, error) {
 	if !s.held.has(id) {
-		spec, size, err := s.read(zone.Prefix(id), id)
+		spec, err := s.read(zone.Prefix(id), id)
 		if spec == nil && err == nil {
 			return nil, nil
 		}
@@ -290,7 +290,7 @@ func (s *Shelf) newest(id string) (*made, error) {
 			z, err = snapshot.Front(nil, spec)
 		}
 		if err == nil {
-			return &made{z, frontBytes(size), false}, nil
+			return &made{z, frontBytes(spec), false}, nil
 		}
 		if errors.Is(err, errRead) || errors.Is(err, errUnsteady) || !s.hold(id, err) {
 			return nil, err
@@ -331,36 +331,34 @@ func (s *Shelf) newestRecords(id string) (p *dns.Plan, name string, err error) {
 // read assembles a zone of the rows under a prefix, with the defaults below its
 // settings; nil when there are none. The defaults are read before and after, so
 // that they are of the same moment.
-func (s *Shelf) read(prefix, id string) (*zone.Spec, int, error) {
+func (s *Shelf) read(prefix, id string) (*zone.Spec, error) {
 	for range loadTries {
 		under, err := s.base()
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		var rows []zone.Row
-		size := 0
 		if err := s.Copy.Scan(prefix, func(key string, value []byte, seq uint64) error {
 			rows = append(rows, zone.Row{Key: key, Value: append([]byte{}, value...), Seq: seq})
-			size += len(key) + len(value)
 			return nil
 		}); err != nil {
-			return nil, 0, fmt.Errorf("%w: zone %s: %w", errRead, id, err)
+			return nil, fmt.Errorf("%w: zone %s: %w", errRead, id, err)
 		}
 		if again, err := s.base(); err != nil {
-			return nil, 0, err
+			return nil, err
 		} else if !again.same(under) {
 			continue
 		}
 		if len(rows) == 0 {
-			return nil, 0, nil
+			return nil, nil
 		}
 		spec, err := zone.Assemble(id, rows)
 		if err == nil {
 			under.under(spec)
 		}
-		return spec, size, err
+		return spec, err
 	}
-	return nil, 0, errUnsteady
+	return nil, errUnsteady
 }
 
 // records assembles of a zone what DNS needs. Meta is read before and after, so
@@ -398,7 +396,3 @@ func (s *Shelf) fill(spec *zone.Spec) error {
 	}
 	return s.Fill(spec)
 }
-
-// frontBytes is about what a compiled zone has of memory, DNS apart, whose rows
-// have so many bytes; found by BenchmarkBytes.
-func frontBytes(rows int) int64 { return 4<<10 + int64(rows) }

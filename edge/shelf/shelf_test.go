@@ -335,7 +335,7 @@ func TestGoodStateEndsTheHold(t *testing.T) {
 // asked.
 func TestEvictionWhileServing(t *testing.T) {
 	const zones, rounds = 60, 40
-	w := newWorld(t, 64<<10) // room for about a dozen
+	w := newWorld(t, 16<<10) // room for about a dozen
 	var newest [zones]atomic.Uint64
 	for i := range zones {
 		w.store(rows(i, fmt.Sprintf("z%d.test", i), "192.0.2.1", "full")...)
@@ -382,7 +382,7 @@ func TestEvictionWhileServing(t *testing.T) {
 	}
 	close(stop)
 	visitors.Wait()
-	if _, bytes, evicted := w.zones.Usage(); bytes > 64<<10 || evicted == 0 {
+	if _, bytes, evicted := w.zones.Usage(); bytes > 16<<10 || evicted == 0 {
 		t.Errorf("%d bytes are held, %d have left", bytes, evicted)
 	}
 }
