@@ -32,7 +32,13 @@ func start(t *testing.T, dir string) *running {
 
 func startOn(t *testing.T, dir, database string) *running {
 	t.Helper()
-	c, err := control.New(t.Context(), control.Config{State: dir, Database: database, API: "127.0.0.1:0", Feed: "127.0.0.1:0", AutoCertificate: true, CertificateWait: 200 * time.Millisecond}, slog.New(slog.DiscardHandler))
+	return startWaiting(t, dir, database, 200*time.Millisecond)
+}
+
+// startWaiting starts one that waits so long for nodes that lack a certificate.
+func startWaiting(t *testing.T, dir, database string, wait time.Duration) *running {
+	t.Helper()
+	c, err := control.New(t.Context(), control.Config{State: dir, Database: database, API: "127.0.0.1:0", Feed: "127.0.0.1:0", AutoCertificate: true, CertificateWait: wait}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,13 @@ func newWallet(id *feed.Identity) *wallet {
 	return &wallet{id: id, pairs: map[feed.PairRef]*feed.Pair{}, came: map[feed.PairRef]chan struct{}{}}
 }
 
+// setDeaf says whether it asks for what is staged.
+func (w *wallet) setDeaf(deaf bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deaf = deaf
+}
+
 func (w *wallet) onFrame(_ context.Context, kind byte, p []byte) error {
 	if kind == feed.KindCertificateStaged {
 		s, err := feed.DecodeStaged(p)
