@@ -103,7 +103,7 @@ func (e *Edge) registerEngines() {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "selvage_edge_connections", Help: "Visitors' connections open."}, func() float64 { return float64(e.connections.Load()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "selvage_edge_connections_refused_total", Help: "Visitors' connections closed at once because there were too many."}, func() float64 { return float64(e.overflow.Load()) }),
 	)
-	e.registry.MustRegister(e.tiers, &e.asks, e.delays.seconds)
+	e.registry.MustRegister(e.tiers, &e.asks, e.delays.seconds, e.pairs)
 	if e.peer != nil {
 		e.registry.MustRegister(e.peer)
 	}

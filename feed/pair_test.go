@@ -3,7 +3,6 @@ package feed
 import (
 	"bytes"
 	"crypto/ecdh"
-	"crypto/hpke"
 	"crypto/rand"
 	"reflect"
 	"strings"
@@ -104,7 +103,7 @@ func TestPairOpensForItsNodeOnly(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return raw.PublicKey().Bytes(), func(id string, sealed []byte) ([]byte, error) { return openFor(hpke.PrivateKey(key), id, sealed) }
+		return raw.PublicKey().Bytes(), func(id string, sealed []byte) ([]byte, error) { return openFor(key, id, sealed) }
 	}
 	pub, ours := open()
 	_, theirs := open()

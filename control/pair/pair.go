@@ -445,12 +445,12 @@ type counters struct {
 
 func newCounters() counters {
 	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Name: "selvage_control_" + name, Help: help})
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
 	return counters{
-		sent:    counter("pairs_sent_total", "Certificates with their keys that were sealed and sent to a node."),
-		dropped: counter("pairs_dropped_total", "Wishes of nodes for a certificate that there was no room for; they ask again."),
-		foreign: counter("pairs_foreign_total", "Frames about certificates that spoke of a node which is not below the sender."),
+		sent:    counter("selvage_control_pairs_sent_total", "Certificates with their keys that were sealed and sent to a node."),
+		dropped: counter("selvage_control_pairs_dropped_total", "Wishes of nodes for a certificate that there was no room for; they ask again."),
+		foreign: counter("selvage_control_pairs_foreign_total", "Frames about certificates that spoke of a node which is not below the sender."),
 		staged:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "selvage_control_certificates_staged", Help: "Certificates that are on their way to the nodes and not yet published."}),
 		releases: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "selvage_control_certificates_published_total", Help: "Staged certificates that were published: when all connected nodes acknowledged, or had been waited for.",

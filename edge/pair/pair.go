@@ -459,13 +459,13 @@ type counters struct {
 
 func newCounters() counters {
 	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Name: "selvage_edge_pairs_" + name, Help: help})
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
 	c := counters{
-		kept:    counter("kept_total", "Certificates with their keys that came and were kept."),
-		gone:    counter("gone_total", "Certificates that were asked for and are there no more."),
-		awaited: counter("awaited_total", "Handshakes that waited for a certificate's key."),
-		late:    counter("late_total", "Handshakes for which it did not come within three seconds."),
+		kept:    counter("selvage_edge_pairs_kept_total", "Certificates with their keys that came and were kept."),
+		gone:    counter("selvage_edge_pairs_gone_total", "Certificates that were asked for and are there no more."),
+		awaited: counter("selvage_edge_pairs_awaited_total", "Handshakes that waited for a certificate's key."),
+		late:    counter("selvage_edge_pairs_late_total", "Handshakes for which it did not come within three seconds."),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "selvage_edge_pairs_refused_total",
 			Help: "Certificates with their keys that came and were not kept: not asked for, malformed, another one than was named (sum), sealed for another node, a key that is not the chain's (half), a disk that failed, or no room.",

@@ -1,6 +1,7 @@
 package script
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,6 +12,9 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -52,6 +56,18 @@ func serial(addr, host string) (int64, error) {
 	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0].SerialNumber.Int64(), nil
 }
 
+// servesSerial waits until an edge serves a host with the certificate of a number.
+func servesSerial(t *testing.T, addr, host string, want int64) {
+	t.Helper()
+	eventually(t, 40*time.Second, fmt.Sprintf("%s to serve certificate %d", addr, want), func() error {
+		got, err := serial(addr, host)
+		if err == nil && got != want {
+			err = fmt.Errorf("it serves %d", got)
+		}
+		return err
+	})
+}
+
 // TestCertificatesAreSwitchedWhole replaces a certificate twenty times under
 // handshakes, then with an edge that hears nothing and a control plane that is
 // killed between stage and switch.
@@ -69,13 +85,7 @@ func TestCertificatesAreSwitchedWhole(t *testing.T) {
 	path += "/" + made.ID
 	serves := func(edge int, want int64) {
 		t.Helper()
-		eventually(t, 40*time.Second, fmt.Sprintf("edge %d to serve certificate %d", edge, want), func() error {
-			got, err := serial(n.Edges[edge].HTTPS, "cert.test")
-			if err == nil && got != want {
-				err = fmt.Errorf("it serves %d", got)
-			}
-			return err
-		})
+		servesSerial(t, n.Edges[edge].HTTPS, "cert.test", want)
 	}
 	serves(0, 1000)
 	serves(1, 1000)
@@ -132,4 +142,81 @@ func TestCertificatesAreSwitchedWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	serves(1, 2000)
+}
+
+// An edge behind a relay gets its pairs through it; one that holds none of them,
+// a partial replica that has just joined, fetches one within the first handshake.
+// The key is in no file of any of them as it was uploaded.
+func TestCertificateThroughARelayAndOnFirstUse(t *testing.T) {
+	a := &apart{dir: t.TempDir(), feed: "127.0.0.1:0"}
+	a.startControl(t)
+	n := a.network()
+	var c struct {
+		API       string `json:"api"`
+		TokenFile string `json:"token_file"`
+	}
+	waitJSON(t, filepath.Join(n.State, "control.json"), &c)
+	token, err := os.ReadFile(c.TokenFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.API, n.Token = c.API, strings.TrimSpace(string(token))
+	relay := a.joined(t, "relay", []string{"--relay"}, "--parent", a.feed, "--relay", "127.0.0.1:0")
+	var at struct {
+		Relay string `json:"relay"`
+	}
+	waitJSON(t, filepath.Join(a.dir, "relay", "edge.json"), &at)
+	parents := []string{"--parent", at.Relay, "--parent", a.feed}
+	below := a.joined(t, "below", nil, parents...)
+
+	var made struct{ ID, Status string }
+	text, _ := n.call(t, "POST", "/zones", map[string]string{"name": "cert.test"})
+	unmarshal(t, text, &made)
+	path := "/zones/" + made.ID + "/custom_certificates"
+	sent := upload(t, 1, "cert.test")
+	block, _ := pem.Decode([]byte(sent["private_key"]))
+	text, _ = n.call(t, "POST", path, sent)
+	unmarshal(t, text, &made)
+	servesSerial(t, relay.HTTPS, "cert.test", 1)
+	servesSerial(t, below.HTTPS, "cert.test", 1)
+	began := time.Now()
+	text, _ = n.call(t, "PATCH", path+"/"+made.ID, upload(t, 2, "cert.test"))
+	unmarshal(t, text, &made)
+	if made.Status != "active" {
+		t.Errorf("with both connected the certificate is %s after %s, want active", made.Status, time.Since(began))
+	}
+	servesSerial(t, relay.HTTPS, "cert.test", 2)
+	servesSerial(t, below.HTTPS, "cert.test", 2)
+	for _, s := range []*server{relay, below} {
+		if kept := s.metric(t, "selvage_edge_pairs_kept_total"); kept != 2 {
+			t.Errorf("an edge kept %d pairs, want its own 2", kept)
+		}
+	}
+
+	late := a.joined(t, "late", nil, append(parents, "--replica", "partial", "--replica-bytes", "16MiB")...)
+	eventually(t, 20*time.Second, "the zone to be there", func() error {
+		_, err := serial(late.HTTPS, "cert.test") // while there is no copy yet
+		return err
+	})
+	if got, err := serial(late.HTTPS, "cert.test"); got != 2 || err != nil {
+		t.Errorf("the partial replica serves %d, %v", got, err)
+	}
+	if waited := late.metric(t, "selvage_edge_pairs_awaited_total"); waited != 1 {
+		t.Errorf("%d handshakes waited for the pair, want the first", waited)
+	}
+	if failed := late.metric(t, `selvage_tls_handshake_failures_total{reason="no_key"}`); failed > 0 {
+		t.Errorf("%d handshakes failed for want of a key", failed)
+	}
+	scalar := block.Bytes[len(block.Bytes)-100:]
+	if err := filepath.WalkDir(a.dir, func(file string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return nil // removed meanwhile
+		}
+		if text, err := os.ReadFile(file); err == nil && bytes.Contains(text, scalar) {
+			t.Errorf("%s has the private key", file)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
 }
