@@ -443,8 +443,6 @@ func (l *link) end(ctx context.Context, p []byte) error {
 	return nil
 }
 
-const ackEvery = time.Second
-
 // announce says who this node is to others.
 func (l *link) announce() error {
 	a := l.s.cfg.Announce
@@ -465,11 +463,11 @@ const (
 	reportAll = 10 * time.Second
 )
 
-// up acknowledges what was done, in as few frames as keep pace, and at least
+// up acknowledges what was done, the first after a pause at once, and at least
 // each second, by which the parent knows that this side lives. A relay says
 // what it heard of the nodes below it.
 func (l *link) up(ctx context.Context) {
-	if l.announce() != nil || l.sayStanding() != nil {
+	if l.announce() != nil || l.sayStanding() != nil || l.sayApplied() != nil {
 		return
 	}
 	tick := time.NewTicker(ackEvery)
@@ -486,17 +484,23 @@ func (l *link) up(ctx context.Context) {
 	}
 	signals := pace{up: l.s.cfg.Signals}
 	signals.begin()
+	var ack ackPace
 	for {
-		if l.sayApplied() != nil {
+		if ack.now && l.sayApplied() != nil {
 			return
 		}
+		ack.said()
 		select {
 		case <-l.wake: // before all else
+			ack.wanted(len(l.rejected) > 0)
 			continue
 		default:
 		}
 		select {
 		case <-l.wake:
+			ack.wanted(len(l.rejected) > 0)
+		case <-ack.due:
+			ack.now = true
 		case <-signals.wakes():
 			signals.woken()
 		case <-signals.due:
@@ -505,6 +509,7 @@ func (l *link) up(ctx context.Context) {
 			}
 		case <-tick.C:
 			signals.beat()
+			ack.now = true
 		case frame := <-l.s.outbox:
 			if l.write(frame) != nil {
 				return

@@ -47,6 +47,7 @@ const (
 	cursorBytes    = 8 + 32
 	maxPayload     = feed.MaxEntryBytes + 64<<10
 	ackEvery       = time.Second
+	ackGather      = 100 * time.Millisecond
 )
 
 // follow connects and says hello.
@@ -84,17 +85,25 @@ func (f *follower) close() error {
 	return err
 }
 
-// acknowledge says what was reached, each time that it moved and each second.
+// acknowledge says what was reached, when it moved and each second, as edges do: at
+// once after a pause, else each ackGather.
 func (f *follower) acknowledge(ctx context.Context) error {
 	tick := time.NewTicker(ackEvery)
 	defer tick.Stop()
+	var last time.Time
 	for {
 		select {
 		case <-f.wake:
+			select {
+			case <-time.After(time.Until(last.Add(ackGather))):
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
 		case <-tick.C:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+		last = time.Now()
 		f.mu.Lock()
 		seq := f.reach
 		f.mu.Unlock()
