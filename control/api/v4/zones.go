@@ -14,6 +14,7 @@ import (
 	"github.com/selvage-edge/selvage/control/api"
 	"github.com/selvage-edge/selvage/control/publish"
 	"github.com/selvage-edge/selvage/control/store"
+	"github.com/selvage-edge/selvage/fault"
 	"github.com/selvage-edge/selvage/zone"
 )
 
@@ -248,7 +249,7 @@ func (s *Server) listZones(ctx context.Context, c *api.Call) (api.Answer, error)
 	var kept []zone.Meta
 	expiry := map[string]int64{}
 	if err := s.Store.Read(ctx, func(tx *store.Tx) error {
-		all, err := tx.Zones(ctx)
+		all, err := candidates(ctx, tx, q.Get("name"), match)
 		if err != nil {
 			return err
 		}
@@ -281,6 +282,19 @@ func (s *Server) listZones(ctx context.Context, c *api.Call) (api.Answer, error)
 	return api.Answer{Result: results, Info: info}, err
 }
 
+// candidates reads the zones that a list may have: the one of an exact name, which
+// is how tools find a zone, else all.
+func candidates(ctx context.Context, tx *store.Tx, name, match string) ([]zone.Meta, error) {
+	if name == "" || match == "any" || strings.Contains(name, ":") {
+		return tx.Zones(ctx)
+	}
+	m, err := tx.ZoneNamed(ctx, strings.ToLower(name))
+	if fault.Is(err, fault.NotFound) {
+		return nil, nil
+	}
+	return []zone.Meta{m}, err
+}
+
 // expiries is how many seconds of development mode each zone has left.
 func (s *Server) expiries(ctx context.Context, tx *store.Tx) (map[string]int64, error) {
 	all, err := tx.Expiries(ctx)
@@ -303,17 +317,19 @@ func nameFilter(text string) (func(string) bool, error) {
 	if !ok {
 		op, value = "equal", text
 	}
-	value = strings.ToLower(value)
+	if !strings.HasSuffix(op, "_case_sensitive") { // zones' names are in lower case
+		value = strings.ToLower(value)
+	}
 	switch op {
 	case "equal":
 		return func(n string) bool { return n == value }, nil
 	case "not_equal":
 		return func(n string) bool { return n != value }, nil
-	case "starts_with":
+	case "starts_with", "starts_with_case_sensitive":
 		return func(n string) bool { return strings.HasPrefix(n, value) }, nil
-	case "ends_with":
+	case "ends_with", "ends_with_case_sensitive":
 		return func(n string) bool { return strings.HasSuffix(n, value) }, nil
-	case "contains", "starts_with_case_sensitive", "ends_with_case_sensitive", "contains_case_sensitive":
+	case "contains", "contains_case_sensitive":
 		return func(n string) bool { return strings.Contains(n, value) }, nil
 	}
 	return nil, api.Invalid(api.CodeBadRequest, "name", "unknown operator %q", limit(op, 40))
