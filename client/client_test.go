@@ -153,6 +153,15 @@ func TestListEndsAtAnEmptyPage(t *testing.T) {
 	}
 }
 
+func TestAuditIsAskedFor(t *testing.T) {
+	f, c := newFake(t)
+	f.answers["GET /selvage/v1/audit?before=7.n&limit=2&node=n"] = ok(`{"events":[{"action":"kill.set"}],"next":"6.n"}`)
+	events, next, err := c.Audit(t.Context(), AuditQuery{Node: "n", Limit: 2, Before: "7.n"})
+	if err != nil || len(events) != 1 || events[0].Action != "kill.set" || next != "6.n" {
+		t.Errorf("events %+v, next %q, err %v", events, next, err)
+	}
+}
+
 func TestFindZone(t *testing.T) {
 	f, c := newFake(t)
 	f.answers["GET /client/v4/zones?name=example.com&page=1&per_page=100"] = page(`[{"id":"z1","name":"example.com"}]`, 1, 1)

@@ -113,6 +113,9 @@ func (e *Edge) registerEngines() {
 	if e.replica != nil {
 		e.registry.MustRegister(e.replica)
 	}
+	if e.pairs != nil {
+		e.registry.MustRegister(e.pairs)
+	}
 	if e.access == nil {
 		return
 	}

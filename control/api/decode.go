@@ -1,12 +1,15 @@
 package api
 
 import (
+	"bytes"
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/url"
+	"reflect"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -41,6 +44,28 @@ func Decode(c *Call, v any) error {
 	return Unmarshal(b, v)
 }
 
+// DecodeAll is Decode that refuses by name a field which v does not have, for calls
+// of our own: a limit that is misspelt must not count as none.
+func DecodeAll(c *Call, v any) error {
+	b, err := Read(c)
+	if err != nil {
+		return err
+	}
+	if string(bytes.TrimSpace(b)) == "null" {
+		return Invalid(CodeBody, "body", "must be an object, got null")
+	}
+	if err := Unmarshal(b, v); err != nil {
+		return err
+	}
+	again := json.NewDecoder(bytes.NewReader(b))
+	again.DisallowUnknownFields()
+	if err := again.Decode(v); err != nil { // no other error is left
+		field := strings.Trim(strings.TrimPrefix(err.Error(), "json: unknown field "), `"`)
+		return Invalid(CodeBody, fmt.Sprintf("%.64s", field), "is no field of this call")
+	}
+	return nil
+}
+
 // Unmarshal is Decode on bytes already read.
 func Unmarshal(b []byte, v any) error {
 	if len(strings.TrimSpace(string(b))) == 0 {
@@ -55,7 +80,7 @@ func Unmarshal(b []byte, v any) error {
 		if field == "" {
 			field = "body"
 		}
-		return Invalid(CodeBody, field, "must be %s, got %s", typeName(t.Type.String()), t.Value)
+		return Invalid(CodeBody, field, "must be %s, got %s", typeName(t.Type), t.Value)
 	}
 	if s, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return Invalid(CodeBody, "body", "not JSON: %s at byte %d", s, s.Offset)
@@ -66,9 +91,11 @@ func Unmarshal(b []byte, v any) error {
 	return nil
 }
 
-func typeName(t string) string {
-	t = strings.TrimPrefix(t, "*")
+func typeName(of reflect.Type) string {
+	t := strings.TrimPrefix(of.String(), "*")
 	switch {
+	case reflect.PointerTo(of).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()):
+		return "a string"
 	case strings.HasPrefix(t, "[]"):
 		return "a list"
 	case t == "string":

@@ -288,6 +288,7 @@ func (s *Service) release(ctx context.Context, x *store.Stage, everywhere bool) 
 	}
 	s.mu.Lock()
 	delete(s.stages, x.ID)
+	s.staged.Set(float64(len(s.stages)))
 	close(s.published)
 	s.published = make(chan struct{})
 	s.mu.Unlock()

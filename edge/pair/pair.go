@@ -186,6 +186,9 @@ func (k *Keeper) prune(ref feed.PairRef) {
 
 // Drop removes all pairs of a certificate that is gone.
 func (k *Keeper) Drop(certID string) {
+	k.mu.Lock()
+	delete(k.staged, certID)
+	k.mu.Unlock()
 	if err := k.files.prune(certID); err != nil {
 		k.Log.Warn("a certificate's pair is not removed", "certificate", certID, "error", err)
 	}
@@ -210,8 +213,16 @@ func (k *Keeper) adopt(zoneID string, c *zone.Certificate) (bool, error) {
 	return true, k.files.put(p)
 }
 
-// Want has a pair fetched that an entry names, if it is not here.
-func (k *Keeper) Want(zoneID string, ref feed.PairRef) { k.want(ref, zoneID, false) }
+// Want has a pair fetched that an entry names, if it is not here. It is staged no
+// more.
+func (k *Keeper) Want(zoneID string, ref feed.PairRef) {
+	k.mu.Lock()
+	if k.staged[ref.ID] == ref.Sum {
+		delete(k.staged, ref.ID)
+	}
+	k.mu.Unlock()
+	k.want(ref, zoneID, false)
+}
 
 // want notes that a pair is missing; it is false where it is here after all.
 func (k *Keeper) want(ref feed.PairRef, zoneID string, urgent bool) bool {
@@ -336,7 +347,7 @@ func (k *Keeper) ask() {
 	for ref, w := range k.wants {
 		if !w.gone.IsZero() {
 			if now.Sub(w.gone) > goneFor {
-				delete(k.wants, ref)
+				k.end(ref)
 			}
 			continue
 		}
@@ -397,11 +408,9 @@ func (k *Keeper) take(d feed.Delivery) {
 	}
 	k.kept.Inc()
 	k.mu.Lock()
-	delete(k.wants, d.PairRef)
+	k.end(d.PairRef)
 	zoneID := w.zone
 	staged := k.staged[d.ID] == d.Sum
-	close(k.room)
-	k.room = make(chan struct{})
 	k.mu.Unlock()
 	if staged {
 		k.hold(d.PairRef)
@@ -410,6 +419,13 @@ func (k *Keeper) take(d feed.Delivery) {
 		k.Arrived(zoneID)
 	}
 	close(w.done)
+}
+
+// end forgets a want and tells who waits for room; it runs under mu.
+func (k *Keeper) end(ref feed.PairRef) {
+	delete(k.wants, ref)
+	close(k.room)
+	k.room = make(chan struct{})
 }
 
 // keep writes a pair that is what was asked for and can be served.

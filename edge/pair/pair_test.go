@@ -278,3 +278,39 @@ func TestDamagedFileIsFetchedAgain(t *testing.T) {
 		t.Errorf("asked for %v", w)
 	}
 }
+
+// What was staged is forgotten when its entry comes or its certificate goes: else
+// the bound would be reached in time, and nothing staged be acknowledged at once.
+func TestWhatIsPublishedIsStagedNoMore(t *testing.T) {
+	r := newRig(t, rows{})
+	for range 3 {
+		p, dropped := made(t, "c1", false), made(t, "c2", false)
+		r.Staged([]feed.PairRef{p.Ref(), dropped.Ref()})
+		r.Want("z", p.Ref())
+		r.Drop("c2")
+		r.mu.Lock()
+		if n := len(r.staged); n != 0 {
+			t.Errorf("%d are staged still", n)
+		}
+		r.mu.Unlock()
+	}
+}
+
+// Pairs that are gone make room for those that come after them.
+func TestPairsThatAreGoneMakeRoom(t *testing.T) {
+	k := New(Config{Dir: t.TempDir(), Node: node, Copy: rows{}, Log: slog.New(slog.DiscardHandler)})
+	for i := range maxAsked {
+		k.wants[feed.PairRef{ID: "c", Sum: feed.PairSum{byte(i)}}] = &want{gone: time.Now().Add(-2 * goneFor)}
+	}
+	room := make(chan bool, 1)
+	go func() { room <- k.vacant(t.Context()) }()
+	k.ask()
+	select {
+	case ok := <-room:
+		if !ok {
+			t.Error("who waits for room is told that all is over")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("who waits for room is not told that there is some")
+	}
+}

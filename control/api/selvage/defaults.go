@@ -2,6 +2,7 @@ package selvage
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/selvage-edge/selvage/control/api"
 	"github.com/selvage-edge/selvage/control/publish"
@@ -50,8 +51,10 @@ func (s *Server) putDefaults(ctx context.Context, c *api.Call) (api.Answer, erro
 	var in struct {
 		Settings zone.Settings `json:"settings"`
 		Seq      *uint64       `json:"seq"`
+		// Passed over: what was read may be sent back.
+		Staged json.RawMessage `json:"staged"`
 	}
-	if err := api.Decode(c, &in); err != nil {
+	if err := api.DecodeAll(c, &in); err != nil {
 		return api.Answer{}, err
 	}
 	if in.Settings == nil {

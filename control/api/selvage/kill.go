@@ -80,7 +80,7 @@ func (s *Server) setKill(ctx context.Context, c *api.Call) (api.Answer, error) {
 		TTL     *int64     `json:"ttl"`
 		Expires *time.Time `json:"expires"`
 	}
-	if err := api.Decode(c, &in); err != nil {
+	if err := api.DecodeAll(c, &in); err != nil {
 		return api.Answer{}, err
 	}
 	k := zone.Killed{Reason: in.Reason, By: c.Token.ID, Expires: in.Expires}

@@ -2,6 +2,7 @@ package selvage
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -43,9 +44,16 @@ func (s *Server) getRings(ctx context.Context, _ *api.Call) (api.Answer, error) 
 }
 
 func (s *Server) putRings(ctx context.Context, c *api.Call) (api.Answer, error) {
-	d := rings.Default()
-	if err := api.Decode(c, &d); err != nil {
+	in := struct {
+		rings.Definition
+		Colos json.RawMessage `json:"colos"` // passed over: what was read may be sent back
+	}{Definition: rings.Default()}
+	if err := api.DecodeAll(c, &in); err != nil {
 		return api.Answer{}, err
+	}
+	d := in.Definition
+	if d.Canaries == nil { // null
+		d.Canaries = []string{}
 	}
 	seq, err := s.Rollouts.SetRings(ctx, c.Token.ID, d)
 	if err != nil {
@@ -197,7 +205,7 @@ func (s *Server) release(ctx context.Context, c *api.Call) (api.Answer, error) {
 		Reason string     `json:"reason"`
 	}
 	if c.ContentLength != 0 {
-		if err := api.Decode(c, &in); err != nil {
+		if err := api.DecodeAll(c, &in); err != nil {
 			return api.Answer{}, err
 		}
 	}
@@ -221,7 +229,7 @@ func (s *Server) halt(ctx context.Context, c *api.Call) (api.Answer, error) {
 		Reason string `json:"reason"`
 	}
 	if c.ContentLength != 0 {
-		if err := api.Decode(c, &in); err != nil {
+		if err := api.DecodeAll(c, &in); err != nil {
 			return api.Answer{}, err
 		}
 	}

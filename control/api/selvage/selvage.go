@@ -128,7 +128,7 @@ func (s *Server) join(ctx context.Context, c *api.Call) (api.Answer, error) {
 		Relay bool   `json:"relay"`
 	}
 	if c.ContentLength != 0 {
-		if err := api.Decode(c, &in); err != nil {
+		if err := api.DecodeAll(c, &in); err != nil {
 			return api.Answer{}, err
 		}
 	}

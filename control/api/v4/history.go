@@ -164,7 +164,7 @@ func (s *Server) rollbackZone(ctx context.Context, c *api.Call) (api.Answer, err
 		Certificates string  `json:"certificates"`
 		Dry          bool    `json:"dry_run"`
 	}
-	if err := api.Decode(c, &in); err != nil {
+	if err := api.DecodeAll(c, &in); err != nil {
 		return api.Answer{}, err
 	}
 	if in.To == nil || *in.To == 0 {

@@ -138,6 +138,10 @@ func TestKillSwitches(t *testing.T) {
 	p.bad("PUT", "/selvage/v1/kill/cache", `{"reason":"`+strings.Repeat("x", 501)+`"}`, 400, 6003, "reason: at most 500 bytes")
 	p.bad("PUT", "/selvage/v1/kill/cache", `{"reason":"x","ttl":0}`, 400, 6003, "ttl: ")
 	p.bad("PUT", "/selvage/v1/kill/cache", `{"reason":"x","expires":"2001-01-01T00:00:00Z"}`, 400, 6003, "expires: ")
+	// A limit that is misspelt is not none.
+	p.bad("PUT", "/selvage/v1/kill/cache", `{"reason":"x","until":"2001-01-01T00:00:00Z"}`, 400, 6007, "until: is no field of this call")
+	p.bad("PUT", "/selvage/v1/kill/cache", `null`, 400, 6007, "body: must be an object")
+	p.bad("POST", "/selvage/v1"+z+"/rollback", `{"to":1,"form":1}`, 400, 6007, "form: ")
 
 	// The control plane clears what is over, and nothing else.
 	p.ok("PUT", "/selvage/v1/kill/tiers", `{"reason":"x","ttl":60}`, &k)

@@ -75,7 +75,7 @@ func (s *Server) getTopology(ctx context.Context, c *api.Call) (api.Answer, erro
 // putTopology sets the four settings that a topology is made of at once.
 func (s *Server) putTopology(ctx context.Context, c *api.Call) (api.Answer, error) {
 	var in zone.Topology
-	if err := api.Decode(c, &in); err != nil {
+	if err := api.DecodeAll(c, &in); err != nil {
 		return api.Answer{}, err
 	}
 	if err := in.Check(); err != nil {

@@ -110,6 +110,8 @@ func TestRolloutIsRefused(t *testing.T) {
 	refused("rings", "PATCH", zone+"/settings/development_mode", `{"value":"on"}`, "development_mode: ends by itself")
 	refused("rings", "PATCH", zone+"/settings/ssl", `{"value":"fulll"}`, "ssl: ")
 	p.bad("PUT", "/selvage/v1/rings", `{"canaries":["fra"]}`, 400, api.CodeBadRequest, "canaries[0]: ")
+	p.bad("PUT", "/selvage/v1/rings", `{"canary":["FRA"]}`, 400, api.CodeBody, "canary: ")
+	p.ok("PUT", "/selvage/v1/rings", `{"canaries":["AMS"],"colos":{"canary":["AMS"]}}`, nil)
 	p.bad("PUT", "/selvage/v1/rings", `{"share_percent":100}`, 400, api.CodeBadRequest, "share_percent: ")
 	p.bad("POST", "/selvage/v1/rollouts/0/halt", "", 400, api.CodeIdentifier, "stage: ")
 	p.bad("POST", "/selvage/v1/rollouts/7/halt", "", 404, api.CodeIdentifier, "rollout not found")
