@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,8 +46,9 @@ type Replica struct {
 	rest     []atomic.Int64 // of each parent: until when it is not asked, Unix nanoseconds
 	told     atomic.Bool    // that no parent could be had
 
-	mu   sync.Mutex
-	open map[subject]*question // guarded by mu
+	mu    sync.Mutex
+	open  map[subject]*question // guarded by mu
+	ended uint64                // questions that were open; guarded by mu
 }
 
 // subject is what makes two questions the same.
@@ -161,9 +163,9 @@ func (r *Replica) Touch(prefix string) {
 func (r *Replica) read(prefix string, exact bool) ([]piece, error) {
 	var timer *time.Timer
 	var last *question
-	start := time.Now()
+	start, looked := time.Now(), false
 	for {
-		moved := r.cfg.Copy.Changed()
+		moved, ended := r.cfg.Copy.Changed(), r.asOf(looked || last != nil)
 		rows, stubs, err := r.cfg.Copy.view(prefix, exact)
 		if err != nil {
 			return nil, err
@@ -182,7 +184,11 @@ func (r *Replica) read(prefix string, exact bool) ([]piece, error) {
 		if last != nil && last.err != nil && !r.pause(moved, timer.C) {
 			return nil, r.missed(last.err)
 		}
-		q, err := r.question(rows, exact, last)
+		q, err := r.question(rows, exact, last, ended)
+		if errors.Is(err, errLook) {
+			looked = true
+			continue
+		}
 		if err != nil {
 			return nil, r.missed(err)
 		}
@@ -203,6 +209,7 @@ var (
 	errFetchLate = errors.New("no answer in time")
 	errStopped   = errors.New("this server stops")
 	errAsks      = errors.New("too many wait for values")
+	errLook      = errors.New("a question has ended since the copy was read")
 )
 
 // pause waits before a question is put again: for the copy to move on, where it
@@ -257,8 +264,9 @@ func supply(rows, values []piece) (left int) {
 }
 
 // question finds who asks for the stubs among the rows already, or asks. It is
-// another one than last, whose answer did not do.
-func (r *Replica) question(rows []piece, exact bool, last *question) (*question, error) {
+// another one than last, whose answer did not do. It is errLook where more have
+// ended than the caller knows of.
+func (r *Replica) question(rows []piece, exact bool, last *question, ended uint64) (*question, error) {
 	q := &question{done: make(chan struct{})}
 	for _, row := range rows {
 		if row.stub {
@@ -275,6 +283,9 @@ func (r *Replica) question(rows []piece, exact bool, last *question) (*question,
 	defer r.mu.Unlock()
 	if open := r.open[key]; open != nil && open != last {
 		return open, nil
+	}
+	if ended < r.ended {
+		return nil, errLook
 	}
 	select {
 	case r.asks <- q:
@@ -300,7 +311,20 @@ func (r *Replica) close(q *question) {
 	defer r.mu.Unlock()
 	if key := (subject{q.ask.prefix, q.ask.exact}); r.open[key] == q {
 		delete(r.open, key)
+		r.ended++
 	}
+}
+
+// asOf is how many questions have ended, for who looks at the copy next, so that
+// what the last of them brought is not asked for again; the most there can be for
+// who looks once more and asks then, whatever ended meanwhile.
+func (r *Replica) asOf(again bool) uint64 {
+	if again {
+		return math.MaxUint64
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ended
 }
 
 // answered gives an answer to those who wait and, in time, to the copy, which
