@@ -57,7 +57,8 @@ func expectExit(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // startAPI serves a folder: "METHOD path" is answered by the file METHOD/path
-// with its "/" as "_", the first line of which is status and seq.
+// with its "/" as "_", the first line of which is status and seq; with a query by
+// the file of that name with it, where there is one.
 func startAPI(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: api FOLDER")
@@ -70,7 +71,10 @@ func startAPI(ts *testscript.TestScript, neg bool, args []string) {
 			return
 		}
 		name := r.Method + strings.ReplaceAll(r.URL.Path, "/", "_")
-		text, err := os.ReadFile(filepath.Join(dir, name))
+		text, err := os.ReadFile(filepath.Join(dir, name+"?"+r.URL.RawQuery))
+		if err != nil {
+			text, err = os.ReadFile(filepath.Join(dir, name))
+		}
 		if err != nil {
 			refuse(w, http.StatusNotFound, 7003, "no answer "+name)
 			return
