@@ -113,9 +113,6 @@ func (e *Edge) registerEngines() {
 	if e.replica != nil {
 		e.registry.MustRegister(e.replica)
 	}
-	if e.pairs != nil {
-		e.registry.MustRegister(e.pairs)
-	}
 	if e.access == nil {
 		return
 	}
