@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/selvage-edge/selvage/control/store"
@@ -61,11 +62,11 @@ type Step struct {
 // actionRelease is the audit trail's word for a release.
 const actionRelease = "rollout.release"
 
-// maxWhy bounds a step's reason, in bytes.
-const maxWhy = 512
+// MaxWhy bounds a step's reason, in bytes; what is longer is cut.
+const MaxWhy = 512
 
 func (r *Rollout) step(what, by, why string) {
-	r.Steps = append(r.Steps, Step{store.Now(), what, r.Ring, by, why[:min(len(why), maxWhy)]})
+	r.Steps = append(r.Steps, Step{store.Now(), what, r.Ring, by, strings.ToValidUTF8(why[:min(len(why), MaxWhy)], "")})
 }
 
 // told is the newest step in the audit trail.

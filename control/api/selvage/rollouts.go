@@ -209,6 +209,9 @@ func (s *Server) release(ctx context.Context, c *api.Call) (api.Answer, error) {
 			return api.Answer{}, err
 		}
 	}
+	if err := reasonFits(in.Reason); err != nil {
+		return api.Answer{}, err
+	}
 	r, err := s.find(ctx, c)
 	if err != nil {
 		return api.Answer{}, err
@@ -233,6 +236,9 @@ func (s *Server) halt(ctx context.Context, c *api.Call) (api.Answer, error) {
 			return api.Answer{}, err
 		}
 	}
+	if err := reasonFits(in.Reason); err != nil {
+		return api.Answer{}, err
+	}
 	r, err := s.find(ctx, c)
 	if err != nil {
 		return api.Answer{}, err
@@ -242,4 +248,12 @@ func (s *Server) halt(ctx context.Context, c *api.Call) (api.Answer, error) {
 		return api.Answer{}, err
 	}
 	return s.answer(ctx, r, seq)
+}
+
+// reasonFits refuses a reason that would be cut.
+func reasonFits(reason string) error {
+	if len(reason) > publish.MaxWhy {
+		return api.Invalid(api.CodeBadRequest, "reason", "at most %d bytes are allowed, got %d", publish.MaxWhy, len(reason))
+	}
+	return nil
 }

@@ -115,6 +115,8 @@ func TestRolloutIsRefused(t *testing.T) {
 	p.bad("PUT", "/selvage/v1/rings", `{"share_percent":100}`, 400, api.CodeBadRequest, "share_percent: ")
 	p.bad("POST", "/selvage/v1/rollouts/0/halt", "", 400, api.CodeIdentifier, "stage: ")
 	p.bad("POST", "/selvage/v1/rollouts/7/halt", "", 404, api.CodeIdentifier, "rollout not found")
+	p.bad("POST", "/selvage/v1/rollouts/7/halt", `{"reason":"`+strings.Repeat("x", 513)+`"}`, 400, api.CodeBadRequest, "reason: at most 512 bytes")
+	p.bad("POST", "/selvage/v1/rollouts/7/release", `{"ring":5}`, 400, api.CodeBody, "ring: must be a string, got number")
 	if a := p.with(map[string]string{api.RolloutHeader: "rings"}, "GET", zone, "", secret, ""); a.Status != 200 {
 		t.Errorf("a read that asks for rings: %d", a.Status)
 	}
