@@ -28,6 +28,9 @@ func (e *Edge) openZones() error {
 		Fill: e.openPairs(view), Shared: &zone.Shared{Advertise: e.cfg.Advertise, Colo: e.cfg.Colo},
 		State: e.heldFile(), AtOnce: e.loadsAtOnce(), Bytes: e.cfg.ZonesCacheBytes - forDNS,
 	})
+	if e.replica != nil {
+		e.zones.Lacks = e.replica.Lacks
+	}
 	e.dns = dns.New(dns.Config{Logger: e.log, Bytes: forDNS, Ctx: e.requests, Names: &e.zones.Names, Load: e.zones.Plan})
 	e.zones.Plans = e.dns
 	return e.zones.Open()

@@ -127,6 +127,11 @@ func (s *Shelf) Recast(done func(id string, err error)) error {
 }
 
 func (s *Shelf) recast(id string) error {
+	if s.Lacks != nil { // entries do not wait for a parent
+		if lacks, err := s.Lacks(zone.Prefix(id)); lacks || err != nil {
+			return errors.Join(err, s.Forget(id))
+		}
+	}
 	if s.held.has(id) {
 		if good, err := s.lastGood(id); err == nil {
 			s.replace(good)

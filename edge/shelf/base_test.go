@@ -94,6 +94,22 @@ func TestDefaultsThatCannotBeUsed(t *testing.T) {
 	w.tiers("example.com", "good again", "smart")
 }
 
+// Of a zone whose rows are elsewhere nothing is read for the defaults: it is
+// forgotten, and compiled when it is asked for.
+func TestDefaultsWaitForNoParent(t *testing.T) {
+	w := newWorld(t, 0)
+	w.store(rows(1, "example.com", "192.0.2.1", "full")...)
+	w.tiers("example.com", "at first", "smart")
+	w.Lacks = func(prefix string) (bool, error) { return prefix == zone.Prefix(idOf(1)), nil }
+	if err := w.say(flat); err != nil {
+		t.Error(err)
+	}
+	if n := w.Hot(); n != 0 {
+		t.Errorf("%d zones in memory, want none", n)
+	}
+	w.tiers("example.com", "asked for again", "flat")
+}
+
 // A zone that is held at an older state has the defaults of now, and is not
 // judged a second time for them.
 func TestDefaultsOfAHeldZone(t *testing.T) {

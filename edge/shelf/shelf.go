@@ -58,7 +58,10 @@ type Config struct {
 	Shared *zone.Shared
 	// Lost reports that the copy lacks what there is to serve, so that a name
 	// that is not in it may be a zone's all the same. Nil: never.
-	Lost  func() bool
+	Lost func() bool
+	// Lacks reports that rows under a prefix are not all here, so that reading
+	// them waits for a parent. Nil: never.
+	Lacks func(prefix string) (bool, error)
 	State string // the file of what is held; "" = none
 	Bytes int64  // of compiled zones, without DNS [DefaultBytes]
 	// AtOnce is how many zones are read and compiled at once, for requests and
