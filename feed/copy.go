@@ -51,7 +51,8 @@ type Copy struct {
 	log  *slog.Logger
 	held *holdings // of a partial replica; nil: all values are
 
-	write sync.Mutex // one writer at a time
+	write   sync.Mutex // one writer at a time
+	erasing *erasing   // guarded by write; nil for none
 
 	mu     sync.RWMutex    // readers hold it while they pin a view; a leaf
 	db     *pebble.DB      // guarded by mu; replaced by Recover
@@ -170,6 +171,7 @@ func (c *Copy) open(readOnly bool) error {
 		Cache:              cache,
 		FS:                 c.opts.FS,
 		Lock:               lock,
+		Cleaner:            cleaner{},
 		Logger:             h,
 		EventListener:      &pebble.EventListener{DataCorruption: h.damage},
 		MemTableSize:       4 << 20,
@@ -189,6 +191,10 @@ func (c *Copy) open(readOnly bool) error {
 	if err == nil {
 		err = c.openThin(db, h, m, readOnly)
 	}
+	var erased uint32
+	if err == nil {
+		erased, err = erasedBefore(db)
+	}
 	if err != nil {
 		return errors.Join(err, db.Close(), lock.Close())
 	}
@@ -199,6 +205,9 @@ func (c *Copy) open(readOnly bool) error {
 	c.db, c.meta = db, m
 	c.lock, c.health, c.store = lock, h, o
 	c.mu.Unlock()
+	if erased < m.gen && !readOnly {
+		c.eraseOlder(db, h, m.gen)
+	}
 	return nil
 }
 
@@ -255,7 +264,7 @@ func (c *Copy) moved() {
 	c.changed = make(chan struct{})
 }
 
-// Generation counts the snapshots that have replaced the copy's state, over
+// Generation grows with each snapshot that replaces the copy's state, over
 // restarts too; 0 = none has.
 func (c *Copy) Generation() uint64 {
 	c.mu.RLock()
@@ -416,6 +425,7 @@ func (c *Copy) close() error {
 		return nil
 	}
 	h.leaving.Store(true)
+	c.endErasing(h)
 	c.readers.Wait()
 	if h.broken.Load() {
 		return ErrBroken // Pebble may hang in Close after it gave up

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -76,24 +77,33 @@ func (w *SnapshotWriter) clean() error {
 			return err
 		}
 	}
-	lower, upper := prefixBounds(w.next.gen, "")
-	it, err := c.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err := w.pass(); err != nil {
+		return err
+	}
+	return c.rotate()
+}
+
+// pass deletes rows of snapshots that did not end, and takes a generation behind
+// theirs, so that they are erased with what is replaced.
+func (w *SnapshotWriter) pass() error {
+	lower, _ := prefixBounds(w.next.gen, "")
+	it, err := w.c.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: []byte{dataSpace + 1}})
 	if err != nil {
 		return err
 	}
-	left := it.First()
+	left, newest := it.Last(), uint32(0)
+	if left {
+		newest = binary.BigEndian.Uint32(it.Key()[1:])
+	}
 	if err := closeIterator(it, it.Error()); err != nil || !left {
 		return err
 	}
-	if err := w.dropGeneration(w.next.gen); err != nil {
+	_, upper := prefixBounds(newest, "")
+	if err := w.b.DeleteRange(lower, upper, nil); err != nil {
 		return err
 	}
+	w.next.gen = newest + 1
 	return w.flush()
-}
-
-func (w *SnapshotWriter) dropGeneration(gen uint32) error {
-	lower, upper := prefixBounds(gen, "")
-	return w.b.DeleteRange(lower, upper, nil)
 }
 
 // Add stores one row. Keys ascend, and none comes after a Replay.
@@ -258,11 +268,20 @@ func (w *SnapshotWriter) Commit(ctx context.Context, at Cursor) error {
 	if err := w.ingest(ctx); err != nil {
 		return fmt.Errorf("commit snapshot: %w", err)
 	}
-	if err := w.dropGeneration(c.meta.gen); err != nil {
+	if err := w.flush(); err != nil {
 		return fmt.Errorf("commit snapshot: %w", err)
 	}
-	if err := dropKept(w.b, 0, 0); err != nil { // they lead to another state
+	if err := c.rotate(); err != nil {
 		return fmt.Errorf("commit snapshot: %w", err)
+	}
+	lower, upper := prefixBounds(c.meta.gen, "")
+	if err := w.b.DeleteRange(lower, upper, nil); err != nil {
+		return fmt.Errorf("commit snapshot: %w", err)
+	}
+	if c.meta.kept.first > 0 || c.meta.kept.stale { // they lead to another state
+		if err := dropKept(w.b, 0, 0); err != nil {
+			return fmt.Errorf("commit snapshot: %w", err)
+		}
 	}
 	w.next.cursor = at
 	if err := w.b.Set(metaKey, w.next.encode(), nil); err != nil {
@@ -273,12 +292,24 @@ func (w *SnapshotWriter) Commit(ctx context.Context, at Cursor) error {
 			return fmt.Errorf("commit snapshot: %w", err)
 		}
 	}
-	// Readers take their view and the generation under mu, so both change
-	// under it; the wait is one sync.
+	if err := w.replace(); err != nil {
+		return fmt.Errorf("commit snapshot: %w", err)
+	}
+	if err := c.rotate(); err != nil { // the state is replaced all the same
+		c.log.Warn("copy store does not flush", "error", err)
+	}
+	c.eraseOlder(c.db, c.health, c.meta.gen)
+	return nil
+}
+
+// replace writes the end and moves to it. Readers take their view and the
+// generation under mu, so both change under it; the wait is one sync.
+func (w *SnapshotWriter) replace() error {
+	c := w.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.commit(w.b, !c.opts.NoSync); err != nil {
-		return fmt.Errorf("commit snapshot: %w", err)
+		return err
 	}
 	c.meta, c.refill = w.next, false
 	if c.held != nil {
