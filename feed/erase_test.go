@@ -181,3 +181,39 @@ func TestErasingGoesOnAfterARestart(t *testing.T) {
 		t.Errorf("still in %v", found)
 	}
 }
+
+func TestCloseEndsErasing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "copy")
+	secret := secretBytes(t)
+	mark := secret[4000:4032]
+	for i := range 10 {
+		c, err := OpenCopy(dir, CopyOptions{NoSync: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		apply(t, c, put("key/1", string(secret)))
+		takeOver(t, c, uint64(100*(i+1)))
+		e := c.erasing
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-e.done:
+		default:
+			t.Fatal("the compaction goes on in a closed copy")
+		}
+	}
+	c, err := OpenCopy(dir, CopyOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.erasing != nil {
+		<-c.erasing.done
+	}
+	if err := c.Close(); err != nil { // waits for the files' removal
+		t.Fatal(err)
+	}
+	if found := filesWith(t, dir, mark); found != nil {
+		t.Errorf("still in %v", found)
+	}
+}
