@@ -175,7 +175,11 @@ func TestTruncatedCopyIsNamedAndRecovered(t *testing.T) {
 			return err
 		}
 		truncated++
-		return os.Truncate(path, info.Size()/2)
+		left := info.Size() / 2
+		if strings.HasPrefix(d.Name(), "MANIFEST") {
+			left = 5 // half of it may be what it was some writes ago, which is no damage but the past
+		}
+		return os.Truncate(path, left)
 	})
 	if err != nil || truncated == 0 {
 		t.Fatalf("truncated %d files: %v", truncated, err)

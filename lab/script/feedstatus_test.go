@@ -20,9 +20,13 @@ func TestFeedStatusSaysWhoIsMissing(t *testing.T) {
 	if out := a.network().cli(t, "feed", "status", first[1]); !strings.HasPrefix(out, "live in 1 of 1\n") {
 		t.Errorf("with the edge: %s", out)
 	}
-	if out := a.network().cli(t, "feed", "status"); !strings.HasPrefix(out, "up to date in 1 of 1\n") || !strings.Contains(out, "connected") {
-		t.Errorf("with the edge: %s", out)
-	}
+	eventually(t, 10*time.Second, "the edge to be up to date and connected", func() error {
+		out := a.network().cli(t, "feed", "status")
+		if !strings.HasPrefix(out, "up to date in 1 of 1\n") || !strings.Contains(out, "connected") {
+			return errors.New(out)
+		}
+		return nil
+	})
 	if err := a.edge.stop(t); err != nil {
 		t.Fatal(err)
 	}
