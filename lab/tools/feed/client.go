@@ -50,19 +50,19 @@ const (
 	ackGather      = 100 * time.Millisecond
 )
 
-// follow connects and says hello.
-func follow(ctx context.Context, addr string, id *feed.Identity, unpack *zstd.Decoder) (*follower, error) {
+// follow connects and says hello, as who has everything up to a cursor.
+func follow(ctx context.Context, addr string, id *feed.Identity, from feed.Cursor, unpack *zstd.Decoder) (*follower, error) {
 	raw, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
-	f := &follower{conn: tls.Client(raw, id.ClientTLS(feed.ALPNFeed)), unpack: unpack, wake: make(chan struct{}, 1), acked: make(chan error, 1)}
+	f := &follower{conn: tls.Client(raw, id.ClientTLS(feed.ALPNFeed)), unpack: unpack, cursor: from, wake: make(chan struct{}, 1), acked: make(chan error, 1)}
 	f.in = bufio.NewReaderSize(f.conn, 32<<10)
 	if err := f.conn.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}
 	hello := binary.BigEndian.AppendUint16(nil, 2)
-	hello = append(hello, make([]byte, cursorBytes)...)
+	hello = append(binary.BigEndian.AppendUint64(hello, from.Seq), from.Hash[:]...)
 	hello = append(append(hello, byte(len(id.NodeID))), id.NodeID...)
 	hello = append(append(hello, byte(len(id.Colo))), id.Colo...)
 	hello = append(hello, make([]byte, cursorBytes+2)...)

@@ -24,9 +24,12 @@ import (
 	"github.com/selvage-edge/selvage/zone"
 )
 
-// selvageHello is where a control plane is reached.
+// selvageHello is where a control plane is reached, and where its log stood when it
+// started: subscribers begin there, since each would get the values of earlier
+// rounds otherwise.
 type selvageHello struct {
 	API, Token, Feed string
+	Head             feed.Cursor
 }
 
 // selvage is a whole control plane on SQLite. Changes are written as its API
@@ -79,6 +82,7 @@ func newSelvage(ctx context.Context, first json.RawMessage) (role, error) {
 		return nil, err
 	}
 	hello := selvageHello{API: "http://" + addrs["api"] + "/client/v4", Token: strings.TrimSpace(string(token)), Feed: addrs["feed"]}
+	hello.Head.Seq, hello.Head.Hash = s.publish.Head()
 	return &server{put: s.put, hello: hello, stop: s.close, more: s.more}, nil
 }
 

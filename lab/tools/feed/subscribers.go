@@ -116,7 +116,7 @@ func selvageListeners(ctx context.Context, o crowdOrder) ([]loop, error) {
 		return nil, err
 	}
 	return connected(o.N, func(i int) (loop, error) {
-		f, err := follow(ctx, o.Addrs[i%len(o.Addrs)], ids[i], unpack)
+		f, err := follow(ctx, o.Addrs[i%len(o.Addrs)], ids[i], o.At.Head, unpack)
 		if err != nil {
 			return nil, err
 		}
